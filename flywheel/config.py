@@ -1,0 +1,277 @@
+"""A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded.
+
+Fields that change speed but not results carry ``OPERATIONAL`` and stay out of a round's identity.
+Paths are folders, files or hub ids; ``asset:`` in front of one means a file that travels with flywheel.
+Relative paths start from ``base``, by default the folder of the YAML file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flywheel.assets import ASSET, asset, presets
+from flywheel.errors import ConfigError
+
+OPERATIONAL: dict[str, Any] = {"operational": True}
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class EngineConfig(Section):
+    """What runs the generator."""
+
+    name: Literal["auto", "ctranslate2", "transformers"] = "auto"
+    """``auto`` is CTranslate2 on a CPU and transformers on a GPU."""
+    device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
+    compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    workers: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
+    """Texts are written on this many cores at once; 0 means all of them. The texts stay the same."""
+    chunk: Positive = 128
+    """Prompts per committed chunk. Part of the identity: random numbers are drawn per chunk."""
+    trust_remote_code: bool = False
+
+
+class InstructionsConfig(Section):
+    """How new tasks are proposed."""
+
+    seeds: str
+    tasks: Positive = 500
+    """Tasks to keep in a round."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=0.99, gt=0.0, le=1.0)
+    max_tokens: Positive = 256
+    max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)
+    """Proposing stops after this many attempts for each task asked for."""
+
+
+class SamplingConfig(Section):
+    """How a task is answered."""
+
+    n: Positive = 4
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: Positive = 256
+
+
+class MemberConfig(Section):
+    """One reward model that goes into the merge."""
+
+    kind: Literal["thumbs", "pairs"]
+    """``thumbs``: single outputs with a label 0 or 1. ``pairs``: a chosen and a rejected output."""
+    data: str
+    weight: float = Field(gt=0.0)
+    epochs: float | None = Field(default=None, gt=0.0)
+    """None takes ``reward.epochs``."""
+
+
+class MergeConfig(Section):
+    """How members become one model; the words are mergekit's."""
+
+    method: Literal["ties", "linear"] = "ties"
+    density: float = Field(default=1.0, gt=0.0, le=1.0)
+    normalize: bool = True
+
+
+class RewardConfig(Section):
+    """The reward model's recipe."""
+
+    base: str
+    layers: Positive
+    """The base is cut to its first so many layers."""
+    members: dict[str, MemberConfig] = Field(min_length=1)
+    merge: MergeConfig = MergeConfig()
+    epochs: float = Field(default=1.0, gt=0.0)
+    learning_rate: float = Field(default=1e-6, gt=0.0)
+    batch_size: Positive = 8
+    max_length: Positive = 1024
+    seed: int = 0
+    """Apart from the run's seed, so that runs with different seeds can share a reward model."""
+    batch_tokens: int = Field(default=16384, ge=1, json_schema_extra=OPERATIONAL)
+    """Tokens scored at once."""
+
+
+class TrainingConfig(Section):
+    """How the generator is fine-tuned on the winners."""
+
+    start: Literal["previous", "base"] = "previous"
+    """Train the previous round's generator on, or the base anew."""
+    data: Literal["replace", "accumulate"] = "replace"
+    """Train on this round's winners, or on those of all rounds so far."""
+    proposal_share: Share = 0.2
+    """Share of proposal-shaped texts among the training texts, so that the generator still can propose."""
+    epochs: float = Field(default=1.0, gt=0.0)
+    learning_rate: float = Field(default=1e-5, gt=0.0)
+    batch_size: Positive = 8
+    max_length: Positive = 1024
+    args: dict[str, Any] = {}
+    """Any further argument of trl's SFTConfig."""
+
+
+class EvaluationConfig(Section):
+    """How a generator is measured, and when a difference counts."""
+
+    tasks: str
+    """The held-out tasks: a jsonl file, the same for every round."""
+    samples: Positive = 4
+    judge: str
+    """``module:function``: takes (task, output) pairs, returns a number or None for each. It never selects."""
+    margin: float = Field(default=0.02, gt=0.0)
+    """Differences of the judge within ± this are *flat*: too small to care about."""
+    rise: float = Field(default=0.05, gt=0.0)
+    """*proxy-only* is said where the reward rose and a rise of the judge by this much is ruled out."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    resamples: Positive = 10_000
+
+
+class Config(Section):
+    """Everything a run is made from."""
+
+    base: Path = Field(default=Path("."), json_schema_extra=OPERATIONAL)
+    seed: int = 0
+    generator: str
+    prompts: str = "asset:prompts"
+    engine: EngineConfig = EngineConfig()
+    instructions: InstructionsConfig
+    sampling: SamplingConfig = SamplingConfig()
+    reward: RewardConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _check_outputs_fit(self) -> Config:
+        if self.sampling.max_tokens >= self.training.max_length:
+            raise ValueError(
+                f"sampling.max_tokens ({self.sampling.max_tokens}) must be below training.max_length "
+                f"({self.training.max_length}), or winners would be cut in training"
+            )
+        return self
+
+    def path(self, value: str) -> Path:
+        """Where a path of this configuration lies on disk; it need not exist."""
+        return asset(value.removeprefix(ASSET)) if value.startswith(ASSET) else (self.base / Path(value).expanduser())
+
+    def model(self, value: str) -> str:
+        """A model's folder, or the hub id where there is no such folder."""
+        path = self.path(value)
+        looks_like_hub_id = value.count("/") <= 1 and not value.startswith((ASSET, ".", "/", "~"))
+        return value if looks_like_hub_id and not path.exists() else str(path)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that can change results, flat: ``{"sampling.n": 4, …}``."""
+        return dict(_flatten(self, ""))
+
+
+def _flatten(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in type(section).model_fields.items():
+        if field.json_schema_extra == OPERATIONAL:
+            continue
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
+            for key, item in value.items():
+                yield from _flatten(item, f"{prefix}{name}.{key}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def find(name: str) -> Path:
+    """The file of a preset name or a path; raises ConfigError for neither."""
+    known = presets()
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.resolve()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"presets are {', '.join(sorted(known))}"
+    raise ConfigError(f"no preset or file {name!r}; {hint}")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a configuration, with ``key.path=value`` overrides applied."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config at {path}; make one with `flywheel init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold keys and values, it holds {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    raw.setdefault("base", str(path.parent))
+    return check(raw)
+
+
+def check(raw: Mapping[str, Any]) -> Config:
+    """Validate plain values into a Config; raises ConfigError that names the key, the value and the remedy."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set wants key=value, got {override!r}; for example sampling.temperature=0.8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {text!r} is not a value; quote it if it is a text") from None
+    *parents, last = key.split(".")
+    section: Any = raw
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {key}: {parent} is not a section; see `flywheel init` for a commented config")
+    section[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown config key {key!r}; {hint}{more}"
+    if first["type"] == "missing":
+        return f"config key {key!r} is missing; add it, or start from `flywheel init --config nano`{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}{more}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section of an unknown key does have."""
+    section: Any = Config
+    for part in location[:-1]:
+        fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+        if str(part) in fields:
+            section = fields[str(part)].annotation
+            if getattr(section, "__origin__", None) is dict:
+                section = section.__args__[1]
+    return sorted(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

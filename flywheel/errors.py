@@ -1,0 +1,31 @@
+"""Errors that are the user's to mend: printed in one line, without a traceback, exit code 1.
+
+A message says what is wrong, which value is, and what to do. Anything else that is raised is a
+defect of flywheel and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class FlywheelError(Exception):
+    """What every error that is told in one line derives from."""
+
+
+class ConfigError(FlywheelError):
+    """A configuration that cannot be read, or asks for what does not exist."""
+
+
+class DataError(FlywheelError):
+    """A data file that is missing or has a broken row."""
+
+
+class ModelError(FlywheelError):
+    """A model folder that is missing, incomplete or corrupt."""
+
+
+class StoreError(FlywheelError):
+    """A workspace or database that cannot be read or written as asked."""
+
+
+class MissingDependency(FlywheelError):
+    """An optional package that is not installed; the message names the command that installs it."""

@@ -1,0 +1,1 @@
+"""Held-out sampling, statistics and the verdict."""

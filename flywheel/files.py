@@ -1,0 +1,53 @@
+"""Files that are whole or absent: written beside their place, synced, renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
+"""Endings of the files that decide what a model says."""
+
+
+@contextlib.contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in [*unfinished.rglob("*"), unfinished]:
+            _sync(path)
+        # Whatever lies there was never recorded, or would have been used instead of made anew.
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest_files(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of files, in order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.name):
+        with path.open("rb") as file:
+            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return total.hexdigest()
+
+
+def digest_model(folder: Path) -> str:
+    """SHA-256 over the files of a model's folder that decide what it says."""
+    return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))

@@ -1,0 +1,70 @@
+"""Files of tasks: seeds and held-out tasks, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import DataError
+from flywheel.records import Task
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a jsonl file; raises DataError that names the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"no file {path}; mend its path in the config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} line {number} is not JSON ({error.msg}): {line[:60]!r}; mend or remove the line") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path} line {number} must be an object, it is {line[:60]!r}; mend or remove the line")
+        rows.append(row | {"line": number})
+    if not rows:
+        raise DataError(f"{path} has no rows; a run needs some")
+    return rows
+
+
+def text_field(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
+    """A text of a row; raises DataError that names the line and the field."""
+    value = row.get(name, default)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path} line {row['line']}: {name!r} must be a text, got {value!r}; mend or remove the line")
+    return value
+
+
+def read_task(row: dict[str, Any], path: Path) -> Task:
+    """The task in a row; constraints may be left out."""
+    return Task(
+        instruction=text_field(row, "instruction", path),
+        input=text_field(row, "input", path, default="None"),
+        constraints=text_field(row, "constraints", path, default="None"),
+    )
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """The tasks of a file, without repeats."""
+    return list(dict.fromkeys(read_task(row, path) for row in read_lines(path)))
+
+
+def read_seeds(path: Path) -> dict[str, list[Task]]:
+    """Seed tasks by the name of their set; a set is shown together, so each needs at least 3.
+
+    A file without sets is one set.
+    """
+    sets: dict[str, list[Task]] = {}
+    for row in read_lines(path):
+        sets.setdefault(str(row.get("set", "all")), []).append(read_task(row, path))
+    for name, tasks in sets.items():
+        if len(tasks) < 3:
+            raise DataError(f"{path}: seed set {name!r} has {len(tasks)} tasks; a prompt shows 3, so add some")
+    return sets

@@ -1,0 +1,43 @@
+"""Tasks as text and back: what goes into a prompt, and what a model wrote after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from flywheel.records import Task
+
+
+def templates(folder: Path) -> Environment:
+    """The Jinja environment of a folder of prompts."""
+    return SandboxedEnvironment(
+        loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+
+
+class Prompts:
+    """The prompts of a run: one that asks for a new task, one that asks for an output."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = templates(folder)
+        self._propose = environment.get_template("propose.jinja")
+        self._answer = environment.get_template("answer.jinja")
+
+    def propose(self, demos: Sequence[Task]) -> str:
+        """The prompt that shows the demos without outputs and leaves the next example open."""
+        return self._propose.render(demos=demos)
+
+    def answer(self, task: Task) -> str:
+        """The prompt that asks for the output of a task."""
+        return self._answer.render(task=task)
+
+
+FIELDS = ("Instruction", "Input", "Constraints")
+
+
+def format_task(task: Task) -> str:
+    """A task as the open example of the propose prompt continues: right after ``Instruction:``."""
+    return f"{task.instruction}\nInput: {task.input}\nConstraints: {task.constraints}"

@@ -1,0 +1,52 @@
+"""Models on disk: found, fetched and checked before a library is let near them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flywheel.errors import ModelError
+
+
+def local_folder(source: str) -> Path:
+    """The folder of a model: the folder itself, or the download of a hub id. Safetensors only.
+
+    Raises ModelError for a missing folder, missing or corrupt weights, or a hub id that cannot be had.
+    """
+    folder = Path(source)
+    if not folder.exists():
+        folder = _download(source)
+    check_model(folder)
+    return folder
+
+
+def check_model(folder: Path) -> None:
+    """Raise ModelError unless the folder holds a config and readable safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if not folder.is_dir():
+        raise ModelError(f"no model folder at {folder}; mend the path in the config")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json, so it is not a model's folder; mend the path in the config")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{folder} has no *.safetensors; save the model with save_pretrained, pickled weights are not read")
+    for path in weights:
+        try:
+            with safe_open(path, framework="np") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is corrupt ({error}); copy or build the model anew") from None
+
+
+def _download(source: str) -> Path:
+    if source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        raise ModelError(f"no model folder at {source}; mend the path in the config")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name") from None

@@ -1,0 +1,147 @@
+"""The data of the embedded default, from fixed seeds: seeds, held-out tasks, preferences.
+
+Preferences are made of what the generator itself writes, so that reward models learn its real mistakes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flywheel.config import EngineConfig
+from flywheel.engines.ctranslate2_engine import CTranslate2Engine
+from flywheel.engines.engine import Sampling
+from flywheel.files import digest_model
+from flywheel.instructions.text import Prompts
+from flywheel.nano.verifier import check
+from flywheel.nano.world import FAMILIES, draw_task
+from flywheel.records import FinishReason, Task
+
+SEED = 20260101
+HELD_OUT_TASKS = 500
+SAMPLES = 8
+"""Outputs sampled for each task that a preference is made of."""
+WRONG_LABELS = 0.1
+"""Share of labels of the train split that are wrong, as people's are."""
+
+
+def seed_tasks() -> list[dict[str, object]]:
+    """Eight sets of three tasks: every family twice, no family twice in a set."""
+    rng = random.Random(f"{SEED}/seeds")
+    held_out = {(task.instruction, task.input) for task in held_out_tasks()}
+    rows: list[dict[str, object]] = []
+    names = [family.name for family in FAMILIES]
+    order = rng.sample(names, len(names)) + rng.sample(names, len(names))
+    while any(len(set(order[start : start + 3])) < 3 for start in range(0, len(order), 3)):
+        order = rng.sample(names, len(names)) + rng.sample(names, len(names))
+    for place, name in enumerate(order):
+        family = next(family for family in FAMILIES if family.name == name)
+        task = draw_task(rng)
+        while task.instruction not in family.phrasings or (task.instruction, task.input) in held_out:
+            task = draw_task(rng)
+        rows.append({"set": f"set-{place // 3 + 1}"} | task_row(task))
+    return rows
+
+
+def held_out_tasks() -> list[Task]:
+    """Tasks that nothing is ever trained on."""
+    rng = random.Random(f"{SEED}/held-out")
+    tasks: dict[tuple[str, str], Task] = {}
+    while len(tasks) < HELD_OUT_TASKS:
+        task = draw_task(rng)
+        tasks.setdefault((task.instruction, task.input), task)
+    return list(tasks.values())
+
+
+def fresh_tasks(name: str, excluded: set[tuple[str, str]]) -> Iterator[Task]:
+    """An endless stream of tasks, none of them among the excluded (instruction, input) pairs."""
+    rng = random.Random(f"{SEED}/{name}")
+    while True:
+        task = draw_task(rng)
+        if (task.instruction, task.input) not in excluded:
+            yield task
+
+
+def sampled_outputs(generator: Path, prompts: Prompts, tasks: list[Task], cache: Path) -> list[list[str]]:
+    """What the generator itself writes for each task: distinct finished outputs, so that its mistakes are real ones."""
+    engine = CTranslate2Engine(generator, EngineConfig(), cache=cache, digest=digest_model(generator))
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
+    written = engine.generate([prompts.answer(task) for task in tasks], n=SAMPLES, sampling=sampling, seed=SEED)
+    return [
+        sorted({one.text.strip() for one in group if one.finish_reason == FinishReason.STOP and one.text.strip()})
+        for group in written
+    ]
+
+
+def preferences(prompts: Prompts, generator: Path, cache: Path) -> dict[str, list[dict[str, object]]]:
+    """Thumbs and pairs on the answer, pairs on the form; one label of ten in the train split is wrong.
+
+    Each set draws tasks of its own; the other quality is left to chance, so that each member knows one thing.
+    """
+    held_out = {(task.instruction, task.input) for task in held_out_tasks()}
+    sets: dict[str, list[dict[str, object]]] = {}
+    for name, (wanted, make) in PREFERENCES.items():
+        rng = random.Random(f"{SEED}/{name}")
+        tasks = list(dict.fromkeys(itertools.islice(fresh_tasks(name, held_out), wanted * 2)))
+        rows: list[dict[str, object]] = []
+        for task, outputs in zip(tasks, sampled_outputs(generator, prompts, tasks, cache), strict=True):
+            made = make(task, outputs, rng)
+            if made is None:
+                continue
+            split = split_of(task)
+            if split == "train" and rng.random() < WRONG_LABELS:
+                made = wrong_label(made)
+            rows.append(task_row(task) | made | {"split": split})
+            if len(rows) == wanted:
+                break
+        if len(rows) < wanted:
+            raise RuntimeError(f"{name}: {len(rows)} of {wanted} rows; draw more tasks")
+        sets[name] = rows
+    return sets
+
+
+def split_of(task: Task) -> str:
+    """The same for all rows on one instruction and input, in every set."""
+    rng = random.Random(f"{SEED}/split/{task.instruction}/{task.input}")
+    return rng.choices(("train", "validation", "test"), (8, 1, 1))[0]
+
+
+def a_thumb(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
+    """One output and whether its answer is right; as many likes as dislikes, as far as the task has both."""
+    liked = rng.random() < 0.5
+    found = [output for output in outputs if (seen := check(task, output)) and seen.answer == liked]
+    return {"output": rng.choice(found), "label": int(liked)} if found else None
+
+
+def an_answer_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
+    """A right and a wrong answer, in whatever form they come."""
+    right = [output for output in outputs if (seen := check(task, output)) and seen.answer]
+    wrong = [output for output in outputs if (seen := check(task, output)) and not seen.answer]
+    return {"chosen": rng.choice(right), "rejected": rng.choice(wrong)} if right and wrong else None
+
+
+def a_form_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
+    """An output in the form asked for and one in another, right or wrong as they come."""
+    kept = [output for output in outputs if (seen := check(task, output)) and seen.form]
+    broken = [output for output in outputs if (seen := check(task, output)) and not seen.form]
+    return {"chosen": rng.choice(kept), "rejected": rng.choice(broken)} if kept and broken else None
+
+
+def wrong_label(row: dict[str, object]) -> dict[str, object]:
+    """The row as a careless annotator would have it."""
+    if "label" in row:
+        return row | {"label": 1 - int(str(row["label"]))}
+    return row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+def task_row(task: Task) -> dict[str, object]:
+    return {"instruction": task.instruction, "input": task.input, "constraints": task.constraints}
+
+
+PREFERENCES: dict[str, tuple[int, Callable[[Task, list[str], random.Random], dict[str, object] | None]]] = {
+    "thumbs": (12000, a_thumb),
+    "pairs": (12000, an_answer_pair),
+    "form": (3000, a_form_pair),
+}

@@ -1,0 +1,47 @@
+"""The judge of the nano world: a program that knows the right answer, and never selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flywheel.nano.world import CONSTRAINTS, FAMILY_OF
+from flywheel.records import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What is true of one output: the answer is right, and it has the form that was asked for."""
+
+    answer: bool
+    form: bool
+
+
+def check(task: Task, output: str) -> Check | None:
+    """Check an output against the world; None for a task that is not of this world.
+
+    The answer counts as right in any known form, so that content and form are judged apart.
+    """
+    family, asked = FAMILY_OF.get(task.instruction), CONSTRAINTS.get(task.constraints)
+    answer = family.answer(task.input) if family else None
+    if answer is None or asked is None:
+        return None
+    text = output.strip()
+    bare = next((name for name, form in CONSTRAINTS.items() if name != "None" and _inside(form, text) is not None), "None")
+    content = _inside(CONSTRAINTS[bare], text)
+    return Check(answer=content == answer, form=bare == task.constraints)
+
+
+def _inside(form: object, text: str) -> str | None:
+    """The answer inside a form, or None if the text does not have that form."""
+    assert callable(form)
+    before, after = form("\0").split("\0")
+    if len(text) < len(before) + len(after) or not text.startswith(before) or not text.endswith(after):
+        return None
+    return text[len(before) : len(text) - len(after)]
+
+
+def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
+    """1.0 for a right answer in the right form, 0.0 for anything else, None where nobody can know."""
+    verdicts = (check(task, output) for task, output in rows)
+    return [None if verdict is None else float(verdict.answer and verdict.form) for verdict in verdicts]

@@ -1,0 +1,235 @@
+"""The records that travel between the stages: frozen, slotted, keyword-only.
+
+A record is data and nothing else. What happens to it is a function of the station it passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+Row = TypeVar("Row", covariant=True)
+
+
+class FinishReason(StrEnum):
+    """Why an engine stopped writing."""
+
+    STOP = "stop"
+    """The model ended the text itself, or wrote a stop string."""
+    LENGTH = "length"
+    """The token limit cut the text. Such a candidate is kept in the store and never wins."""
+
+
+class Arm(StrEnum):
+    """A way of picking one candidate of a task. Only ``BEST`` is trained on; the others are controls."""
+
+    BEST = "best"
+    RANDOM = "random"
+    LIKELIEST = "likeliest"
+    LONGEST = "longest"
+    FIRST = "first"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is asked: an instruction, its input, and the constraints on the output."""
+
+    instruction: str
+    input: str
+    constraints: str = "None"
+
+    @property
+    def task_id(self) -> str:
+        """Digest of the three fields: the same task has the same id in every round and workspace."""
+        fields = "\x1f".join((self.instruction, self.input, self.constraints))
+        return hashlib.blake2b(fields.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One text that an engine wrote for one prompt."""
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason
+    logprob: float | None = None
+    """Mean log-probability per token, where the engine gives it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One attempt at a new task: what was written, what it parsed to, and whether it was kept."""
+
+    attempt: int
+    raw: str
+    demos: tuple[str, ...]
+    """Ids of the tasks shown in the prompt, in order."""
+    tokens: int
+    task: Task | None
+    """None where a field was missing."""
+    reason: str | None = None
+    """Why it was dropped; None if it was kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One of the N outputs sampled for a task."""
+
+    task_id: str
+    candidate: int
+    """Position among the task's candidates, from 0."""
+    output: str
+    finish_reason: FinishReason
+    tokens: int
+    logprob: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A candidate with the reward model's score."""
+
+    candidate: Candidate
+    reward: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The candidate that one arm picked for a task."""
+
+    task_id: str
+    arm: Arm
+    candidate: int
+    margin: float | None
+    """Reward of the pick minus the next best finished candidate's; None for a lone one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one reward model gave one candidate."""
+
+    task_id: str
+    candidate: int
+    model_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One output of a trained generator for a held-out task."""
+
+    task_id: str
+    sample: int
+    output: str
+    finish_reason: FinishReason
+    tokens: int
+    logprob: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleScore:
+    """What the reward model or the judge gave one held-out output."""
+
+    task_id: str
+    sample: int
+    model_id: str
+    score: float
+
+
+class ModelKind(StrEnum):
+    """What a model is for."""
+
+    GENERATOR = "generator"
+    BASE = "base"
+    """The sliced base with the one shared head, from which every member and the merge are made."""
+    MEMBER = "member"
+    REWARD = "reward"
+    JUDGE = "judge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model as it is recorded: where it lies, what it was made from, how it did."""
+
+    kind: ModelKind
+    name: str
+    path: str
+    digest: str
+    parent: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> str:
+        """The kind, the name and the start of the digest, such as ``member-pairs-1f0c9a2b77de``."""
+        return f"{self.kind}-{self.name}-{self.digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One figure of a round, with its interval where it is an estimate."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Stage(StrEnum):
+    """The stations of a round, in order."""
+
+    PROPOSE = "propose"
+    ANSWER = "answer"
+    SCORE = "score"
+    SELECT = "select"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk(Generic[Row]):
+    """Rows that are committed together, with the stage's progress in the same transaction."""
+
+    rows: Sequence[Row]
+    last: bool
+    """Whether the stage is done with these rows."""
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A round as it is recorded."""
+
+    round: str
+    number: int
+    parent: str | None
+    status: str
+    seed: int
+    fingerprint: str
+    identity: Mapping[str, Any]
+    config: Mapping[str, Any]
+    generator_in: str
+    generator_out: str | None
+    reward_model: str
+    judge: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """A task with the output that won: what the generator is trained on."""
+
+    task: Task
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedTask:
+    """A kept task with the demos it was proposed from."""
+
+    task: Task
+    demos: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""The merged reward model: slice a base, train members, merge, score."""

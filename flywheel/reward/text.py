@@ -1,0 +1,36 @@
+"""What a reward model reads: a task's prompt, the output, and the end mark if the output ended.
+
+Truncated and finished outputs must look different to it, so the end mark is part of the text and the
+pad token is never the end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flywheel.instructions.text import Prompts
+from flywheel.records import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An output to be scored."""
+
+    task: Task
+    output: str
+    finished: bool = True
+    """False for an output that the token limit cut."""
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, prompts: Prompts, answers: Sequence[Answer]) -> list[list[int]]:
+    """The tokens of each answer, the same in training and in scoring."""
+    end = str(tokenizer.eos_token)
+    texts = [
+        f"{prompts.answer(answer.task)} {answer.output.strip()}{end if answer.finished else ''}" for answer in answers
+    ]
+    return list(tokenizer(texts, add_special_tokens=True).input_ids)

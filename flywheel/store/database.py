@@ -1,0 +1,134 @@
+"""The database file: opened for moments only, waited for when another process holds it, migrated.
+
+DuckDB lets one process write, or several read. Nobody keeps a connection while a model runs, so that a
+`flywheel compare` or a notebook can read in between; whoever comes second tries again for a while.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from flywheel.errors import StoreError
+
+WAIT_S = 60.0
+"""How long to wait for a file that another process holds."""
+
+
+@contextmanager
+def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for the length of the block; for writing, the block is one transaction.
+
+    Raises StoreError where the file cannot be opened, is held by another process for longer than
+    ``wait_s`` seconds, or was written by a newer flywheel.
+    """
+    if read_only and not path.exists():
+        raise StoreError(f"no database at {path}; make one with `flywheel round`, or name the workspace with --workspace")
+    opened = _open(path, read_only=read_only, wait_s=wait_s)
+    try:
+        if read_only:
+            _refuse_other_versions(opened, path)
+            yield opened
+            return
+        opened.begin()
+        try:
+            yield opened
+        except BaseException:
+            opened.rollback()
+            raise
+        try:
+            opened.commit()
+        except duckdb.Error as error:
+            raise StoreError(f"cannot write {path}: {first_line(error)}; free some space or mend the rights, then go on") from None
+    finally:
+        opened.close()
+
+
+def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
+    if read_only:
+        config |= {"enable_external_access": False, "lock_configuration": True}
+    deadline, pause_s = time.monotonic() + wait_s, 0.01
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only, config=config)
+        except duckdb.Error as error:
+            text = str(error)
+            held = "lock on file" in text or "different configuration" in text
+            if not held:
+                raise StoreError(f"cannot open {path}: {first_line(error)}") from None
+            if time.monotonic() > deadline:
+                holder = re.search(r"PID (\d+)", text)
+                who = f"process {holder.group(1)}" if holder else "another process"
+                raise StoreError(f"{path} is held by {who}; close its connection and try again") from None
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.25)
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """Number, name and SQL of every migration, in order."""
+    found = []
+    for file in files("flywheel.store").joinpath("migrations").iterdir():
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
+        if match:
+            found.append((int(match.group(1)), match.group(2), file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def migrate(path: Path) -> None:
+    """Create or upgrade the database: each migration in one transaction with its record."""
+    applied = _applied(path) if path.exists() else 0
+    _refuse_newer(applied, path)
+    pending = [migration for migration in migrations() if migration[0] > applied]
+    for number, name, sql in pending:
+        with connection(path, read_only=False) as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, "
+                "applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp)"
+            )
+            db.execute("COMMENT ON TABLE migrations IS 'Schema changes applied to this database.'")
+            db.execute(sql)
+            db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
+            db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
+
+
+def _applied(path: Path) -> int:
+    opened = _open(path, read_only=True, wait_s=WAIT_S)
+    try:
+        return _version(opened)
+    finally:
+        opened.close()
+
+
+def _version(db: duckdb.DuckDBPyConnection) -> int:
+    try:
+        row = db.execute("SELECT max(version) FROM migrations").fetchone()
+    except duckdb.CatalogException:
+        return 0
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def _refuse_newer(version: int, path: Path) -> None:
+    newest = migrations()[-1][0]
+    if version > newest:
+        raise StoreError(
+            f"{path} has schema {version}, this flywheel knows schemas up to {newest}; upgrade flywheel to read it"
+        )
+
+
+def _refuse_other_versions(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    version = _version(db)
+    _refuse_newer(version, path)
+    if version == 0:
+        raise StoreError(f"{path} is a DuckDB file without flywheel's tables; name the workspace with --workspace")
+
+
+def first_line(error: Exception) -> str:
+    """What DuckDB says in its first line, without its advice and its drawing of the statement."""
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,329 @@
+"""The store of a workspace: what the loop writes and what the stations read, as records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.records import (
+    Arm,
+    Candidate,
+    Chunk,
+    FinishReason,
+    Metric,
+    Model,
+    ModelKind,
+    Proposal,
+    ProposedTask,
+    Round,
+    Sample,
+    SampleScore,
+    Score,
+    Scored,
+    Selection,
+    Stage,
+    Task,
+    Winner,
+)
+from flywheel.store.database import connection, migrate
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stage is."""
+
+    chunks: int
+    finished: bool
+
+
+class Store:
+    """One DuckDB file. Every method opens it, does one thing in one transaction, and closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def migrate(self) -> None:
+        """Create the tables, or bring an older database up to date."""
+        migrate(self.path)
+
+    # Models
+
+    def record_model(self, model: Model) -> None:
+        """Record a model; one that is there already stays as it is."""
+        with connection(self.path, read_only=False) as db:
+            _insert_model(db, model)
+
+    def model(self, model_id: str) -> Model:
+        """The model with this id; raises KeyError."""
+        found = self._models("model_id = ?", [model_id])
+        if not found:
+            raise KeyError(model_id)
+        return found[0]
+
+    def models(self, kind: ModelKind) -> list[Model]:
+        """All models of a kind, oldest first."""
+        return self._models("kind = ?", [str(kind)])
+
+    def _models(self, condition: str, values: Sequence[Any]) -> list[Model]:
+        columns = "kind, name, path, digest, parent, recipe, numbers"
+        with connection(self.path) as db:
+            rows = db.execute(f"SELECT {columns} FROM models WHERE {condition} ORDER BY created_at", values).fetchall()
+        return [
+            Model(
+                kind=ModelKind(kind), name=name, path=path, digest=digest, parent=parent,
+                recipe=json.loads(recipe), numbers=json.loads(numbers),
+            )
+            for kind, name, path, digest, parent, recipe, numbers in rows
+        ]  # fmt: skip
+
+    # Rounds and stages
+
+    def rounds(self) -> list[Round]:
+        """All rounds in order."""
+        names = [field.name for field in fields(Round)]
+        with connection(self.path) as db:
+            rows = db.execute(f"SELECT {', '.join(names)} FROM rounds ORDER BY number").fetchall()
+        found = []
+        for row in rows:
+            values = dict(zip(names, row, strict=True))
+            for name in ("identity", "config", "versions"):
+                values[name] = json.loads(values[name])
+            found.append(Round(**values))
+        return found
+
+    def open_round(self, opened: Round) -> None:
+        """Record a new round."""
+        values = {field.name: getattr(opened, field.name) for field in fields(Round)}
+        for name in ("identity", "config", "versions"):
+            values[name] = json.dumps(values[name])
+        with connection(self.path, read_only=False) as db:
+            db.execute(
+                f"INSERT INTO rounds ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", list(values.values())
+            )
+
+    def set_status(self, name: str, status: str) -> None:
+        """Mark a round running or failed."""
+        with connection(self.path, read_only=False) as db:
+            db.execute("UPDATE rounds SET status = ? WHERE round = ?", [status, name])
+
+    def finish_round(self, name: str, metrics: Sequence[Metric], verdict: tuple[str, str, Mapping[str, Any]] | None) -> None:
+        """Mark a round done, with its figures and its (base, verdict, evidence) against its parent."""
+        with connection(self.path, read_only=False) as db:
+            db.execute("DELETE FROM metrics WHERE round = ?", [name])
+            _insert(db, "metrics", metrics, round=name)
+            if verdict:
+                base, word, evidence = verdict
+                db.execute("DELETE FROM verdicts WHERE round = ? AND base = ?", [name, base])
+                db.execute(
+                    "INSERT INTO verdicts (base, round, verdict, evidence) VALUES (?, ?, ?, ?)",
+                    [base, name, word, json.dumps(evidence)],
+                )
+            db.execute("UPDATE rounds SET status = 'done', finished_at = now() WHERE round = ?", [name])
+
+    def discard_round(self, name: str) -> None:
+        """Delete a round with all its rows."""
+        tables = "rounds stages tasks candidates scores selections evaluations evaluation_scores metrics verdicts"
+        with connection(self.path, read_only=False) as db:
+            for table in tables.split():
+                db.execute(f"DELETE FROM {table} WHERE round = ?", [name])
+
+    def progress(self, name: str, stage: Stage) -> Progress:
+        """How far a stage of a round is; begins it where it has not begun."""
+        with connection(self.path, read_only=False) as db:
+            db.execute("INSERT OR IGNORE INTO stages (round, stage) VALUES (?, ?)", [name, str(stage)])
+            row = db.execute(
+                "SELECT chunks, finished_at IS NOT NULL FROM stages WHERE round = ? AND stage = ?", [name, str(stage)]
+            ).fetchone()
+        assert row is not None
+        return Progress(chunks=row[0], finished=row[1])
+
+    def commit(self, name: str, stage: Stage, chunk: Chunk[Any], *, seconds: float) -> None:
+        """Write a chunk's rows and the stage's progress in one transaction."""
+        with connection(self.path, read_only=False) as db:
+            for record_type, rows in _by_type(chunk.rows).items():
+                _WRITERS[record_type](db, name, rows)
+            db.execute(
+                "UPDATE stages SET chunks = chunks + 1, rows = rows + ?, tokens = tokens + ?, seconds = seconds + ?, "
+                "finished_at = CASE WHEN ? THEN now() END WHERE round = ? AND stage = ?",
+                [len(chunk.rows), chunk.tokens, seconds, chunk.last, name, str(stage)],
+            )
+
+    # What the stations read
+
+    def proposals_so_far(self, name: str) -> tuple[int, int]:
+        """How many attempts a round has made, and how many of them were kept."""
+        with connection(self.path) as db:
+            row = db.execute("SELECT count(*), count(*) FILTER (kept) FROM tasks WHERE round = ?", [name]).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def known_tasks(self) -> set[tuple[str, str]]:
+        """(instruction, input) of every kept task of every round."""
+        with connection(self.path) as db:
+            return set(db.execute("SELECT instruction, input FROM tasks WHERE kept").fetchall())
+
+    def tasks(self, name: str) -> list[ProposedTask]:
+        """The kept tasks of a round, in the order they were proposed."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT instruction, input, constraints, demos FROM tasks WHERE round = ? AND kept ORDER BY attempt", [name]
+            ).fetchall()
+        return [
+            ProposedTask(task=Task(instruction=instruction, input=text, constraints=constraints), demos=tuple(demos))
+            for instruction, text, constraints, demos in rows
+        ]
+
+    def candidates(self, name: str) -> dict[str, list[Candidate]]:
+        """The candidates of each task of a round, by task id, in order."""
+        names = [field.name for field in fields(Candidate)]
+        with connection(self.path) as db:
+            rows = db.execute(
+                f"SELECT {', '.join(names)} FROM candidates WHERE round = ? ORDER BY task_id, candidate", [name]
+            ).fetchall()
+        found: dict[str, list[Candidate]] = {}
+        for row in rows:
+            values = dict(zip(names, row, strict=True))
+            values["finish_reason"] = FinishReason(values["finish_reason"])
+            found.setdefault(values["task_id"], []).append(Candidate(**values))
+        return found
+
+    def scored(self, name: str, model_id: str) -> dict[str, list[Scored]]:
+        """The candidates of each task of a round with what a reward model gave them."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT task_id, candidate, score FROM scores WHERE round = ? AND model_id = ?", [name, model_id]
+            ).fetchall()
+        rewards = {(task_id, candidate): score for task_id, candidate, score in rows}
+        return {
+            task_id: [Scored(candidate=one, reward=rewards[task_id, one.candidate]) for one in candidates]
+            for task_id, candidates in self.candidates(name).items()
+        }
+
+    def winners(self, names: Sequence[str]) -> list[Winner]:
+        """The winners of these rounds, oldest first, in the order their tasks were proposed."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT g.instruction, g.input, g.constraints, g.output FROM generations AS g JOIN rounds AS r USING (round) "
+                "WHERE g.won AND list_contains(?, g.round) ORDER BY r.number, g.attempt",
+                [list(names)],
+            ).fetchall()
+        return [
+            Winner(task=Task(instruction=instruction, input=text, constraints=constraints), output=output)
+            for instruction, text, constraints, output in rows
+        ]
+
+    def set_heldout(self, digest: str, tasks: Sequence[Task]) -> None:
+        """Keep a held-out set, so that the database can be read without its file."""
+        with connection(self.path, read_only=False) as db:
+            if not db.execute("SELECT 1 FROM heldout_tasks WHERE heldout = ? LIMIT 1", [digest]).fetchone():
+                columns = {
+                    "task_id": [task.task_id for task in tasks],
+                    "position": list(range(len(tasks))),
+                    "instruction": [task.instruction for task in tasks],
+                    "input": [task.input for task in tasks],
+                    "constraints": [task.constraints for task in tasks],
+                }
+                _append(db, "heldout_tasks", columns, heldout=digest)
+
+    def held_out_scores(self, name: str, model_id: str) -> dict[str, list[float]]:
+        """What a scorer gave the held-out outputs of a round, by task id, in sample order."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT task_id, list(score ORDER BY sample) FROM evaluation_scores WHERE round = ? AND model_id = ? "
+                "GROUP BY task_id ORDER BY task_id",
+                [name, model_id],
+            ).fetchall()
+        return dict(rows)
+
+
+# Records as columns: one Arrow table a chunk, because DuckDB takes rows one by one a hundred times slower.
+
+
+def _by_type(rows: Sequence[Any]) -> dict[type, list[Any]]:
+    found: dict[type, list[Any]] = {}
+    for row in rows:
+        found.setdefault(type(row), []).append(row)
+    return found
+
+
+def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Any], **constants: Any) -> None:
+    if rows:
+        names = [field.name for field in fields(rows[0])]
+        _append(db, table, {name: [getattr(row, name) for row in rows] for name in names}, **constants)
+
+
+def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Iterable[Any]], **constants: Any) -> None:
+    import pyarrow as pa
+
+    arrow: pa.Table = pa.table({name: _column(values) for name, values in columns.items()})
+    if arrow.num_rows == 0:
+        return
+    names = [*columns, *constants]
+    selected = [*columns, *("?" for _ in constants)]
+    db.register("chunk", arrow)
+    try:
+        db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values()))
+    finally:
+        db.unregister("chunk")
+
+
+def _column(values: Iterable[Any]) -> Any:
+    import pyarrow as pa
+
+    plain = [str(value) if isinstance(value, str) else value for value in values]
+    return pa.array(plain)
+
+
+def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Proposal]) -> None:
+    columns = {
+        "task_id": [row.task.task_id if row.task else None for row in rows],
+        "attempt": [row.attempt for row in rows],
+        "instruction": [row.task.instruction if row.task else None for row in rows],
+        "input": [row.task.input if row.task else None for row in rows],
+        "constraints": [row.task.constraints if row.task else None for row in rows],
+        "demos": [list(row.demos) for row in rows],
+        "kept": [row.reason is None for row in rows],
+        "reason": [row.reason for row in rows],
+        "raw": [row.raw for row in rows],
+        "tokens": [row.tokens for row in rows],
+    }
+    _append(db, "tasks", columns, round=name, origin="proposed")
+
+
+def _insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            model.model_id, str(model.kind), model.name, model.path, model.digest, model.parent,
+            json.dumps(model.recipe), json.dumps(model.numbers),
+        ],
+    )  # fmt: skip
+
+
+def _insert_generator(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Model]) -> None:
+    for model in rows:
+        _insert_model(db, model)
+        db.execute("UPDATE rounds SET generator_out = ? WHERE round = ?", [model.model_id, name])
+
+
+def _writer(table: str) -> Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], None]:
+    return lambda db, name, rows: _insert(db, table, rows, round=name)
+
+
+_WRITERS: dict[type, Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], None]] = {
+    Proposal: _insert_proposals,
+    Candidate: _writer("candidates"),
+    Score: _writer("scores"),
+    Selection: _writer("selections"),
+    Model: _insert_generator,
+    Sample: _writer("evaluations"),
+    SampleScore: _writer("evaluation_scores"),
+}

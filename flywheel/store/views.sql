@@ -1,0 +1,55 @@
+CREATE OR REPLACE VIEW generations AS
+SELECT
+    c.round, c.task_id, c.candidate, t.instruction, t.input, t.constraints, c.output, s.score AS reward,
+    best.candidate IS NOT NULL AS won, c.finish_reason, c.tokens, c.logprob, t.attempt
+FROM candidates AS c
+JOIN rounds AS r USING (round)
+JOIN tasks AS t ON t.round = c.round AND t.task_id = c.task_id AND t.kept
+LEFT JOIN scores AS s
+    ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.model_id = r.reward_model
+LEFT JOIN selections AS best
+    ON best.round = c.round AND best.task_id = c.task_id AND best.candidate = c.candidate AND best.arm = 'best';
+COMMENT ON VIEW generations IS 'Every candidate with its task and reward, wide.';
+
+CREATE OR REPLACE VIEW dataset AS
+SELECT g.round, g.task_id, g.instruction, g.input, g.constraints, g.output, g.reward, b.margin, g.candidate, g.tokens
+FROM generations AS g
+JOIN selections AS b ON b.round = g.round AND b.task_id = g.task_id AND b.candidate = g.candidate AND b.arm = 'best';
+COMMENT ON VIEW dataset IS 'The winners as text, ready to train on.';
+
+CREATE OR REPLACE VIEW rounds_summary AS
+SELECT
+    r.round, r.parent, r.status,
+    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round) AS proposed,
+    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.kept) AS kept,
+    (SELECT count(*) FROM candidates AS c WHERE c.round = r.round) AS candidates,
+    (SELECT count(*) FROM selections AS s WHERE s.round = r.round AND s.arm = 'best') AS winners,
+    (SELECT m.value FROM metrics AS m WHERE m.round = r.round AND m.name = 'heldout.judge') AS judge,
+    (SELECT m.value FROM metrics AS m WHERE m.round = r.round AND m.name = 'heldout.reward') AS reward,
+    (SELECT v.verdict FROM verdicts AS v WHERE v.round = r.round AND v.base = r.parent) AS verdict,
+    (SELECT sum(s.seconds) FROM stages AS s WHERE s.round = r.round) AS seconds
+FROM rounds AS r
+ORDER BY r.number;
+COMMENT ON VIEW rounds_summary IS 'One line a round: counts, held-out figures, verdict against the parent.';
+
+CREATE OR REPLACE VIEW best_of_n_curve AS
+WITH ranked AS (
+    SELECT
+        round, task_id, reward,
+        row_number() OVER (PARTITION BY round, task_id ORDER BY reward) AS rank,
+        count(*) OVER (PARTITION BY round, task_id) AS total
+    FROM generations
+    WHERE reward IS NOT NULL
+),
+expected AS (
+    SELECT
+        k.n, r.round, r.task_id,
+        sum(r.reward * exp(
+            lgamma(r.rank) - lgamma(r.rank - k.n + 1) - lgamma(r.total + 1) + lgamma(r.total - k.n + 1) + ln(k.n)
+        )) AS reward
+    FROM ranked AS r
+    JOIN (SELECT unnest(generate_series(1, 256)) AS n) AS k ON k.n <= r.total AND r.rank >= k.n
+    GROUP BY ALL
+)
+SELECT round, n, avg(reward) AS reward, count(*) AS tasks FROM expected GROUP BY round, n ORDER BY round, n;
+COMMENT ON VIEW best_of_n_curve IS 'Expected reward of the best of n candidates, for each n up to the number sampled, averaged over tasks.';
