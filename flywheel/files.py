@@ -51,3 +51,12 @@ def digest_files(*paths: Path) -> str:
 def digest_model(folder: Path) -> str:
     """SHA-256 over the files of a model's folder that decide what it says."""
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    _sync(unfinished)
+    unfinished.rename(path)
+    _sync(path.parent)

@@ -16,9 +16,7 @@ class StepCallback(TrainerCallback):
     def __init__(self, advance: Callable[[int, int], None]) -> None:
         self._advance = advance
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._advance(state.global_step, state.max_steps)
 
 

@@ -41,9 +41,7 @@ def training_examples(
     ``proposals`` are kept tasks with the demos they were proposed from; as many as the share asks for are
     drawn from them, without repeats, so that a share too large for them is met as far as they go.
     """
-    answers = [
-        Example(prompt=prompts.answer(winner.task), completion=f" {winner.output.strip()}") for winner in winners
-    ]
+    answers = [Example(prompt=prompts.answer(winner.task), completion=f" {winner.output.strip()}") for winner in winners]
     rng = generator("training", *names)
     wanted = round(len(answers) * proposal_share / (1 - proposal_share)) if proposal_share < 1 else len(proposals)
     drawn = rng.sample(list(proposals), min(wanted, len(proposals)))
@@ -67,16 +65,16 @@ def train_generator(
     Raises ConfigError where ``training.args`` holds what SFTConfig does not take.
     """
     if not examples:
-        raise DataError("no task of this round has a finished candidate, so there is nothing to train on; raise sampling.max_tokens")
+        raise DataError(
+            "no task of this round has a finished candidate, so there is nothing to train on; raise sampling.max_tokens"
+        )
     tokenizer = AutoTokenizer.from_pretrained(start)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     texts = [example.prompt + example.completion + tokenizer.eos_token for example in examples]
     fits = [len(ids) <= config.max_length for ids in tokenizer(texts).input_ids]
     rows = [
-        {"prompt": example.prompt, "completion": example.completion}
-        for example, fit in zip(examples, fits, strict=True)
-        if fit
+        {"prompt": example.prompt, "completion": example.completion} for example, fit in zip(examples, fits, strict=True) if fit
     ]
     if not rows:
         raise DataError(f"all {len(examples)} training texts are over training.max_length ({config.max_length}); raise it")

@@ -78,9 +78,7 @@ class CTranslate2Engine:
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
 
-    def _completions(
-        self, result: ctranslate2.GenerationResult, sampling: Sampling, rng: random.Random
-    ) -> list[Completion]:
+    def _completions(self, result: ctranslate2.GenerationResult, sampling: Sampling, rng: random.Random) -> list[Completion]:
         eos = self._tokenizer.eos_token_id
         completions = []
         for ids, logprob in zip(result.sequences_ids, result.scores, strict=True):

@@ -34,9 +34,7 @@ class TransformersEngine:
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self._device = device(config)
         dtype = "float32" if config.compute_type == "int8" else config.compute_type
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            model, padding_side="left", trust_remote_code=config.trust_remote_code
-        )
+        self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
         if self._tokenizer.eos_token is None:
             raise ModelError(f"the tokenizer of {model} has no eos_token, so no text would ever end; add one")
         if self._tokenizer.pad_token is None:
@@ -48,9 +46,7 @@ class TransformersEngine:
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         batches = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
-        written = (
-            self._write(batch, n=n, sampling=sampling, seed=derive(seed, index)) for index, batch in enumerate(batches)
-        )
+        written = (self._write(batch, n=n, sampling=sampling, seed=derive(seed, index)) for index, batch in enumerate(batches))
         return [completions for batch in written for completions in batch]
 
     @torch.inference_mode()

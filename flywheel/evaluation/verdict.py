@@ -109,4 +109,3 @@ def sentence(evidence: Evidence, verdict: Verdict) -> str:
         Verdict.INCONCLUSIVE: f"a difference under {evidence.smallest_detectable:.3f} could not have been seen",
     }[verdict]
     return f"{evidence.round} against {evidence.base}: {verdict}: {moved}, {rewarded}; {because}."
-

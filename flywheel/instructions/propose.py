@@ -46,9 +46,9 @@ def propose(
     while kept < config.tasks:
         if attempts >= config.max_attempts * config.tasks:
             raise DataError(
-                f"{attempts} attempts gave {kept} of the {config.tasks} tasks asked for; see why with `flywheel sql "
-                '"SELECT reason, count(*) FROM tasks GROUP BY ALL"', then raise '
-                "instructions.max_attempts and go on"
+                f"{attempts} attempts gave {kept} of the {config.tasks} tasks asked for; see why with "
+                "`flywheel sql 'SELECT reason, count(*) FROM tasks GROUP BY ALL'`, then raise instructions.max_attempts "
+                "and go on"
             )
         demos = [choose_demos(sets, *names, attempt) for attempt in range(attempts, attempts + chunk)]
         written = engine.generate(

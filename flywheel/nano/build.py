@@ -113,9 +113,9 @@ def train(
         ]
         proposals = [proposal_text(prompts, [next(tasks) for _ in range(4)]) for _ in range(PROPOSALS_A_STEP)]
         losses = [summed_loss(model, tokenizer, texts) for texts in (answers, proposals)]
-        loss = sum(total for total, _ in losses) / sum(count for _, count in losses)
+        loss = torch.stack([total for total, _ in losses]).sum() / sum(count for _, count in losses)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
@@ -129,7 +129,8 @@ def greedy_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
     batch.pop("token_type_ids", None)
     written = model.generate(**batch, max_new_tokens=24, do_sample=False)
     outputs = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    return sum(output.strip() == right_output(task) for task, output in zip(tasks, outputs, strict=True)) / len(tasks)
+    right: int = sum(output.strip() == right_output(task) for task, output in zip(tasks, outputs, strict=True))
+    return right / len(tasks)
 
 
 def build_generator(folder: Path, prompts: Prompts) -> None:
@@ -146,9 +147,7 @@ def build_generator(folder: Path, prompts: Prompts) -> None:
     log.info("%d parameters", sum(p.numel() for p in model.parameters()))
     train(model, tokenizer, prompts, tasks, steps=LEARN_STEPS, peak=2e-3, wrong_answer=0.0, wrong_form=0.0)
     log.info("learned: greedy accuracy %.3f", greedy_accuracy(model, tokenizer, prompts, held_out))
-    train(
-        model, tokenizer, prompts, tasks, steps=BLUR_STEPS, peak=5e-4, wrong_answer=WRONG_ANSWER, wrong_form=WRONG_FORM
-    )
+    train(model, tokenizer, prompts, tasks, steps=BLUR_STEPS, peak=5e-4, wrong_answer=WRONG_ANSWER, wrong_form=WRONG_FORM)
     log.info("blurred: greedy accuracy %.3f", greedy_accuracy(model, tokenizer, prompts, held_out))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -10,7 +10,7 @@ import numpy as np
 from flywheel.reward.data import Pair, Split, Thumb
 from flywheel.reward.text import Answer
 
-Preferences = Sequence[Thumb] | Sequence[Pair]
+Preferences = Sequence[Thumb | Pair]
 
 
 class Scorer(Protocol):

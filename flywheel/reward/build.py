@@ -31,7 +31,7 @@ from flywheel.reward.model import RewardModel, write_scale
 from flywheel.reward.slice import build_base
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
-from flywheel.store.store import Store
+from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
@@ -70,23 +70,16 @@ def _data_file(config: Config, member: MemberConfig) -> Path:
     return path
 
 
-def find_reward_model(config: Config, store: Store) -> Model | None:
-    """The recorded reward model of this configuration, or None where it must be built."""
-    return _recorded(store, ModelKind.REWARD, recipe_of(config))
-
-
-def build_reward_model(config: Config, store: Store, folder: Path, progress: Progress) -> Model:
-    """Build what is missing of the reward model in ``folder`` and return it; a killed build goes on."""
+def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
+    """Build what is missing of the reward model and return it; a killed build goes on."""
     recipe = recipe_of(config)
-    found = _recorded(store, ModelKind.REWARD, recipe)
+    found = _recorded(workspace, ModelKind.REWARD, recipe)
     if found:
         return found
     silence()
     prompts = Prompts(config.path(config.prompts))
-    sets = {
-        name: read_preferences(_data_file(config, member), member.kind) for name, member in config.reward.members.items()
-    }
-    lab = _Lab(config, store, folder, prompts, sets, progress)
+    sets = {name: read_preferences(_data_file(config, member), member.kind) for name, member in config.reward.members.items()}
+    lab = _Lab(config, workspace, prompts, sets, progress)
     base = lab.base(recipe["base"])
     members = {name: lab.member(name, member, base) for name, member in recipe["members"].items()}
     return lab.merge(recipe, base, members)
@@ -98,18 +91,18 @@ class _Lab:
     def __init__(
         self,
         config: Config,
-        store: Store,
-        folder: Path,
+        workspace: Workspace,
         prompts: Prompts,
         sets: Mapping[str, Preferences],
         progress: Progress,
     ) -> None:
-        self._config, self._reward, self._store, self._folder = config, config.reward, store, folder
+        self._config, self._reward, self._workspace = config, config.reward, workspace
+        self._folder = workspace.models
         self._prompts, self._sets, self._progress = prompts, sets, progress
         self._reference = _reference(sets)
 
     def base(self, recipe: Mapping[str, Any]) -> Model:
-        found = _recorded(self._store, ModelKind.BASE, recipe)
+        found = _recorded(self._workspace, ModelKind.BASE, recipe)
         if found:
             return found
         source = str(local_folder(self._config.model(self._reward.base)))
@@ -120,7 +113,7 @@ class _Lab:
         return self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, {"parameters": parameters})
 
     def member(self, name: str, recipe: Mapping[str, Any], base: Model) -> Model:
-        found = _recorded(self._store, ModelKind.MEMBER, recipe)
+        found = _recorded(self._workspace, ModelKind.MEMBER, recipe)
         if found:
             return found
         folder = self._folder / f"member-{name}-{_key(recipe)[:12]}"
@@ -129,7 +122,7 @@ class _Lab:
         started = time.monotonic()
         with publish(folder) as unfinished, self._progress.work(f"member {name}", total=None, unit="steps") as counter:
             numbers = train_member(
-                Path(base.path), unfinished, train, self._reward.members[name], self._reward, self._prompts,
+                self._workspace.locate(base), unfinished, train, self._reward.members[name], self._reward, self._prompts,
                 seed=derive(self._reward.seed, name), advance=counter.to,
             )  # fmt: skip
             self._write_scale(unfinished)
@@ -138,10 +131,10 @@ class _Lab:
 
     def merge(self, recipe: Mapping[str, Any], base: Model, members: Mapping[str, Model]) -> Model:
         folder = self._folder / f"reward-{_key(recipe)[:12]}"
-        weights = {Path(model.path): self._reward.members[name].weight for name, model in members.items()}
+        weights = {self._workspace.locate(model): self._reward.members[name].weight for name, model in members.items()}
         with publish(folder) as unfinished, self._progress.work("merge", total=1, unit="models") as counter:
-            run_mergekit(merge_recipe(Path(base.path), weights, self._reward.merge), unfinished)
-            copy_tokenizer(Path(base.path), unfinished)
+            run_mergekit(merge_recipe(self._workspace.locate(base), weights, self._reward.merge), unfinished)
+            copy_tokenizer(self._workspace.locate(base), unfinished)
             self._write_scale(unfinished)
             counter.to(1)
         numbers = {"accuracy": self._accuracies(folder), "members": [model.model_id for model in members.values()]}
@@ -157,10 +150,10 @@ class _Lab:
         numbers: Mapping[str, Any],
     ) -> Model:
         model = Model(
-            kind=kind, name=name, path=str(folder), digest=digest_model(folder), parent=parent,
+            kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder), parent=parent,
             recipe={"key": _key(recipe)} | dict(recipe), numbers=numbers,
         )  # fmt: skip
-        self._store.record_model(model)
+        self._workspace.store.record_model(model)
         return model
 
     def _write_scale(self, folder: Path) -> None:
@@ -186,9 +179,7 @@ def load_scorer(folder: Path, config: Config) -> RewardModel:
 
 def _reference(sets: Mapping[str, Preferences]) -> list[Answer]:
     """Validation outputs of all sets in turn: what every model's scores are standardised on."""
-    answers = [
-        [answer for row in rows if row.split == Split.VALIDATION for answer in _answers(row)] for rows in sets.values()
-    ]
+    answers = [[answer for row in rows if row.split == Split.VALIDATION for answer in _answers(row)] for rows in sets.values()]
     mixed = [answer for group in itertools.zip_longest(*answers) for answer in group if answer is not None]
     return mixed[:REFERENCE_TEXTS]
 
@@ -201,6 +192,6 @@ def _key(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
-def _recorded(store: Store, kind: ModelKind, recipe: Mapping[str, Any]) -> Model | None:
-    found = [model for model in store.models(kind) if model.recipe.get("key") == _key(recipe)]
-    return next((model for model in reversed(found) if Path(model.path).is_dir()), None)
+def _recorded(workspace: Workspace, kind: ModelKind, recipe: Mapping[str, Any]) -> Model | None:
+    found = [model for model in workspace.store.models(kind) if model.recipe.get("key") == _key(recipe)]
+    return next((model for model in reversed(found) if workspace.locate(model).is_dir()), None)

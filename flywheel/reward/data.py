@@ -56,7 +56,7 @@ def split_of(row: dict[str, Any], task_id: str, path: Path) -> Split:
         raise DataError(f"{path} line {row['line']}: split must be one of {known}, got {name!r}; mend the line") from None
 
 
-def read_preferences(path: Path, kind: Literal["thumbs", "pairs"]) -> list[Thumb] | list[Pair]:
+def read_preferences(path: Path, kind: Literal["thumbs", "pairs"]) -> Sequence[Thumb | Pair]:
     """The rows of a file of thumbs or pairs; raises DataError that names the line."""
     return read_thumbs(path) if kind == "thumbs" else read_pairs(path)
 

@@ -30,7 +30,7 @@ from flywheel.reward.text import Answer, token_ids
 def train_member(
     base: Path,
     folder: Path,
-    rows: Sequence[Thumb] | Sequence[Pair],
+    rows: Sequence[Thumb | Pair],
     member: MemberConfig,
     reward: RewardConfig,
     prompts: Prompts,
@@ -107,9 +107,7 @@ def _pairs_trainer(
     return RewardTrainer(model=model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[callback])
 
 
-def _dataset(
-    rows: Sequence[Thumb] | Sequence[Pair], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int
-) -> Dataset:
+def _dataset(rows: Sequence[Thumb | Pair], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int) -> Dataset:
     """Tokenized here and not by the trainer, so that training and scoring read the same tokens."""
 
     def tokens(answers: list[Answer]) -> list[list[int]]:
@@ -118,7 +116,7 @@ def _dataset(
     thumbs = [row for row in rows if isinstance(row, Thumb)]
     if thumbs:
         ids = tokens([row.answer for row in thumbs])
-        columns = {"input_ids": ids, "labels": [float(row.liked) for row in thumbs]}
+        columns: dict[str, list[Any]] = {"input_ids": ids, "labels": [float(row.liked) for row in thumbs]}
         fits = [len(row) <= max_length for row in ids]
     else:
         pairs = [row for row in rows if isinstance(row, Pair)]

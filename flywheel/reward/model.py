@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from flywheel.errors import ModelError
 from flywheel.instructions.text import Prompts
-from flywheel.reward.text import Answer, token_ids
+from flywheel.reward.text import Answer, answer_texts
 
 SCALE = "scale.json"
 """File in a reward model's folder: mean and standard deviation of its raw scores over the reference set."""
@@ -34,10 +34,16 @@ class RewardModel:
             figures = json.loads(scale.read_text(encoding="utf-8"))
             self._mean, self._std = figures["mean"], figures["std"]
 
-    @torch.inference_mode()
     def score(self, answers: Sequence[Answer]) -> list[float]:
-        """One score per answer, in order; higher is better. Texts over the maximum length lose their beginning."""
-        ids = [row[-self._max_length :] for row in token_ids(self._tokenizer, self._prompts, answers)]
+        """One score per answer, in order; higher is better."""
+        return self.score_texts(answer_texts(self._prompts, answers, str(self._tokenizer.eos_token)))
+
+    @torch.inference_mode()
+    def score_texts(self, texts: Sequence[str]) -> list[float]:
+        """One score per text, taken as it is. Texts over the maximum length lose their beginning."""
+        if not texts:
+            return []
+        ids = [row[-self._max_length :] for row in self._tokenizer(list(texts)).input_ids]
         scores = [0.0] * len(ids)
         for places in _batches([len(row) for row in ids], self._batch_tokens):
             rows = [torch.tensor(ids[place]) for place in places]
@@ -71,5 +77,7 @@ def write_scale(folder: Path, prompts: Prompts, reference: Sequence[Answer], *, 
     raw = RewardModel(folder, prompts, max_length=max_length, batch_tokens=batch_tokens).score(reference)
     mean, std = statistics.fmean(raw), statistics.pstdev(raw)
     if not std > 0:
-        raise ModelError(f"{folder} gives {len(raw)} texts the same score {mean}; its training failed, or its weights are broken")
+        raise ModelError(
+            f"{folder} gives {len(raw)} texts the same score {mean}; its training failed, or its weights are broken"
+        )
     (folder / SCALE).write_text(json.dumps({"mean": mean, "std": std, "texts": len(raw)}), encoding="utf-8")

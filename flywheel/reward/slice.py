@@ -53,7 +53,7 @@ def build_base(source: str, folder: Path, *, layers: int, seed: int) -> int:
         _check_reload(unfinished, parameters)
         (sliced / RECIPE).rename(unfinished / RECIPE)
         shutil.rmtree(sliced)
-    return parameters
+    return int(parameters)
 
 
 def _layers(source: str) -> int:

@@ -27,10 +27,11 @@ class Answer:
     """False for an output that the token limit cut."""
 
 
+def answer_texts(prompts: Prompts, answers: Sequence[Answer], end: str) -> list[str]:
+    """The text of each answer, the same in training and in scoring; ``end`` is the tokenizer's end mark."""
+    return [f"{prompts.answer(answer.task)} {answer.output.strip()}{end if answer.finished else ''}" for answer in answers]
+
+
 def token_ids(tokenizer: PreTrainedTokenizerBase, prompts: Prompts, answers: Sequence[Answer]) -> list[list[int]]:
-    """The tokens of each answer, the same in training and in scoring."""
-    end = str(tokenizer.eos_token)
-    texts = [
-        f"{prompts.answer(answer.task)} {answer.output.strip()}{end if answer.finished else ''}" for answer in answers
-    ]
-    return list(tokenizer(texts, add_special_tokens=True).input_ids)
+    """The tokens of each answer."""
+    return list(tokenizer(answer_texts(prompts, answers, str(tokenizer.eos_token))).input_ids)

@@ -45,7 +45,9 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) ->
         try:
             opened.commit()
         except duckdb.Error as error:
-            raise StoreError(f"cannot write {path}: {first_line(error)}; free some space or mend the rights, then go on") from None
+            raise StoreError(
+                f"cannot write {path}: {first_line(error)}; free some space or mend the rights, then go on"
+            ) from None
     finally:
         opened.close()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     FinishReason,
@@ -223,7 +222,7 @@ class Store:
         """Keep a held-out set, so that the database can be read without its file."""
         with connection(self.path, read_only=False) as db:
             if not db.execute("SELECT 1 FROM heldout_tasks WHERE heldout = ? LIMIT 1", [digest]).fetchone():
-                columns = {
+                columns: dict[str, list[Any]] = {
                     "task_id": [task.task_id for task in tasks],
                     "position": list(range(len(tasks))),
                     "instruction": [task.instruction for task in tasks],
@@ -269,7 +268,9 @@ def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Ite
     selected = [*columns, *("?" for _ in constants)]
     db.register("chunk", arrow)
     try:
-        db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values()))
+        db.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values())
+        )
     finally:
         db.unregister("chunk")
 
@@ -282,7 +283,7 @@ def _column(values: Iterable[Any]) -> Any:
 
 
 def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Proposal]) -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "task_id": [row.task.task_id if row.task else None for row in rows],
         "attempt": [row.attempt for row in rows],
         "instruction": [row.task.instruction if row.task else None for row in rows],

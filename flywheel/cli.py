@@ -1,0 +1,279 @@
+"""The command line: parse, call, print. Answers go to stdout, progress to stderr.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flywheel.errors import ConfigError, FlywheelError
+
+if TYPE_CHECKING:
+    from flywheel.workspace import Workspace
+
+app = typer.Typer(
+    help="A synthetic-data flywheel using best-of-N.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+reward_app = typer.Typer(help="The reward lab: build the merged reward model, score texts with it.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Samples = Annotated[int | None, typer.Option("--n", help="Candidates per task.")]
+
+
+class Format(StrEnum):
+    """How `flywheel sql` prints rows."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class State:
+    """What the options before the command say."""
+
+    workspace = Path("workspace")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from flywheel import __version__
+
+        typer.echo(f"flywheel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """A synthetic-data flywheel using best-of-N."""
+    State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
+
+
+@app.command()
+def init(
+    config: Annotated[str, typer.Option("--config", help="Preset name or YAML path.")] = "nano",
+) -> None:
+    """Make a workspace with a commented config to edit."""
+    from flywheel.config import find
+
+    workspace = _workspace()
+    workspace.init(find(config))
+    typer.echo(f"made {workspace.folder}; edit {workspace.config_file}, then `flywheel round`")
+
+
+@app.command("round")
+def round_command(
+    n: Samples = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Rounds to run.")] = 1,
+    config: Annotated[str | None, typer.Option("--config", help="Preset name or YAML path for a new workspace.")] = None,
+    overrides: Overrides = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished round away and begin it anew.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the wheel: build what is missing, run or resume the next round, print its verdict."""
+    from flywheel.config import find
+    from flywheel.report import tables
+    from flywheel.report.progress import Terminal
+
+    sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
+    workspace = _workspace()
+    if not workspace.exists:
+        workspace.init(find(config or "nano"), sets)
+    elif config is not None:
+        raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
+    checked = workspace.config(sets)
+    told = []
+    from flywheel.loop import turn
+
+    for turn_number in range(repeat):
+        name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
+        told.append(tables.summary(workspace.store.path, name))
+        if not as_json:
+            if name == "r1":
+                tables.print_summary(tables.summary(workspace.store.path, "r0"))
+            tables.print_summary(told[-1])
+    if as_json:
+        tables.print_json(told)
+
+
+@app.command()
+def compare(base: str, name: Annotated[str, typer.Argument(metavar="ROUND")], as_json: AsJson = False) -> None:
+    """Tell whether ROUND is better than BASE, with the evidence."""
+    from flywheel.evaluation.compare import compare as compare_rounds
+    from flywheel.report import tables
+
+    comparison = compare_rounds(_workspace().store, base, name)
+    if as_json:
+        tables.print_json(comparison.as_json())
+    else:
+        tables.print_comparison(comparison)
+
+
+@app.command()
+def rounds(as_json: AsJson = False) -> None:
+    """List the rounds: counts, held-out figures, verdicts."""
+    from flywheel.report import tables
+    from flywheel.store import reading
+
+    table = reading.rounds_summary(_workspace().store.path)
+    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="ROUND")],
+    task: Annotated[str | None, typer.Argument(help="Task id, or its beginning.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one round, or one task of it with all its candidates and scores."""
+    from flywheel.report import tables
+    from flywheel.store import reading
+
+    path = _workspace().store.path
+    if task is not None:
+        found = reading.task(path, name, task)
+        tables.print_json(found.as_dicts()) if as_json else tables.print_task(found)
+        return
+    told = tables.summary(path, name)
+    tables.print_json(told) if as_json else tables.print_round(told)
+
+
+@app.command()
+def sql(
+    statement: str,
+    form: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to a file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a SQL statement that reads."""
+    from flywheel.report import tables
+    from flywheel.store import reading
+
+    tables.print_as(reading.query(_workspace().store.path, statement), "json" if as_json else form.value, out)
+
+
+@app.command()
+def sample(
+    instruction: str,
+    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
+    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
+    n: Samples = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another draw.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one task N times with the latest generator, ranked by the reward model."""
+    from flywheel.records import Task
+    from flywheel.report import tables
+    from flywheel.sampling import best_of
+
+    workspace = _workspace()
+    sets = [*([f"sampling.n={n}"] if n is not None else []), *([f"seed={seed}"] if seed is not None else [])]
+    config = workspace.config(sets)
+    task = Task(instruction=instruction, input=text, constraints=constraints)
+    table = tables.ranked_table(best_of(workspace, config, task, n=config.sampling.n))
+    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
+
+
+@reward_app.command("build")
+def reward_build(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Build what is missing of the reward model: slice, members, merge; print its held-out accuracies."""
+    from flywheel.config import find
+    from flywheel.report import tables
+    from flywheel.report.progress import Terminal
+    from flywheel.store import reading
+
+    workspace = _workspace()
+    if not workspace.exists:
+        workspace.init(find("nano"), overrides or [])
+    config = workspace.config(overrides or [])
+    from flywheel.reward.build import build_reward_model
+
+    with workspace.at_work():
+        workspace.store.migrate()
+        merged = build_reward_model(config, workspace, Terminal())
+    path = workspace.store.path
+    wanted = {*merged.numbers["members"], merged.model_id}
+    models = [
+        row for kind in ("member", "reward") for row in reading.models(path, kind).as_dicts() if row["model_id"] in wanted
+    ]
+    table = tables.accuracy_table(models)
+    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
+
+
+@reward_app.command("score")
+def reward_score(
+    model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
+    texts: Annotated[list[str], typer.Argument(help="Outputs to score; whole texts without --instruction.")],
+    instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction they answer.")] = None,
+    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
+    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
+    as_json: AsJson = False,
+) -> None:
+    """Score texts with a reward model, best first."""
+    from flywheel.records import Task
+    from flywheel.report import tables
+    from flywheel.reward.score import score_texts
+
+    task = Task(instruction=instruction, input=text, constraints=constraints) if instruction is not None else None
+    table = tables.scores_table(texts, score_texts(_workspace(), model, texts, task))
+    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
+
+
+@app.command()
+def schema(as_json: AsJson = False) -> None:
+    """Explain the tables and views that SQL can read."""
+    from flywheel.report import tables
+    from flywheel.store import reading
+
+    table = reading.schema(_workspace().store.path)
+    tables.print_json(table.as_dicts()) if as_json else tables.print_schema(table)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check the machine, the versions and the workspace."""
+    from flywheel.report import tables
+    from flywheel.report.doctor import examine
+
+    findings = examine(_workspace())
+    tables.print_json(findings) if as_json else tables.print_findings(findings)
+    if any(not finding["ok"] for finding in findings):
+        raise typer.Exit(1)
+
+
+def _workspace() -> Workspace:
+    from flywheel.workspace import Workspace
+
+    return Workspace(State.workspace)
+
+
+def main() -> None:
+    """Run the command line; a FlywheelError becomes one line and exit code 1."""
+    try:
+        app()
+    except FlywheelError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from the last finished chunk", err=True)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Evaluate: k samples for each held-out task, scored by the reward model and by the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from flywheel.engines.engine import Engine, Sampling
+from flywheel.errors import DataError
+from flywheel.evaluation.judge import Judge
+from flywheel.instructions.text import Prompts
+from flywheel.records import Chunk, FinishReason, Sample, SampleScore, Task
+from flywheel.reward.text import Answer
+from flywheel.seeds import derive
+
+
+class Scorer(Protocol):
+    """Gives each answer a score, in order."""
+
+    def score(self, answers: Sequence[Answer]) -> list[float]: ...
+
+
+def evaluate(
+    engine: Engine,
+    scorer: Scorer,
+    judge: Judge,
+    prompts: Prompts,
+    tasks: Sequence[Task],
+    *,
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    scorer_id: str,
+    judge_id: str,
+    chunk: int,
+    done: int,
+) -> Iterator[Chunk[Sample | SampleScore]]:
+    """Sample and score the held-out tasks, from chunk ``done`` on.
+
+    The seed must not depend on the round: every generator is measured with the same random numbers.
+    """
+    starts = range(0, len(tasks), chunk)
+    for index, start in enumerate(starts):
+        if index < done:
+            continue
+        asked = tasks[start : start + chunk]
+        chunk_seed = derive(seed, "evaluate", index)
+        written = engine.generate([prompts.answer(task) for task in asked], n=samples, sampling=sampling, seed=chunk_seed)
+        rows = [(task, number, one) for task, group in zip(asked, written, strict=True) for number, one in enumerate(group)]
+        rewards = scorer.score(
+            [Answer(task=task, output=one.text, finished=one.finish_reason == FinishReason.STOP) for task, _, one in rows]
+        )
+        judged = judge([(task, one.text) for task, _, one in rows])
+        if len(judged) != len(rows):
+            raise DataError(
+                f"the judge {judge_id} gave {len(judged)} numbers for {len(rows)} outputs; it must give one for each"
+            )
+        outputs = [
+            Sample(
+                task_id=task.task_id, sample=number, output=one.text, finish_reason=one.finish_reason,
+                tokens=one.tokens, logprob=one.logprob, seed=chunk_seed,
+            )
+            for task, number, one in rows
+        ]  # fmt: skip
+        scores = [
+            SampleScore(task_id=row.task_id, sample=row.sample, model_id=model_id, score=float(score))
+            for model_id, values in ((scorer_id, rewards), (judge_id, judged))
+            for row, score in zip(outputs, values, strict=True)
+            if score is not None
+        ]
+        yield Chunk(rows=[*outputs, *scores], last=index == len(starts) - 1, tokens=sum(row.tokens for row in outputs))

@@ -1,0 +1,61 @@
+"""Progress on stderr: a bar with rate and remaining time on a terminal, one line per piece of work elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from flywheel.progress import Counter
+
+
+class Terminal:
+    """Shows pieces of work one after another, and leaves a line for each."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        started = time.monotonic()
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", total_text=_number(total))
+            counter = _Bar(bar, task, done)
+            yield counter
+        seconds = time.monotonic() - started
+        rate = f", {(counter.done - done) / seconds:,.0f}/s" if counter.done - done > 1 and seconds > 0 else ""
+        self._console.print(f"{name:<22} {counter.done:,} {unit} in {seconds:.1f} s{rate}", markup=False)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+class _Bar:
+    """One bar; its rate is measured from where the work went on."""
+
+    def __init__(self, bar: Progress, task: TaskID, done: int) -> None:
+        self._bar, self._task, self._from, self._started = bar, task, done, time.monotonic()
+        self.done = done
+
+    def to(self, done: int, total: int | None = None) -> None:
+        self.done = done
+        seconds = time.monotonic() - self._started
+        rate = f"{(done - self._from) / seconds:,.1f}/s" if seconds > 0 else ""
+        if total is None:
+            self._bar.update(self._task, completed=done, rate=rate)
+        else:
+            self._bar.update(self._task, completed=done, rate=rate, total=total, total_text=_number(total))
+
+
+def _number(total: int | None) -> str:
+    return "?" if total is None else f"{total:,}"

@@ -1,0 +1,222 @@
+"""Tables and summaries as text; `--json` prints the same values plainly."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from flywheel.errors import ConfigError, StoreError
+from flywheel.store import reading
+from flywheel.store.reading import Table
+
+if TYPE_CHECKING:
+    from flywheel.evaluation.compare import Comparison
+    from flywheel.sampling import Ranked
+
+CELL = 200
+"""Longest text of a cell on a terminal, in characters."""
+
+
+def print_table(table: Table, *, title: str | None = None) -> None:
+    """A table on stdout, as wide as its texts where stdout is not a terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    shown = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(table.columns):
+        numeric = any(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in table.rows)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(_cell(value)) for value in row))
+    with console.capture() as capture:
+        console.print(shown)
+    text = "\n".join(line.rstrip() for line in capture.get().splitlines())
+    typer.echo(text)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def print_line(text: str = "") -> None:
+    """A line on stdout."""
+    typer.echo(text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = str(value) if not isinstance(value, list | dict) else json.dumps(value, default=_plain)
+    # What a model wrote may hold line ends and terminal codes; a table shows them and does not obey them.
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def summary(path: Path, name: str) -> dict[str, Any]:
+    """What a round did, as plain values: counts, drop reasons, arms, stages, held-out figures, verdict."""
+    rounds = {row["round"]: row for row in reading.rounds_summary(path).as_dicts()}
+    if name not in rounds:
+        raise StoreError(f"no round {name!r}; there are {', '.join(rounds) or 'none yet'}")
+    line = rounds[name]
+    verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, line["parent"]]).rows
+    return line | {
+        "dropped": {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts()},
+        "arms": reading.arms(path, name).as_dicts(),
+        "stages": reading.stages(path, name).as_dicts(),
+        "evidence": json.loads(verdict[0][0]) if verdict else None,
+    }
+
+
+def print_summary(told: Mapping[str, Any]) -> None:
+    """A round's summary for a person."""
+    name = told["round"]
+    if told["parent"] is None:
+        print_line(f"{name}: the untouched generator: judge {_figure(told['judge'])}, reward {_figure(told['reward'])}")
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in told["dropped"].items()) or "none dropped"
+    print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({reasons})")
+    print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
+    picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}" for row in told["arms"])
+    print_line(f"{name}: mean reward of what each arm picked: {picks}")
+    if told["evidence"]:
+        print_line(told["evidence"]["sentence"])
+    elif told["status"] != "done":
+        print_line(f"{name} is {told['status']}; `flywheel round` goes on with it")
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def accuracy_table(models: Sequence[Mapping[str, Any]]) -> Table:
+    """Held-out accuracy of members and merge on every set, with the average."""
+    numbers = [(model["name"], json.loads(model["numbers"])["accuracy"]) for model in models]
+    sets = list(numbers[-1][1])
+    return Table(
+        columns=("model", *sets, "average"),
+        rows=[(name, *(found[one] for one in sets), sum(found.values()) / len(found)) for name, found in numbers],
+    )
+
+
+def print_as(table: Table, form: str, out: Path | None) -> None:
+    """A table as text, csv, json or parquet, on stdout or in a file; parquet needs the file."""
+    if form == "parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if out is None:
+            raise ConfigError("--format parquet needs a file; add --out rows.parquet")
+        columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+        parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
+        return
+    if form == "table" and out is None:
+        print_table(table)
+        return
+    text = io.StringIO()
+    if form == "json":
+        json.dump(table.as_dicts(), text, indent=2, ensure_ascii=False, default=_plain)
+        text.write("\n")
+    else:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([table.columns, *table.rows])
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+    else:
+        out.write_text(text.getvalue(), encoding="utf-8")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A verdict with its evidence: the sentence, then the figures."""
+    evidence = comparison.evidence
+    print_line(comparison.sentence)
+    percent = f"{100 * evidence.confidence:.0f} % interval"
+    rows = [
+        (what, before, after, estimate.value, f"{estimate.low:+.3f} to {estimate.high:+.3f}")
+        for what, before, after, estimate in (
+            ("judge", evidence.judge_before, evidence.judge_after, evidence.judge),
+            ("reward", evidence.reward_before, evidence.reward_after, evidence.reward),
+        )
+    ]
+    print_line()
+    print_table(Table(columns=("held-out", evidence.base, evidence.round, "difference", percent), rows=list(rows)))
+
+
+def print_round(told: Mapping[str, Any]) -> None:
+    """A round: its summary, then its stages."""
+    print_summary(told)
+    print_line()
+    stages = told["stages"]
+    print_table(Table(columns=tuple(stages[0]), rows=[tuple(stage.values()) for stage in stages]))
+
+
+def print_task(found: Table) -> None:
+    """A task and its candidates, best first, with what each member gave the winner."""
+    rows = found.as_dicts()
+    for name in ("task_id", "instruction", "input", "constraints"):
+        print_line(f"{name}: {_cell(rows[0][name])}")
+    print_line()
+    print_table(
+        Table(
+            columns=("candidate", "won", "reward", "members", "finish", "tokens", "logprob", "output"),
+            rows=[
+                (
+                    row["candidate"], "won" if row["won"] else "", row["reward"],
+                    ", ".join(f"{one['model']} {one['score']:+.2f}" for one in row["members"] or []),
+                    row["finish_reason"], row["tokens"], row["logprob"], row["output"],
+                )
+                for row in rows
+            ],
+        )
+    )  # fmt: skip
+
+
+def print_schema(table: Table) -> None:
+    """The tables one after another, each with its meaning and its columns."""
+    rows = table.as_dicts()
+    for name in dict.fromkeys(row["table"] for row in rows):
+        columns = [row for row in rows if row["table"] == name]
+        print_line(f"{name}: {columns[0]['meaning'] or ''}")
+        print_table(
+            Table(columns=("", "", ""), rows=[(f"  {row['column']}", row["type"], row["about"] or "") for row in columns])
+        )
+        print_line()
+
+
+def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """What `flywheel doctor` found, the remedy where something is amiss."""
+    rows = [("ok" if one["ok"] else "!!", one["what"], one["found"], "" if one["ok"] else one["remedy"]) for one in findings]
+    print_table(Table(columns=("", "what", "found", "remedy"), rows=list(rows)))
+
+
+def ranked_table(ranked: Sequence[Ranked]) -> Table:
+    """Candidates of one task, best first."""
+    return Table(
+        columns=("rank", "reward", "finish", "tokens", "output"),
+        rows=[
+            (place, one.reward, str(one.completion.finish_reason), one.completion.tokens, one.completion.text.strip())
+            for place, one in enumerate(ranked, start=1)
+        ],
+    )
+
+
+def scores_table(texts: Sequence[str], scores: Sequence[float]) -> Table:
+    """Texts with their scores, best first."""
+    rows = sorted(zip(scores, texts, strict=True), key=lambda row: -row[0])
+    return Table(columns=("score", "text"), rows=list(rows))

@@ -1,0 +1,116 @@
+"""What people ask of the store: their own SQL, the rounds at a glance, one round, one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from flywheel.errors import StoreError
+from flywheel.store.database import connection, first_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows with the names of their columns."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """One dict a row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
+    """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""
+    with connection(path) as db:
+        try:
+            cursor = db.execute(sql, values or [])
+            columns = tuple(column[0] for column in cursor.description or ())
+            return Table(columns=columns, rows=cursor.fetchall())
+        except duckdb.Error as error:
+            text = first_line(error)
+            if "read-only mode" in text:
+                text = "flywheel sql only reads; open the file with duckdb to change it"
+            raise StoreError(f"{text} (in: {' '.join(sql.split())[:80]})") from None
+
+
+def schema(path: Path) -> Table:
+    """Every table and view with its columns, their types and what they mean."""
+    return query(
+        path,
+        """
+        SELECT t.name AS "table", t.comment AS meaning, c.column_name AS "column", c.data_type AS type, c.comment AS about
+        FROM (
+            SELECT table_name AS name, comment FROM duckdb_tables() WHERE NOT internal
+            UNION ALL
+            SELECT view_name, comment FROM duckdb_views() WHERE NOT internal
+        ) AS t
+        JOIN duckdb_columns() AS c ON c.table_name = t.name AND NOT c.internal
+        ORDER BY t.name, c.column_index
+        """,
+    )
+
+
+def rounds_summary(path: Path) -> Table:
+    """One line a round."""
+    return query(path, "SELECT * FROM rounds_summary")
+
+
+def stages(path: Path, name: str) -> Table:
+    """The stages of a round in their order, with rows, tokens and seconds."""
+    return query(
+        path,
+        "SELECT stage, rows, tokens, seconds, finished_at IS NOT NULL AS finished FROM stages WHERE round = ? "
+        "ORDER BY list_position(['propose', 'answer', 'score', 'select', 'train', 'evaluate'], stage)",
+        [name],
+    )
+
+
+def drop_reasons(path: Path, name: str) -> Table:
+    """How many attempts of a round were dropped, by reason."""
+    return query(
+        path,
+        "SELECT reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY reason "
+        "ORDER BY attempts DESC, reason",
+        [name],
+    )
+
+
+def arms(path: Path, name: str) -> Table:
+    """Mean reward of what each arm picked in a round, highest first."""
+    return query(
+        path,
+        "SELECT s.arm, avg(g.reward) AS reward, avg(g.tokens) AS tokens, count(*) AS tasks "
+        "FROM selections AS s JOIN generations AS g USING (round, task_id, candidate) "
+        "WHERE s.round = ? GROUP BY s.arm ORDER BY reward DESC",
+        [name],
+    )
+
+
+def task(path: Path, name: str, task_id: str) -> Table:
+    """All candidates of a task with their scores, best first; the id may be cut short where it stays unique."""
+    found = query(
+        path, "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND starts_with(task_id, ?)", [name, task_id]
+    ).rows
+    if len(found) != 1:
+        raise StoreError(
+            f"{name} has {'no task' if not found else f'{len(found)} tasks'} {task_id!r}; "
+            f"see `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`"
+        )
+    return query(
+        path,
+        "SELECT candidate, won, reward, finish_reason, tokens, logprob, output, instruction, input, constraints, task_id, "
+        "(SELECT list({'model': m.name, 'score': s.score} ORDER BY m.name) FROM scores AS s JOIN models AS m USING (model_id) "
+        " WHERE s.round = g.round AND s.task_id = g.task_id AND s.candidate = g.candidate AND m.kind = 'member') AS members "
+        "FROM generations AS g WHERE round = ? AND task_id = ? ORDER BY reward DESC",
+        [name, found[0][0]],
+    )
+
+
+def models(path: Path, kind: str) -> Table:
+    """Recorded models of a kind with their numbers, oldest first."""
+    return query(path, "SELECT model_id, name, path, numbers FROM models WHERE kind = ? ORDER BY created_at", [kind])
