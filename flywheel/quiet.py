@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class StepCallback(TrainerCallback):
@@ -18,6 +18,12 @@ class StepCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._advance(state.global_step, state.max_steps)
+
+
+def watch(trainer: Trainer, advance: Callable[[int, int], None]) -> None:
+    """Have a trainer tell its steps to ``advance`` (done, in all) and print nothing."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StepCallback(advance))
 
 
 def silence() -> None:

@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from flywheel.config import TrainingConfig
 from flywheel.errors import ConfigError, DataError
 from flywheel.instructions.text import Prompts, format_task
-from flywheel.quiet import StepCallback
+from flywheel.quiet import watch
 from flywheel.records import Task, Winner
 from flywheel.seeds import generator
 
@@ -106,8 +106,8 @@ def train_generator(
         args=trainer_config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[StepCallback(advance)],
     )
+    watch(trainer, advance)
     loss = trainer.train().training_loss
     trainer.save_model(str(folder))
     tokenizer.save_pretrained(folder)

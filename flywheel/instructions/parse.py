@@ -37,9 +37,10 @@ def parse_task(text: str) -> Task | None:
     if following:
         text = text[: following.start()]
     marks = list(_LABEL.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    fields = {"instruction": text[: marks[0].start()].strip()} if marks and text[: marks[0].start()].strip() else {}
-    for mark, end in zip(marks, ends, strict=True):
+    starts = [mark.start() for mark in marks] + [len(text)]
+    before = text[: starts[0]].strip()
+    fields = {"instruction": before} if before else {}
+    for mark, end in zip(marks, starts[1:], strict=True):
         name = mark.group(1).lower().rstrip("s")
         fields.setdefault("constraints" if name == "constraint" else name, text[mark.end() : end].strip())
     if not all(fields.get(name) for name in ("instruction", "input", "constraints")):

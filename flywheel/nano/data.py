@@ -15,7 +15,7 @@ from flywheel.engines.ctranslate2_engine import CTranslate2Engine
 from flywheel.engines.engine import Sampling
 from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
-from flywheel.nano.verifier import check
+from flywheel.nano.verifier import Check, check
 from flywheel.nano.world import FAMILIES, draw_task
 from flywheel.records import FinishReason, Task
 
@@ -76,9 +76,10 @@ def sampled_outputs(generator: Path, prompts: Prompts, tasks: list[Task], cache:
 
 
 def preferences(prompts: Prompts, generator: Path, cache: Path) -> dict[str, list[dict[str, object]]]:
-    """Thumbs and pairs on the answer, pairs on the form; one label of ten in the train split is wrong.
+    """Thumbs on the whole, pairs on the answer, pairs on the form; one label of ten in the train split is wrong.
 
-    Each set draws tasks of its own; the other quality is left to chance, so that each member knows one thing.
+    Each set draws tasks of its own and stresses one quality, without speaking against another: members that
+    contradict each other cannot be merged.
     """
     held_out = {(task.instruction, task.input) for task in held_out_tasks()}
     sets: dict[str, list[dict[str, object]]] = {}
@@ -109,24 +110,40 @@ def split_of(task: Task) -> str:
 
 
 def a_thumb(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
-    """One output and whether its answer is right; as many likes as dislikes, as far as the task has both."""
+    """One output and whether it is right in every respect; dislikes are wrong in the answer or in the form."""
     liked = rng.random() < 0.5
-    found = [output for output in outputs if (seen := check(task, output)) and seen.answer == liked]
+    seen = _checked(task, outputs)
+    if liked:
+        found = [output for output, one in seen if one.answer and one.form]
+    else:
+        respect = rng.choice(("answer", "form"))
+        found = [output for output, one in seen if not getattr(one, respect)]
     return {"output": rng.choice(found), "label": int(liked)} if found else None
 
 
 def an_answer_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
-    """A right and a wrong answer, in whatever form they come."""
-    right = [output for output in outputs if (seen := check(task, output)) and seen.answer]
-    wrong = [output for output in outputs if (seen := check(task, output)) and not seen.answer]
-    return {"chosen": rng.choice(right), "rejected": rng.choice(wrong)} if right and wrong else None
+    """A right and a wrong answer; the right one is in no worse form."""
+    return _a_pair(task, outputs, rng, lambda one, other: one.answer and not other.answer and (one.form or not other.form))
 
 
 def a_form_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
-    """An output in the form asked for and one in another, right or wrong as they come."""
-    kept = [output for output in outputs if (seen := check(task, output)) and seen.form]
-    broken = [output for output in outputs if (seen := check(task, output)) and not seen.form]
-    return {"chosen": rng.choice(kept), "rejected": rng.choice(broken)} if kept and broken else None
+    """An output in the form asked for and one in another; the first is no more wrong."""
+    return _a_pair(task, outputs, rng, lambda one, other: one.form and not other.form and (one.answer or not other.answer))
+
+
+def _a_pair(
+    task: Task, outputs: list[str], rng: random.Random, better: Callable[[Check, Check], bool]
+) -> dict[str, object] | None:
+    seen = _checked(task, outputs)
+    found = [(a, b) for a, one in seen for b, other in seen if better(one, other)]
+    if not found:
+        return None
+    chosen, rejected = rng.choice(found)
+    return {"chosen": chosen, "rejected": rejected}
+
+
+def _checked(task: Task, outputs: list[str]) -> list[tuple[str, Check]]:
+    return [(output, one) for output in outputs if (one := check(task, output))]
 
 
 def wrong_label(row: dict[str, object]) -> dict[str, object]:

@@ -28,7 +28,7 @@ class Terminal:
             TimeRemainingColumn(),
         )
         started = time.monotonic()
-        with Progress(*columns, console=self._console, transient=True) as bar:
+        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
             task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", total_text=_number(total))
             counter = _Bar(bar, task, done)
             yield counter

@@ -22,7 +22,7 @@ from trl import RewardTrainer
 from flywheel.config import MemberConfig, RewardConfig
 from flywheel.errors import DataError
 from flywheel.instructions.text import Prompts
-from flywheel.quiet import StepCallback
+from flywheel.quiet import watch
 from flywheel.reward.data import Pair, Thumb
 from flywheel.reward.text import Answer, token_ids
 
@@ -63,7 +63,8 @@ def train_member(
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
     }
-    trainer = train(model, tokenizer, dataset, arguments, StepCallback(advance), reward.max_length)
+    trainer = train(model, tokenizer, dataset, arguments, reward.max_length)
+    watch(trainer, advance)
     loss = trainer.train().training_loss
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -75,7 +76,6 @@ def _thumbs_trainer(
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
     arguments: dict[str, Any],
-    callback: StepCallback,
     max_length: int,
 ) -> Trainer:
     # One label, or it could not be merged with pairwise members; transformers' name for
@@ -91,7 +91,6 @@ def _thumbs_trainer(
         TrainingArguments(**arguments, remove_unused_columns=False),
         data_collator=collate,
         train_dataset=dataset,
-        callbacks=[callback],
     )
 
 
@@ -100,11 +99,10 @@ def _pairs_trainer(
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
     arguments: dict[str, Any],
-    callback: StepCallback,
     max_length: int,
 ) -> Trainer:
     config = RewardTrainerConfig(**arguments, max_length=max_length, gradient_checkpointing=False)
-    return RewardTrainer(model=model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[callback])
+    return RewardTrainer(model=model, args=config, train_dataset=dataset, processing_class=tokenizer)
 
 
 def _dataset(rows: Sequence[Thumb | Pair], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int) -> Dataset:

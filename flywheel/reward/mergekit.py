@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mergekit.config import MergeConfiguration
+from mergekit.io.tasks import LoaderCache
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from transformers import AutoTokenizer
@@ -22,6 +22,9 @@ RECIPE = "mergekit.yaml"
 def run_mergekit(recipe: Mapping[str, Any], folder: Path) -> None:
     """Run a merge into a folder; raises ModelError with mergekit's own words."""
     text = yaml.safe_dump(dict(recipe), sort_keys=False)
+    # mergekit keeps every model it has read, by path, for the life of the process: a folder built anew
+    # would be merged with its old weights.
+    LoaderCache().loaders.clear()
     try:
         run_merge(
             MergeConfiguration.model_validate(recipe),
@@ -32,7 +35,6 @@ def run_mergekit(recipe: Mapping[str, Any], folder: Path) -> None:
         reason = " ".join(str(error).split())
         raise ModelError(f"mergekit could not run {recipe['merge_method']}: {reason}") from error
     (folder / RECIPE).write_text(text, encoding="utf-8")
-    logging.getLogger(__name__).debug("merged into %s", folder)
 
 
 def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) -> dict[str, Any]:

@@ -267,12 +267,8 @@ def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Ite
     names = [*columns, *constants]
     selected = [*columns, *("?" for _ in constants)]
     db.register("chunk", arrow)
-    try:
-        db.execute(
-            f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values())
-        )
-    finally:
-        db.unregister("chunk")
+    db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values()))
+    db.unregister("chunk")
 
 
 def _column(values: Iterable[Any]) -> Any:

@@ -1,0 +1,115 @@
+"""Fixtures: a small configuration of the real thing, and workspaces whose wheel has turned."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flywheel import config as configuration
+from flywheel.assets import asset
+from flywheel.cli import main
+from flywheel.config import Config
+from flywheel.instructions.text import Prompts
+from flywheel.workspace import Workspace
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+HELD_OUT = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run the command line in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["flywheel", *map(str, arguments)])
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 0
+        return Outcome(code=code, out=out.getvalue(), err=err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prompts() -> Prompts:
+    return Prompts(asset("prompts"))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that make a round of the nano preset take seconds: few tasks, members of few steps."""
+    folder = tmp_path_factory.mktemp("small")
+    held_out = asset("data/nano/heldout.jsonl").read_text().splitlines()[:HELD_OUT]
+    (folder / "heldout.jsonl").write_text("\n".join(held_out))
+    sets = [f"evaluation.tasks={folder / 'heldout.jsonl'}", "instructions.tasks=80", "engine.chunk=48"]
+    for name, rows in (("thumbs", 800), ("pairs", 800), ("form", 800)):
+        kept = asset(f"data/nano/{name}.jsonl").read_text().splitlines()[:rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(kept))
+        sets += [f"reward.members.{name}.data={folder / name}.jsonl", f"reward.members.{name}.epochs=0.5"]
+    return sets
+
+
+@pytest.fixture(scope="session")
+def small_config(small: list[str]) -> Config:
+    return configuration.load(configuration.find("nano"), small)
+
+
+@pytest.fixture(scope="session")
+def built(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose reward model is built and whose r0 is evaluated; copy it, do not change it."""
+    from flywheel.loop import Run, _open_round, run_round
+    from flywheel.progress import Silent
+    from flywheel.quiet import silence
+    from flywheel.reward.build import build_reward_model
+
+    silence()
+    workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")
+    made = small_config.model_dump(mode="json", exclude_unset=True)
+    source = workspace.folder.parent / "config.yaml"
+    source.write_text(json.dumps(made))
+    workspace.init(source)
+    reward = build_reward_model(small_config, workspace, Silent())
+    opened = _open_round(workspace, small_config, reward)
+    run_round(Run(workspace=workspace, config=small_config, progress=Silent(), round=opened))
+    return workspace.folder
+
+
+@pytest.fixture(scope="session")
+def turned(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with r0, r1 and r2; copy it, do not change it."""
+    from flywheel.loop import turn
+    from flywheel.progress import Silent
+
+    workspace = Workspace(copy(built, tmp_path_factory.mktemp("turned")))
+    for _ in range(2):
+        turn(workspace, workspace.config(), Silent())
+    return workspace.folder
+
+
+def copy(folder: Path, to: Path) -> Path:
+    """A copy of a workspace: what is recorded is relative, so it works anywhere."""
+    return Path(shutil.copytree(folder, to / "workspace"))

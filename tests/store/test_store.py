@@ -1,0 +1,188 @@
+"""The store: documented, migrated, one transaction a chunk, readable by others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flywheel.errors import StoreError
+from flywheel.records import Arm, Candidate, Chunk, FinishReason, Proposal, Round, Score, Selection, Stage, Task, Winner
+from flywheel.store import database, reading
+from flywheel.store.store import Store
+
+TASK = Task(instruction="Sort.", input="b, a")
+
+
+def opened(**changes: object) -> Round:
+    values = {
+        "round": "r1", "number": 1, "parent": "r0", "status": "running", "seed": 0, "fingerprint": "f", "identity": {},
+        "config": {}, "generator_in": "g", "generator_out": None, "reward_model": "m", "judge": "j", "versions": {},
+    }  # fmt: skip
+    return Round(**(values | changes))
+
+
+def candidate(place: int, output: str = "a, b") -> Candidate:
+    return Candidate(
+        task_id=TASK.task_id, candidate=place, output=output, finish_reason=FinishReason.STOP, tokens=3, logprob=-0.5, seed=9
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "flywheel.duckdb")
+    made.migrate()
+    made.open_round(opened())
+    for stage in Stage:
+        made.progress("r1", stage)
+    proposal = Proposal(attempt=0, raw="Sort. …", demos=("x", "y", "z"), tokens=7, task=TASK)
+    dropped = Proposal(attempt=1, raw="?", demos=(), tokens=1, task=None, reason="missing field")
+    made.commit("r1", Stage.PROPOSE, Chunk(rows=[proposal, dropped], last=True, tokens=8), seconds=0.5)
+    made.commit("r1", Stage.ANSWER, Chunk(rows=[candidate(place) for place in range(4)], last=True), seconds=1)
+    scores = [Score(task_id=TASK.task_id, candidate=place, model_id="m", score=float(place)) for place in range(4)]
+    made.commit("r1", Stage.SCORE, Chunk(rows=scores, last=True), seconds=1)
+    best = Selection(task_id=TASK.task_id, arm=Arm.BEST, candidate=3, margin=1.0)
+    made.commit("r1", Stage.SELECT, Chunk(rows=[best], last=True), seconds=1)
+    return made
+
+
+def test_what_is_written_is_read_back(store: Store) -> None:
+    assert store.candidates("r1") == {TASK.task_id: [candidate(place) for place in range(4)]}
+    assert [one.reward for one in store.scored("r1", "m")[TASK.task_id]] == [0.0, 1.0, 2.0, 3.0]
+    assert store.winners(["r1"]) == [Winner(task=TASK, output="a, b")]
+    assert store.tasks("r1")[0].demos == ("x", "y", "z")
+    assert store.proposals_so_far("r1") == (2, 1)
+    assert store.known_tasks() == {("Sort.", "b, a")}
+    assert store.rounds() == [opened()]
+
+
+def test_a_chunk_that_fails_leaves_nothing_and_counts_nothing(store: Store) -> None:
+    rows = [candidate(7), Score(task_id="t", candidate=0, model_id="m", score=None)]  # type: ignore[arg-type]
+    before = store.progress("r1", Stage.ANSWER)
+    with pytest.raises(duckdb.ConstraintException):
+        store.commit("r1", Stage.ANSWER, Chunk(rows=rows, last=False), seconds=1)
+    assert len(store.candidates("r1")[TASK.task_id]) == 4
+    assert store.progress("r1", Stage.ANSWER) == before
+
+
+def test_the_mark_of_completion_comes_with_the_last_chunk(store: Store) -> None:
+    assert not store.progress("r1", Stage.EVALUATE).finished
+    store.commit("r1", Stage.EVALUATE, Chunk(rows=[], last=False), seconds=1)
+    assert store.progress("r1", Stage.EVALUATE).chunks == 1
+    store.commit("r1", Stage.EVALUATE, Chunk(rows=[], last=True), seconds=1)
+    assert store.progress("r1", Stage.EVALUATE).finished
+
+
+def test_discarding_a_round_leaves_the_others(store: Store) -> None:
+    store.open_round(opened(round="r2", number=2, parent="r1"))
+    store.discard_round("r1")
+    assert [one.round for one in store.rounds()] == ["r2"]
+    assert store.candidates("r1") == {}
+
+
+def test_views_answer_the_daily_questions(store: Store) -> None:
+    dataset = reading.query(store.path, "SELECT round, instruction, output, reward, margin FROM dataset")
+    assert dataset.rows == [("r1", "Sort.", "a, b", 3.0, 1.0)]
+    curve = reading.query(store.path, "SELECT n, reward FROM best_of_n_curve ORDER BY n").rows
+    # Of 0, 1, 2, 3: the mean, then the expected maximum of 2, 3 and 4 drawn without replacement.
+    assert [(n, pytest.approx(reward)) for n, reward in curve] == [(1, 1.5), (2, 7 / 3), (3, 2.75), (4, 3.0)]
+    summary = reading.rounds_summary(store.path).as_dicts()[0]
+    assert (summary["proposed"], summary["kept"], summary["candidates"], summary["winners"]) == (2, 1, 4, 1)
+
+
+def test_every_table_view_and_column_of_a_table_says_what_it_means(store: Store) -> None:
+    rows = reading.schema(store.path).as_dicts()
+    silent = {row["table"] for row in rows if not row["meaning"]}
+    assert not silent
+    views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "migrations"}
+    assert not [(row["table"], row["column"]) for row in rows if not row["about"] and row["table"] not in views]
+
+
+def test_plain_duckdb_reads_the_file(store: Store) -> None:
+    with duckdb.connect(str(store.path), read_only=True) as db:
+        assert db.sql("SELECT count(*) FROM candidates").fetchall() == [(4,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DELETE FROM tasks", "only reads"),
+        ("CREATE TABLE x (y INTEGER)", "only reads"),
+        ("SELEC 1", "syntax error"),
+        ("SELECT nothing FROM tasks", "nothing"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "disabled"),
+        ("COPY tasks TO '/tmp/tasks.csv'", "disabled"),
+    ],
+)
+def test_sql_reads_the_store_and_nothing_else(store: Store, sql: str, said: str) -> None:
+    with pytest.raises(StoreError) as error:
+        reading.query(store.path, sql)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_database_of_a_newer_schema_is_refused(store: Store) -> None:
+    with duckdb.connect(str(store.path)) as db:
+        db.execute("INSERT INTO migrations (version, name) VALUES (9999, 'future')")
+    for act in (store.migrate, store.rounds):
+        with pytest.raises(StoreError, match="has schema 9999"):
+            act()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flywheel.duckdb"
+    path.write_bytes(b"not a database" * 400)
+    with pytest.raises(StoreError, match="cannot open"):
+        Store(path).rounds()
+
+
+def test_migrating_twice_changes_nothing(store: Store) -> None:
+    store.migrate()
+    assert reading.query(store.path, "SELECT version, name FROM migrations").rows == [(1, "tables")]
+
+
+def test_a_writer_waits_for_a_reader_of_another_process(store: Store) -> None:
+    hold = (
+        "import duckdb, sys, time; db = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); time.sleep(1.5)"
+    )
+    reader = subprocess.Popen([sys.executable, "-c", hold, str(store.path)], stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    started = time.monotonic()
+    store.set_status("r1", "done")
+    assert time.monotonic() - started > 0.3
+    assert store.rounds()[0].status == "done"
+    reader.wait()
+
+
+def test_a_file_held_for_too_long_is_told_with_the_holder(store: Store) -> None:
+    hold = "import duckdb, sys, time; db = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(30)"
+    writer = subprocess.Popen([sys.executable, "-c", hold, str(store.path)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    try:
+        with pytest.raises(StoreError, match=f"held by process {writer.pid}"), database.connection(store.path, wait_s=0.2):
+            pass
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def test_readers_and_the_writer_of_one_process_take_turns(store: Store) -> None:
+    def read() -> None:
+        for _ in range(20):
+            store.candidates("r1")
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for place in range(10):
+        store.commit("r1", Stage.ANSWER, Chunk(rows=[candidate(10 + place)], last=False), seconds=0)
+    for reader in readers:
+        reader.join()
+    assert len(store.candidates("r1")[TASK.task_id]) == 14
