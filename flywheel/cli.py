@@ -68,12 +68,13 @@ def options(
 @app.command()
 def init(
     config: Annotated[str, typer.Option("--config", help="Preset name or YAML path.")] = "nano",
+    overrides: Overrides = None,
 ) -> None:
     """Make a workspace with a commented config to edit."""
     from flywheel.config import find
 
     workspace = _workspace()
-    workspace.init(find(config))
+    workspace.init(find(config), overrides or [])
     typer.echo(f"made {workspace.folder}; edit {workspace.config_file}, then `flywheel round`")
 
 
@@ -86,15 +87,19 @@ def round_command(
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished round away and begin it anew.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn the wheel: build what is missing, run or resume the next round, print its verdict."""
-    from flywheel.config import find
+    """Turn the wheel: build what is missing, run or resume the next round, print its verdict.
+
+    --n and --set hold for this call; edit the workspace's config.yaml for what is to stay.
+    """
+    from flywheel.config import find, load
     from flywheel.report import tables
     from flywheel.report.progress import Terminal
 
     sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
     workspace = _workspace()
     if not workspace.exists:
-        workspace.init(find(config or "nano"), sets)
+        load(find(config or "nano"), sets)
+        workspace.init(find(config or "nano"))
     elif config is not None:
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
     checked = workspace.config(sets)
@@ -193,14 +198,15 @@ def sample(
 @reward_app.command("build")
 def reward_build(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Build what is missing of the reward model: slice, members, merge; print its held-out accuracies."""
-    from flywheel.config import find
+    from flywheel.config import find, load
     from flywheel.report import tables
     from flywheel.report.progress import Terminal
     from flywheel.store import reading
 
     workspace = _workspace()
     if not workspace.exists:
-        workspace.init(find("nano"), overrides or [])
+        load(find("nano"), overrides or [])
+        workspace.init(find("nano"))
     config = workspace.config(overrides or [])
     from flywheel.reward.build import build_reward_model
 

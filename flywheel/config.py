@@ -203,6 +203,24 @@ def find(name: str) -> Path:
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check a configuration, with ``key.path=value`` overrides applied."""
+    return check(_read(path, overrides))
+
+
+def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
+    """A configuration as YAML that means the same in any folder; with its comments, unless there are overrides."""
+    raw = _read(path, overrides)
+    text = path.read_text(encoding="utf-8")
+    text += "" if text.endswith("\n") else "\n"
+    for candidate in (text, f"{text}\nbase: {path.parent}    # relative paths start from here\n"):
+        try:
+            if yaml.safe_load(candidate) == raw:
+                return candidate
+        except yaml.YAMLError:
+            continue
+    return yaml.safe_dump(raw, sort_keys=False)
+
+
+def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -216,7 +234,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _override(raw, override)
     raw.setdefault("base", str(path.parent))
-    return check(raw)
+    return raw
 
 
 def check(raw: Mapping[str, Any]) -> Config:

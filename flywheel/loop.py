@@ -71,6 +71,7 @@ def turn(workspace: Workspace, config: Config, progress: Progress, *, restart: b
             for unfinished in [one for one in store.rounds() if one.status != "done"]:
                 store.discard_round(unfinished.round)
         _refuse_changes(store.rounds(), config.identity())
+        _check_inputs(config)
         reward = build_reward_model(config, workspace, progress)
         for _ in range(2):
             current = _open_round(workspace, config, reward)
@@ -299,6 +300,15 @@ def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candi
     ]
 
 
+def _check_inputs(config: Config) -> None:
+    """Raise for what a round would stumble over late, before minutes are spent on the reward model."""
+    read_seeds(config.path(config.instructions.seeds))
+    read_tasks(config.path(config.evaluation.tasks))
+    load_judge(config.evaluation.judge)
+    local_folder(config.model(config.generator))
+    Prompts(config.path(config.prompts))
+
+
 # Which round is next, and whether it is still the one that was begun
 
 
@@ -322,7 +332,6 @@ def _open_round(workspace: Workspace, config: Config, reward: Model) -> Round:
         _refuse_changes([unfinished], identity)
         store.set_status(unfinished.round, "running")
         return unfinished
-    load_judge(config.evaluation.judge)
     judge = Model(
         kind=ModelKind.JUDGE, name="verifier", path=config.evaluation.judge,
         digest=hashlib.sha256(config.evaluation.judge.encode()).hexdigest(),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flywheel.config import Config, load
+from flywheel.config import Config, as_text, load
 from flywheel.errors import StoreError
 from flywheel.files import write_whole
 from flywheel.records import Model
@@ -30,16 +29,14 @@ class Workspace:
         return self.config_file.exists()
 
     def init(self, config: Path, overrides: Sequence[str] = ()) -> None:
-        """Make the folder, copy the configuration into it, create the tables.
+        """Make the folder, copy the configuration into it with the overrides, create the tables.
 
         Raises StoreError where there is a configuration already or the folder cannot be written.
         """
         if self.exists:
             raise StoreError(f"{self.config_file} is there already; edit it, or name another workspace with --workspace")
         load(config, overrides)
-        text = config.read_text(encoding="utf-8")
-        if not re.search(r"^base:", text, re.MULTILINE):
-            text += f"\nbase: {config.parent.resolve()}    # relative paths start from here\n"
+        text = as_text(config, overrides)
         try:
             self.models.mkdir(parents=True, exist_ok=True)
             self.store.migrate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import sys
@@ -79,7 +78,7 @@ def small_config(small: list[str]) -> Config:
 
 
 @pytest.fixture(scope="session")
-def built(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose reward model is built and whose r0 is evaluated; copy it, do not change it."""
     from flywheel.loop import Run, _open_round, run_round
     from flywheel.progress import Silent
@@ -88,10 +87,7 @@ def built(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     silence()
     workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")
-    made = small_config.model_dump(mode="json", exclude_unset=True)
-    source = workspace.folder.parent / "config.yaml"
-    source.write_text(json.dumps(made))
-    workspace.init(source)
+    workspace.init(configuration.find("nano"), small)
     reward = build_reward_model(small_config, workspace, Silent())
     opened = _open_round(workspace, small_config, reward)
     run_round(Run(workspace=workspace, config=small_config, progress=Silent(), round=opened))

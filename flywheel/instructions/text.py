@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
+from flywheel.errors import ConfigError
 from flywheel.records import Task
 
 
@@ -23,8 +24,13 @@ class Prompts:
 
     def __init__(self, folder: Path) -> None:
         environment = templates(folder)
-        self._propose = environment.get_template("propose.jinja")
-        self._answer = environment.get_template("answer.jinja")
+        try:
+            self._propose = environment.get_template("propose.jinja")
+            self._answer = environment.get_template("answer.jinja")
+        except TemplateNotFound as error:
+            raise ConfigError(f"no template {error.name} in {folder}; mend prompts in the config") from None
+        except TemplateSyntaxError as error:
+            raise ConfigError(f"{folder / str(error.name)} line {error.lineno}: {error.message}; mend the template") from None
 
     def propose(self, demos: Sequence[Task]) -> str:
         """The prompt that shows the demos without outputs and leaves the next example open."""

@@ -21,6 +21,8 @@ from flywheel.records import FinishReason, Task
 
 SEED = 20260101
 HELD_OUT_TASKS = 500
+ASIDE = 0.3
+"""Share of pairs on the other quality: members that know nothing of each other's cannot be merged."""
 SAMPLES = 8
 """Outputs sampled for each task that a preference is made of."""
 WRONG_LABELS = 0.1
@@ -78,8 +80,7 @@ def sampled_outputs(generator: Path, prompts: Prompts, tasks: list[Task], cache:
 def preferences(prompts: Prompts, generator: Path, cache: Path) -> dict[str, list[dict[str, object]]]:
     """Thumbs on the whole, pairs on the answer, pairs on the form; one label of ten in the train split is wrong.
 
-    Each set draws tasks of its own and stresses one quality, without speaking against another: members that
-    contradict each other cannot be merged.
+    Each set draws tasks of its own and stresses one quality; no pair is better in one and worse in the other.
     """
     held_out = {(task.instruction, task.input) for task in held_out_tasks()}
     sets: dict[str, list[dict[str, object]]] = {}
@@ -122,13 +123,21 @@ def a_thumb(task: Task, outputs: list[str], rng: random.Random) -> dict[str, obj
 
 
 def an_answer_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
-    """A right and a wrong answer; the right one is in no worse form."""
-    return _a_pair(task, outputs, rng, lambda one, other: one.answer and not other.answer and (one.form or not other.form))
+    """Mostly a right and a wrong answer."""
+    return _a_pair(task, outputs, rng, _better_form if rng.random() < ASIDE else _better_answer)
 
 
 def a_form_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
-    """An output in the form asked for and one in another; the first is no more wrong."""
-    return _a_pair(task, outputs, rng, lambda one, other: one.form and not other.form and (one.answer or not other.answer))
+    """Mostly an output in the form asked for and one in another."""
+    return _a_pair(task, outputs, rng, _better_answer if rng.random() < ASIDE else _better_form)
+
+
+def _better_answer(one: Check, other: Check) -> bool:
+    return one.answer and not other.answer and (one.form or not other.form)
+
+
+def _better_form(one: Check, other: Check) -> bool:
+    return one.form and not other.form and (one.answer or not other.answer)
 
 
 def _a_pair(

@@ -46,7 +46,11 @@ def test_the_same_seed_repeats_and_another_does_not(engine: Engine, asked: list[
 
 
 def test_finished_texts_stop_and_cut_texts_say_so(engine: Engine, asked: list[str]) -> None:
-    cut = [one for group in engine.generate(asked, n=2, sampling=Sampling(temperature=1, top_p=1, max_tokens=2), seed=1) for one in group]
+    cut = [
+        one
+        for group in engine.generate(asked, n=2, sampling=Sampling(temperature=1, top_p=1, max_tokens=2), seed=1)
+        for one in group
+    ]
     assert {one.finish_reason for one in cut} == {FinishReason.STOP, FinishReason.LENGTH}
     assert max(one.tokens for one in cut) == 2
     free = [one for group in engine.generate(asked, n=2, sampling=FREE, seed=1) for one in group]

@@ -1,0 +1,30 @@
+"""Run `flywheel round` and die by SIGKILL at a stage: before its n-th chunk is committed, or right after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from flywheel.cli import main
+from flywheel.records import Chunk, Stage
+from flywheel.store.store import Store
+
+workspace, stage, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+commit, seen = Store.commit, 0
+
+
+def commit_and_die(self: Store, name: str, at: Stage, chunk: Chunk[Any], *, seconds: float) -> None:
+    global seen
+    seen += at == stage
+    if at == stage and seen == number and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    commit(self, name, at, chunk, seconds=seconds)
+    if at == stage and seen == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+Store.commit = commit_and_die  # type: ignore[method-assign]
+sys.argv = ["flywheel", "--workspace", workspace, "round"]
+main()

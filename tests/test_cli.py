@@ -1,0 +1,198 @@
+"""The command line: answers on stdout, progress on stderr, and one line for what the user has to mend."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flywheel.assets import asset
+from tests.conftest import Cli, Outcome, copy
+
+
+def refused(outcome: Outcome, *said: str) -> None:
+    assert outcome.code == 1, outcome
+    assert outcome.out == ""
+    last = outcome.err.strip().splitlines()[-1]
+    assert last.startswith("error: "), outcome.err
+    assert "Traceback" not in outcome.err
+    for text in said:
+        assert text in last
+
+
+def test_compare_answers_in_a_sentence_and_in_json(cli: Cli, turned: Path) -> None:
+    told = cli("-w", turned, "compare", "r0", "r1")
+    assert told.code == 0
+    assert told.out.startswith("r1 against r0: ")
+    found = json.loads(cli("-w", turned, "compare", "r0", "r1", "--json").out)
+    assert found["verdict"] in {"improved", "flat", "worse", "proxy-only", "collapsing", "inconclusive"}
+    assert found["verdict"] in told.out
+    assert found["judge"]["low"] <= found["judge"]["value"] <= found["judge"]["high"]
+    assert found["tasks"] == 60
+
+
+def test_the_verdict_stored_with_a_round_is_the_one_compare_gives(cli: Cli, turned: Path) -> None:
+    stored = json.loads(cli("-w", turned, "sql", "SELECT verdict FROM verdicts ORDER BY round", "--json").out)
+    asked = [json.loads(cli("-w", turned, "compare", *pair, "--json").out)["verdict"] for pair in (("r0", "r1"), ("r1", "r2"))]
+    assert [row["verdict"] for row in stored] == asked
+
+
+def test_sql_prints_tables_csv_json_and_parquet(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    sql = "SELECT round, count(*) AS candidates FROM candidates GROUP BY ALL ORDER BY ALL"
+    assert cli("-w", turned, "sql", sql).out.split() == ["round", "candidates", "r1", "320", "r2", "320"]
+    assert list(csv.reader(io.StringIO(cli("-w", turned, "sql", sql, "--format", "csv").out)))[1] == ["r1", "320"]
+    assert json.loads(cli("-w", turned, "sql", sql, "--format", "json").out)[1] == {"round": "r2", "candidates": 320}
+    assert cli("-w", turned, "sql", sql, "--format", "parquet", "--out", tmp_path / "rows.parquet").code == 0
+    assert duckdb.connect().execute(f"FROM '{tmp_path}/rows.parquet'").fetchall() == [("r1", 320), ("r2", 320)]
+    refused(cli("-w", turned, "sql", sql, "--format", "parquet"), "add --out")
+
+
+def test_rounds_and_show_tell_what_there_is(cli: Cli, turned: Path) -> None:
+    lines = json.loads(cli("-w", turned, "rounds", "--json").out)
+    assert [(line["round"], line["status"], line["kept"]) for line in lines] == [
+        ("r0", "done", 0),
+        ("r1", "done", 80),
+        ("r2", "done", 80),
+    ]
+    shown = cli("-w", turned, "show", "r1").out
+    assert "80 kept" in shown
+    assert "propose" in shown
+    task_id = json.loads(cli("-w", turned, "sql", "SELECT task_id FROM dataset WHERE round = 'r1' LIMIT 1", "--json").out)[0][
+        "task_id"
+    ]
+    task = cli("-w", turned, "show", "r1", task_id[:12]).out
+    assert task.count("stop") + task.count("length") == 4
+    assert "pairs " in task
+    assert "won" in task
+
+
+def test_schema_names_every_table(cli: Cli, turned: Path) -> None:
+    told = cli("-w", turned, "schema").out
+    for table in ("models", "rounds", "stages", "tasks", "candidates", "scores", "selections", "evaluations", "dataset"):
+        assert f"{table}: " in told
+
+
+def test_sample_ranks_n_candidates_and_reward_score_agrees(cli: Cli, turned: Path) -> None:
+    asked = ("Count the words.", "--input", "cat, pear, saw")
+    ranked = json.loads(cli("-w", turned, "sample", *asked, "--n", "3", "--json").out)
+    assert [row["rank"] for row in ranked] == [1, 2, 3]
+    rewards = [row["reward"] for row in ranked if row["finish"] == "stop"]
+    assert rewards == sorted(rewards, reverse=True)
+    scored = cli(
+        "-w", turned, "reward", "score", "merged", ranked[0]["output"], "--instruction", asked[0], "--input", asked[2], "--json"
+    )
+    assert json.loads(scored.out)[0]["score"] == pytest.approx(rewards[0], abs=1e-4)
+
+
+def test_reward_build_tells_the_accuracies_of_what_is_built(cli: Cli, turned: Path) -> None:
+    rows = json.loads(cli("-w", turned, "reward", "build", "--json").out)
+    assert [row["model"] for row in rows] == ["thumbs", "pairs", "form", "merged"]
+
+
+def test_doctor_finds_a_healthy_workspace_healthy(cli: Cli, turned: Path) -> None:
+    outcome = cli("-w", turned, "doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(outcome.out)}
+    assert outcome.code == 0
+    assert findings["rounds"]["found"] == "r0 done, r1 done, r2 done"
+    assert findings["torch"]["ok"]
+
+
+def test_a_workspace_works_where_it_is_moved(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    moved = copy(turned, tmp_path)
+    assert cli("-w", moved, "sample", "Count the words.", "--input", "cat, pear").code == 0
+
+
+def test_init_makes_a_commented_config_and_does_not_overwrite_it(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    assert cli("-w", folder, "init").code == 0
+    assert "# " in (folder / "config.yaml").read_text()
+    assert cli("-w", folder, "rounds").code == 0
+    refused(cli("-w", folder, "init"), "is there already")
+
+
+# Bad input: one line, exit 1, nothing lost
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("compare", "r1", "r9"), "no round 'r9'; there are r0, r1, r2"),
+        (("show", "r9"), "no round 'r9'"),
+        (("show", "r1", "zzz"), "no task 'zzz'"),
+        (("sql", "DELETE FROM tasks"), "only reads"),
+        (("sql", "SELEC 1"), "syntax error"),
+        (("round", "--n", "0"), "sampling.n: input should be greater than or equal to 1, got 0"),
+        (("round", "--set", "sampling.temprature=1"), "did you mean 'temperature'"),
+        (("round", "--config", "nano"), "has its config"),
+        (("reward", "score", "nobody", "text"), "no reward model or folder 'nobody'; there are thumbs, pairs, form, merged"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Cli, turned: Path, arguments: tuple[str, ...], said: str) -> None:
+    before = (turned / "flywheel.duckdb").read_bytes()
+    refused(cli("-w", turned, *arguments), said)
+    assert (turned / "flywheel.duckdb").read_bytes() == before
+
+
+def test_a_missing_or_corrupt_generator_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    refused(cli("-w", tmp_path / "a", "round", "--set", "generator=/nowhere/model"), "no model folder at /nowhere/model")
+    broken = Path(shutil.copytree(asset("data/nano/generator"), tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])
+    refused(cli("-w", tmp_path / "b", "round", "--set", f"reward.base={broken}"), "model.safetensors is corrupt")
+
+
+def test_a_broken_line_of_seeds_is_named_before_anything_is_built(cli: Cli, tmp_path: Path) -> None:
+    lines = asset("data/nano/seeds.jsonl").read_text().splitlines()
+    lines[4] = '{"instruction": '
+    (tmp_path / "seeds.jsonl").write_text("\n".join(lines))
+    started = time.monotonic()
+    refused(
+        cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path}/seeds.jsonl"),
+        "seeds.jsonl line 5 is not JSON",
+    )
+    assert time.monotonic() - started < 20
+
+
+def test_a_workspace_of_a_newer_schema_is_refused(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    folder = copy(turned, tmp_path)
+    with duckdb.connect(str(folder / "flywheel.duckdb")) as db:
+        db.execute("INSERT INTO migrations (version, name) VALUES (9999, 'future')")
+    for command in (("rounds",), ("round",), ("compare", "r0", "r1"), ("sql", "SELECT 1")):
+        refused(cli("-w", folder, *command), "has schema 9999")
+
+
+def test_a_place_that_cannot_be_written_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(cli("-w", tmp_path / "file" / "workspace", "round"), "cannot write the workspace")
+    if os.geteuid() != 0:
+        (tmp_path / "locked").mkdir(mode=0o500)
+        refused(cli("-w", tmp_path / "locked" / "workspace", "round"), "cannot write the workspace")
+
+
+def test_commands_before_the_first_round_say_what_to_type(cli: Cli, tmp_path: Path) -> None:
+    for command in (("rounds",), ("compare", "r0", "r1"), ("sql", "SELECT 1"), ("schema",)):
+        refused(cli("-w", tmp_path, *command), "flywheel round")
+    refused(cli("-w", tmp_path, "sample", "Sort."), "flywheel round")
+
+
+def test_reading_goes_on_while_another_process_turns_the_wheel(built: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = copy(built, tmp_path)
+    at_work = subprocess.Popen(
+        [sys.executable, "-m", "flywheel.cli", "-w", folder, "round"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    answered = 0
+    while at_work.poll() is None:
+        assert cli("-w", folder, "sql", "SELECT count(*) FROM stages").code == 0
+        assert cli("-w", folder, "compare", "r0", "r0").code == 0
+        answered += 1
+        time.sleep(0.2)
+    assert at_work.returncode == 0
+    assert answered > 5
