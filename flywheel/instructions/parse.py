@@ -24,8 +24,6 @@ class Dropped(StrEnum):
     """Its instruction and input are those of a task that generators are evaluated on."""
     REPEATED = "repeated"
     """Its instruction and input were kept before, in this round or an earlier one."""
-    SURPLUS = "surplus"
-    """The round has its tasks already."""
 
 
 def parse_task(text: str) -> Task | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from flywheel.config import InstructionsConfig
 from flywheel.engines.engine import Engine, Sampling
 from flywheel.errors import DataError
-from flywheel.instructions.parse import Dropped, drop_reason, parse_task
+from flywheel.instructions.parse import drop_reason, parse_task
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, Proposal, Task
 from flywheel.seeds import derive, generator
@@ -50,7 +50,9 @@ def propose(
                 "`flywheel sql 'SELECT reason, count(*) FROM tasks GROUP BY ALL'`, then raise instructions.max_attempts "
                 "and go on"
             )
-        demos = [choose_demos(sets, *names, attempt) for attempt in range(attempts, attempts + chunk)]
+        # Never more than are still wanted, so that none is written in vain.
+        wanted = min(chunk, config.tasks - kept)
+        demos = [choose_demos(sets, *names, attempt) for attempt in range(attempts, attempts + wanted)]
         written = engine.generate(
             [prompts.propose(shown) for shown in demos], n=1, sampling=sampling, seed=derive(*names, attempts)
         )
@@ -64,8 +66,6 @@ def propose(
                 held_out=held,
                 known=known,
             )
-            if reason is None and kept == config.tasks:
-                reason = Dropped.SURPLUS
             if reason is None and task:
                 known.add((task.instruction, task.input))
                 kept += 1

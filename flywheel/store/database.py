@@ -62,7 +62,8 @@ def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConne
             return duckdb.connect(str(path), read_only=read_only, config=config)
         except duckdb.Error as error:
             text = str(error)
-            held = "lock on file" in text or "different configuration" in text
+            # By another process, or by another thread of this one that reads while we write.
+            held = any(sign in text for sign in ("lock on file", "different configuration", "already attached"))
             if not held:
                 raise StoreError(f"cannot open {path}: {first_line(error)}") from None
             if time.monotonic() > deadline:
