@@ -64,9 +64,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"candidates_per_s": medians, "runs": rates, "cores": os.cpu_count()}))
         return
-    print(
-        f"{len(asked)} tasks x {arguments.n} candidates, {os.cpu_count()} cores, {platform.machine()}, median of {arguments.repeats}"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"{len(asked)} tasks x {arguments.n} candidates, {machine}, median of {arguments.repeats} runs")
     for name, rate in medians.items():
         spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
         print(f"{name:<48} {rate:>8,.0f} candidates/s  ({spread})  {rate / slowest:5.1f}x")

@@ -43,15 +43,16 @@ def propose(
     held = {(task.instruction, task.input) for task in held_out}
     known = set(known)
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
+    most = config.max_attempts * config.tasks
     while kept < config.tasks:
-        if attempts >= config.max_attempts * config.tasks:
+        if attempts >= most:
             raise DataError(
                 f"{attempts} attempts gave {kept} of the {config.tasks} tasks asked for; see why with "
                 "`flywheel sql 'SELECT reason, count(*) FROM tasks GROUP BY ALL'`, then raise instructions.max_attempts "
                 "and go on"
             )
         # Never more than are still wanted, so that none is written in vain.
-        wanted = min(chunk, config.tasks - kept)
+        wanted = min(chunk, config.tasks - kept, most - attempts)
         demos = [choose_demos(sets, *names, attempt) for attempt in range(attempts, attempts + wanted)]
         written = engine.generate(
             [prompts.propose(shown) for shown in demos], n=1, sampling=sampling, seed=derive(*names, attempts)
