@@ -1,5 +1,5 @@
 # make round | test | lint | bench | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -28,7 +28,7 @@ clean:
 
 # torch first: an open range would fetch another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(if $(shell command -v $(PYTHON)),,$(error no $(PYTHON) found; install Python 3.11 or name one: make PYTHON=python3))
+	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -107,7 +107,11 @@ def round_command(
     from flywheel.loop import turn
 
     for turn_number in range(repeat):
-        name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
+        try:
+            name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on after the last committed chunk", err=True)
+            raise typer.Exit(130) from None
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:
             if name == "r1":
@@ -276,9 +280,6 @@ def main() -> None:
     except FlywheelError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from the last finished chunk", err=True)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -25,7 +25,3 @@ class ModelError(FlywheelError):
 
 class StoreError(FlywheelError):
     """A workspace or database that cannot be read or written as asked."""
-
-
-class MissingDependency(FlywheelError):
-    """An optional package that is not installed; the message names the command that installs it."""

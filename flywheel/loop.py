@@ -21,7 +21,7 @@ import numpy as np
 from flywheel.config import Config
 from flywheel.engines.engine import Engine, Sampling, load
 from flywheel.errors import ConfigError, ModelError
-from flywheel.evaluation.compare import compare
+from flywheel.evaluation.compare import compare, incomparable
 from flywheel.evaluation.held_out import evaluate
 from flywheel.evaluation.judge import load_judge
 from flywheel.evaluation.statistics import bootstrap_mean
@@ -279,9 +279,10 @@ class Run:
                 )
                 metrics.append(Metric(name=metric, **asdict(estimate)))
         verdict = None
-        if self.round.parent and len(metrics) == 2:
-            comparison = compare(store, self.round.parent, name, unfinished=True)
-            verdict = (self.round.parent, str(comparison.verdict), comparison.as_json())
+        parent = next((one for one in store.rounds() if one.round == self.round.parent), None)
+        if parent and len(metrics) == 2 and not incomparable(parent, self.round):
+            comparison = compare(store, parent.round, name, unfinished=True)
+            verdict = (parent.round, str(comparison.verdict), comparison.as_json())
         store.finish_round(name, metrics, verdict)
 
     def _chunks(self, tasks: Sequence[Task], done: int) -> Iterator[tuple[int, Sequence[Task], bool]]:
@@ -333,7 +334,7 @@ def _open_round(workspace: Workspace, config: Config, reward: Model) -> Round:
         store.set_status(unfinished.round, "running")
         return unfinished
     judge = Model(
-        kind=ModelKind.JUDGE, name="verifier", path=config.evaluation.judge,
+        kind=ModelKind.JUDGE, name=config.evaluation.judge.partition(":")[0].rpartition(".")[2], path=config.evaluation.judge,
         digest=hashlib.sha256(config.evaluation.judge.encode()).hexdigest(),
     )  # fmt: skip
     store.record_model(judge)

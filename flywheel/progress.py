@@ -22,10 +22,6 @@ class Progress(Protocol):
         """Show a piece of work for the length of a with block."""
         ...
 
-    def say(self, text: str) -> None:
-        """Show one line."""
-        ...
-
 
 class Silent:
     """Shows nothing: for scripts and tests."""
@@ -35,7 +31,4 @@ class Silent:
         yield self
 
     def to(self, done: int, total: int | None = None) -> None:
-        return
-
-    def say(self, text: str) -> None:
         return

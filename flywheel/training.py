@@ -89,7 +89,7 @@ def train_generator(
         "gradient_checkpointing": False,
         "bf16": False,
         "seed": seed,
-        "output_dir": str(folder / "trainer"),
+        "output_dir": str(folder),
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
@@ -109,8 +109,8 @@ def train_generator(
     )
     watch(trainer, advance)
     loss = trainer.train().training_loss
-    trainer.save_model(str(folder))
+    # The trainer switches the cache off; whoever generates with the saved model needs it.
+    model.config.use_cache = True
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for leftover in ("training_args.bin", "README.md"):
-        (folder / leftover).unlink(missing_ok=True)
     return {"rows": len(rows), "dropped_too_long": len(examples) - len(rows), "loss": loss}

@@ -40,13 +40,9 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
     """
     rounds = {one.round: one for one in store.rounds()}
     before, after = (_evaluated(rounds, one, unfinished=unfinished) for one in (base, name))
-    for what, a, b in (
-        ("held-out tasks", before.identity["digest.heldout"], after.identity["digest.heldout"]),
-        ("reward models", before.reward_model, after.reward_model),
-        ("judges", before.judge, after.judge),
-    ):
-        if a != b:
-            raise StoreError(f"{base} and {name} were evaluated with different {what} ({a} and {b}); they cannot be compared")
+    reason = incomparable(before, after)
+    if reason:
+        raise StoreError(reason)
     config = EvaluationConfig.model_validate(after.config["evaluation"])
     judge = [store.held_out_scores(one.round, one.judge) for one in (before, after)]
     reward = [store.held_out_scores(one.round, one.reward_model) for one in (before, after)]
@@ -59,6 +55,24 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
     )
     evidence = gather(measured_before, measured_after, config, seed=derive("compare", base, name))
     return Comparison(verdict=decide(evidence), evidence=evidence)
+
+
+def incomparable(before: Round, after: Round) -> str | None:
+    """Why two rounds cannot be compared; None if they can."""
+    for what, a, b in (
+        ("held-out tasks", before.identity["digest.heldout"], after.identity["digest.heldout"]),
+        ("reward models", before.reward_model, after.reward_model),
+        ("judges", before.judge, after.judge),
+        ("numbers of samples", _samples(before), _samples(after)),
+    ):
+        if a != b:
+            names = f"{before.round} and {after.round}"
+            return f"{names} were evaluated with different {what} ({a} and {b}), so they cannot be compared"
+    return None
+
+
+def _samples(evaluated: Round) -> int:
+    return int(evaluated.config["evaluation"]["samples"])
 
 
 def _evaluated(rounds: Mapping[str, Round], name: str, *, unfinished: bool) -> Round:

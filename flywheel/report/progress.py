@@ -36,9 +36,6 @@ class Terminal:
         rate = f", {(counter.done - done) / seconds:,.0f}/s" if counter.done - done > 1 and seconds > 0 else ""
         self._console.print(f"{name:<22} {counter.done:,} {unit} in {seconds:.1f} s{rate}", markup=False)
 
-    def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
-
 
 class _Bar:
     """One bar; its rate is measured from where the work went on."""

@@ -97,7 +97,9 @@ def print_summary(told: Mapping[str, Any]) -> None:
     print_line(f"{name}: mean reward of what each arm picked: {picks}")
     if told["evidence"]:
         print_line(told["evidence"]["sentence"])
-    elif told["status"] != "done":
+    elif told["status"] == "done":
+        print_line(f"{name} was evaluated otherwise than {told['parent']}, so it has no verdict")
+    else:
         print_line(f"{name} is {told['status']}; `flywheel round` goes on with it")
 
 

@@ -49,7 +49,7 @@ def train_member(
     if not len(dataset):
         raise DataError(f"all {len(rows)} rows of {member.data} are over reward.max_length ({reward.max_length}); raise it")
     arguments = {
-        "output_dir": str(folder / "trainer"),
+        "output_dir": str(folder),
         "num_train_epochs": member.epochs or reward.epochs,
         "learning_rate": reward.learning_rate,
         "per_device_train_batch_size": reward.batch_size,
@@ -66,6 +66,7 @@ def train_member(
     trainer = train(model, tokenizer, dataset, arguments, reward.max_length)
     watch(trainer, advance)
     loss = trainer.train().training_loss
+    model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {"rows": len(dataset), "dropped_too_long": len(rows) - len(dataset), "loss": loss}
