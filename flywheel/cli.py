@@ -98,7 +98,9 @@ def round_command(
     sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
     workspace = _workspace()
     if not workspace.exists:
-        load(find(config or "nano"), sets)
+        from flywheel.loop import check_inputs
+
+        check_inputs(load(find(config or "nano"), sets))
         workspace.init(find(config or "nano"))
     elif config is not None:
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
@@ -110,7 +112,7 @@ def round_command(
         try:
             name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
         except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on after the last committed chunk", err=True)
+            typer.echo("stopped; what is committed is kept, `flywheel round` without --restart goes on", err=True)
             raise typer.Exit(130) from None
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:

@@ -269,7 +269,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        section = key.rpartition(".")[0]
+        hint = f"did you mean {f'{section}.{near[0]}'.strip('.')!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown config key {key!r}; {hint}{more}"
     if first["type"] == "missing":
         return f"config key {key!r} is missing; add it, or start from `flywheel init --config nano`{more}"

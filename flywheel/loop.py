@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +24,7 @@ from flywheel.engines.engine import Engine, Sampling, load
 from flywheel.errors import ConfigError, ModelError
 from flywheel.evaluation.compare import compare, incomparable
 from flywheel.evaluation.held_out import evaluate
-from flywheel.evaluation.judge import load_judge
+from flywheel.evaluation.judge import ask, load_judge
 from flywheel.evaluation.statistics import bootstrap_mean
 from flywheel.files import digest_files, digest_model, publish
 from flywheel.instructions.propose import propose
@@ -67,12 +68,13 @@ def turn(workspace: Workspace, config: Config, progress: Progress, *, restart: b
     silence()
     with workspace.at_work():
         store.migrate()
+        check_inputs(config)
+        if not restart:
+            _refuse_changes(store.rounds(), config.identity())
+        reward = build_reward_model(config, workspace, progress)
         if restart:
             for unfinished in [one for one in store.rounds() if one.status != "done"]:
                 store.discard_round(unfinished.round)
-        _refuse_changes(store.rounds(), config.identity())
-        _check_inputs(config)
-        reward = build_reward_model(config, workspace, progress)
         for _ in range(2):
             current = _open_round(workspace, config, reward)
             try:
@@ -252,7 +254,7 @@ class Run:
         chunks = evaluate(
             self._engine(generator),
             self.scorer,
-            load_judge(config.judge),
+            partial(ask, load_judge(config.judge), config.judge),
             self.prompts,
             self.held_out,
             samples=config.samples,
@@ -301,13 +303,15 @@ def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candi
     ]
 
 
-def _check_inputs(config: Config) -> None:
-    """Raise for what a round would stumble over late, before minutes are spent on the reward model."""
-    read_seeds(config.path(config.instructions.seeds))
-    read_tasks(config.path(config.evaluation.tasks))
-    load_judge(config.evaluation.judge)
+def check_inputs(config: Config) -> None:
+    """Raise for what a round would stumble over late, before minutes are spent on it."""
+    seeds = read_seeds(config.path(config.instructions.seeds))
+    tasks = read_tasks(config.path(config.evaluation.tasks))[:3]
     local_folder(config.model(config.generator))
-    Prompts(config.path(config.prompts))
+    prompts = Prompts(config.path(config.prompts))
+    prompts.propose(next(iter(seeds.values()))[:3])
+    prompts.answer(tasks[0])
+    ask(load_judge(config.evaluation.judge), config.evaluation.judge, [(task, "nothing") for task in tasks])
 
 
 # Which round is next, and whether it is still the one that was begun
@@ -388,16 +392,15 @@ def _fingerprint(identity: Mapping[str, Any]) -> str:
 
 def _refuse_changes(rounds: Sequence[Round], identity: Mapping[str, Any]) -> None:
     """Raise ConfigError where an unfinished round was begun with another value of any of these keys."""
+    now = json.loads(json.dumps(identity))
     for unfinished in (one for one in rounds if one.status != "done"):
-        begun = json.loads(json.dumps(unfinished.identity))
-        for key, now in json.loads(json.dumps(identity)).items():
-            if key in begun and begun[key] != now:
-                back = (
-                    "put the file back"
-                    if key.startswith("digest.")
-                    else f"type `flywheel round --set {key}={begun[key]}` to go on"
-                )
-                raise ConfigError(
-                    f"{unfinished.round} was begun with {key} = {begun[key]!r}, now it is {now!r}; {back}, "
-                    "or `flywheel round --restart` to begin it anew"
-                )
+        begun = unfinished.identity
+        changed = [key for key, value in now.items() if key in begun and begun[key] != value]
+        if not changed:
+            continue
+        differences = ", ".join(f"{key} = {begun[key]!r} (now {now[key]!r})" for key in changed)
+        settings = [
+            f"--set {shlex.quote(f'{key}={json.dumps(begun[key])}')}" for key in changed if not key.startswith("digest.")
+        ]
+        back = f"add {' '.join(settings)} to go on with it" if settings else "put the file back to go on with it"
+        raise ConfigError(f"{unfinished.round} was begun with {differences}; {back}, or add --restart to begin it anew")

@@ -19,6 +19,8 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().resolve()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError(f"cannot write the workspace {self.folder}: it is a file; name another with --workspace")
         self.config_file = self.folder / "config.yaml"
         self.models = self.folder / "models"
         self.store = Store(self.folder / "flywheel.duckdb")
@@ -75,5 +77,7 @@ class Workspace:
             raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}; mend the rights") from None
         with lock:
             holder.write_text(str(os.getpid()), encoding="utf-8")
-            yield
-            holder.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)

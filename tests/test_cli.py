@@ -127,11 +127,11 @@ def test_init_makes_a_commented_config_and_does_not_overwrite_it(cli: Cli, tmp_p
     [
         (("compare", "r1", "r9"), "no round 'r9'; there are r0, r1, r2"),
         (("show", "r9"), "no round 'r9'"),
-        (("show", "r1", "zzz"), "no task 'zzz'"),
+        (("show", "r1", "zzz"), "no task whose id begins with 'zzz'"),
         (("sql", "DELETE FROM tasks"), "only reads"),
         (("sql", "SELEC 1"), "syntax error"),
         (("round", "--n", "0"), "sampling.n: input should be greater than or equal to 1, got 0"),
-        (("round", "--set", "sampling.temprature=1"), "did you mean 'temperature'"),
+        (("round", "--set", "sampling.temprature=1"), "did you mean 'sampling.temperature'"),
         (("round", "--config", "nano"), "has its config"),
         (("reward", "score", "nobody", "text"), "no reward model or folder 'nobody'; there are thumbs, pairs, form, merged"),
     ],

@@ -17,9 +17,9 @@ def nano(*overrides: str) -> object:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("sampling.temprature=0.8", "unknown config key 'sampling.temprature'; did you mean 'temperature'?"),
+        ("sampling.temprature=0.8", "unknown config key 'sampling.temprature'; did you mean 'sampling.temperature'?"),
         ("smapling.n=2", "unknown config key 'smapling'; did you mean 'sampling'?"),
-        ("reward.members.pairs.wieght=1", "did you mean 'weight'?"),
+        ("reward.members.pairs.wieght=1", "did you mean 'reward.members.pairs.weight'?"),
         ("sampling.n=0", "sampling.n: input should be greater than or equal to 1, got 0"),
         ("sampling.n=many", "sampling.n: input should be a valid integer"),
         ("sampling.temperature=-1", "sampling.temperature: input should be greater than 0, got -1"),

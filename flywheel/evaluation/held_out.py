@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from flywheel.engines.engine import Engine, Sampling
-from flywheel.errors import DataError
 from flywheel.evaluation.judge import Judge
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, FinishReason, Sample, SampleScore, Task
@@ -51,10 +50,6 @@ def evaluate(
             [Answer(task=task, output=one.text, finished=one.finish_reason == FinishReason.STOP) for task, _, one in rows]
         )
         judged = judge([(task, one.text) for task, _, one in rows])
-        if len(judged) != len(rows):
-            raise DataError(
-                f"the judge {judge_id} gave {len(judged)} numbers for {len(rows)} outputs; it must give one for each"
-            )
         outputs = [
             Sample(
                 task_id=task.task_id, sample=number, output=one.text, finish_reason=one.finish_reason,

@@ -13,7 +13,8 @@ from flywheel.records import Task
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a jsonl file; raises DataError that names the line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"no file {path}; mend its path in the config") from None
     except (OSError, UnicodeDecodeError) as error:

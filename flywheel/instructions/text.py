@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from jinja2.sandbox import SandboxedEnvironment
 
 from flywheel.errors import ConfigError
@@ -34,11 +42,18 @@ class Prompts:
 
     def propose(self, demos: Sequence[Task]) -> str:
         """The prompt that shows the demos without outputs and leaves the next example open."""
-        return self._propose.render(demos=demos)
+        return _render(self._propose, demos=demos)
 
     def answer(self, task: Task) -> str:
         """The prompt that asks for the output of a task."""
-        return self._answer.render(task=task)
+        return _render(self._answer, task=task)
+
+
+def _render(template: Template, **values: object) -> str:
+    try:
+        return template.render(**values)
+    except TemplateError as error:
+        raise ConfigError(f"{template.filename}: {error.message}; mend the template") from None
 
 
 FIELDS = ("Instruction", "Input", "Constraints")

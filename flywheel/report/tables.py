@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,20 @@ def print_table(table: Table, *, title: str | None = None) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    typer.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """JSON as its standard has it: a number that is none becomes null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def print_line(text: str = "") -> None:
@@ -119,29 +133,36 @@ def accuracy_table(models: Sequence[Mapping[str, Any]]) -> Table:
 
 def print_as(table: Table, form: str, out: Path | None) -> None:
     """A table as text, csv, json or parquet, on stdout or in a file; parquet needs the file."""
-    if form == "parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        if out is None:
-            raise ConfigError("--format parquet needs a file; add --out rows.parquet")
-        columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
-        parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
-        return
     if form == "table" and out is None:
         print_table(table)
         return
-    text = io.StringIO()
+    if form == "parquet" and out is None:
+        raise ConfigError("--format parquet needs a file; add --out rows.parquet")
+    try:
+        if form == "parquet":
+            _write_parquet(table, out)
+        elif out is not None:
+            out.write_text(_as_text(table, form), encoding="utf-8")
+        else:
+            typer.echo(_as_text(table, form), nl=False)
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
+
+
+def _as_text(table: Table, form: str) -> str:
     if form == "json":
-        json.dump(table.as_dicts(), text, indent=2, ensure_ascii=False, default=_plain)
-        text.write("\n")
-    else:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([table.columns, *table.rows])
-    if out is None:
-        typer.echo(text.getvalue(), nl=False)
-    else:
-        out.write_text(text.getvalue(), encoding="utf-8")
+        return as_json(table.as_dicts()) + "\n"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
+    return text.getvalue()
+
+
+def _write_parquet(table: Table, out: Path | None) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
 
 
 def print_comparison(comparison: Comparison) -> None:

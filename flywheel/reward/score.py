@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flywheel.errors import ModelError
+from flywheel.errors import DataError, ModelError
 from flywheel.models import check_model
 from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
@@ -19,6 +19,9 @@ def score_texts(workspace: Workspace, name: str, texts: Sequence[str], task: Tas
 
     ``name`` is a recorded model's name or id (the newest of that name), or a folder.
     """
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise DataError(f"text {number} is empty; there is nothing to score")
     config = workspace.config()
     folder = _find(workspace, name)
     check_model(folder)

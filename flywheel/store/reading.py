@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,29 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
     """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""
     with connection(path) as db:
         try:
+            statements = db.extract_statements(sql)
+            if len(statements) != 1:
+                raise StoreError(f"one SQL statement at a time, got {len(statements)} (in: {' '.join(sql.split())[:80]!r})")
             cursor = db.execute(sql, values or [])
-            columns = tuple(column[0] for column in cursor.description or ())
-            return Table(columns=columns, rows=cursor.fetchall())
+            return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=cursor.fetchall())
         except duckdb.Error as error:
             text = first_line(error)
             if "read-only mode" in text:
                 text = "flywheel sql only reads; open the file with duckdb to change it"
+            elif "disabled by configuration" in text:
+                text += "; flywheel sql reads only this database, --out writes what it finds to a file"
             raise StoreError(f"{text} (in: {' '.join(sql.split())[:80]})") from None
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns, the second and later ones of a name numbered, so that no column hides another."""
+    found: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in found:
+            candidate, number = f"{name}_{number}", number + 1
+        found.append(candidate)
+    return tuple(found)
 
 
 def schema(path: Path) -> Table:
@@ -98,7 +114,7 @@ def task(path: Path, name: str, task_id: str) -> Table:
     ).rows
     if len(found) != 1:
         raise StoreError(
-            f"{name} has {'no task' if not found else f'{len(found)} tasks'} {task_id!r}; "
+            f"{name} has {'no task' if not found else f'{len(found)} tasks'} whose id begins with {task_id!r}; "
             f"see `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`"
         )
     return query(
