@@ -112,7 +112,7 @@ def round_command(
         try:
             name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
         except KeyboardInterrupt:
-            typer.echo("stopped; what is committed is kept, `flywheel round` without --restart goes on", err=True)
+            typer.echo("stopped; finished chunks and models are kept, `flywheel round` without --restart goes on", err=True)
             raise typer.Exit(130) from None
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:

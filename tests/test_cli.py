@@ -196,3 +196,80 @@ def test_reading_goes_on_while_another_process_turns_the_wheel(built: Path, tmp_
         time.sleep(0.2)
     assert at_work.returncode == 0
     assert answered > 5
+
+
+# What a first user ran into
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sql", ""), "one SQL statement at a time, got 0"),
+        (("sql", "-- nothing"), "one SQL statement at a time, got 0"),
+        (("sql", "SELECT 1; SELECT 2"), "one SQL statement at a time, got 2"),
+        (("sql", "SELECT 1", "--format", "csv", "--out", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
+        (("sql", "SELECT 1", "--format", "parquet", "--out", "/nowhere/x.parquet"), "cannot write /nowhere/x.parquet"),
+        (("reward", "score", "merged", "fine", ""), "text 2 is empty"),
+        (("show", "r1", ""), "80 tasks whose id begins with ''"),
+    ],
+)
+def test_slips_are_one_line(cli: Cli, turned: Path, arguments: tuple[str, ...], said: str) -> None:
+    refused(cli("-w", turned, *arguments), said)
+
+
+def test_columns_of_one_name_do_not_hide_each_other_and_json_has_no_nan(cli: Cli, turned: Path) -> None:
+    told = cli("-w", turned, "sql", "SELECT 1 AS a, 2 AS a, 'nan'::DOUBLE AS b", "--json")
+    assert json.loads(told.out, parse_constant=lambda name: pytest.fail(name)) == [{"a": 1, "a_1": 2, "b": None}]
+
+
+def test_a_workspace_that_is_a_file_is_refused_by_every_command(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (("rounds",), ("round",), ("doctor",)):
+        refused(cli("-w", tmp_path / "file", *command), "it is a file")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def f(rows):\n    raise ValueError('boom\\nboom')", "failed (ValueError: boom boom)"),
+        ("def f(rows):\n    return [1.0]", "gave 1 numbers for 3 outputs"),
+        ("def f(rows):\n    return [float('nan')] * len(rows)", "must give a finite number or None"),
+        ("def f(rows):\n    return ['good'] * len(rows)", "failed (ValueError"),
+        ("raise RuntimeError('at import')", "cannot be had (RuntimeError: at import)"),
+        ("def f(", "cannot be had (SyntaxError"),
+    ],
+)
+def test_a_judge_is_tried_before_anything_is_built(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    module = f"judge_{abs(hash(body))}"
+    (tmp_path / f"{module}.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"evaluation.judge={module}:f"), said)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_template_with_an_unknown_name_is_told_before_anything_is_built(cli: Cli, tmp_path: Path) -> None:
+    prompts = Path(shutil.copytree(asset("prompts"), tmp_path / "prompts"))
+    (prompts / "answer.jinja").write_text("{{ taks.instruction }}")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={prompts}"), "answer.jinja: 'taks' is undefined")
+    (prompts / "answer.jinja").write_text("{{ task.instruction")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={prompts}"), "answer.jinja line 1")
+
+
+def test_a_restart_with_a_typo_loses_nothing(cli: Cli, built: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    subprocess.run([sys.executable, "-m", "tests.crash", folder, "answer", "after", "1"], check=False)
+    count = ("-w", folder, "sql", "SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM candidates)", "--format", "csv")
+    before = cli(*count).out
+    refused(cli("-w", folder, "round", "--restart", "--set", "generator=/nope"), "no model folder at /nope")
+    assert cli(*count).out == before
+    assert before.splitlines()[1] != "0,0"
+
+
+def test_a_line_separator_inside_a_text_does_not_end_its_line(tmp_path: Path) -> None:
+    from flywheel.instructions.tasks import read_tasks
+
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"instruction": "a\u2028b", "input": "x"}\n', encoding="utf-8")
+    assert read_tasks(path)[0].instruction == "a\u2028b"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flywheel.progress import Counter
+
+TELL_EVERY_S = 30.0
+"""Where there is no terminal for a bar, long work says this often how far it is."""
 
 
 class Terminal:
@@ -31,6 +34,8 @@ class Terminal:
         with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
             task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", total_text=_number(total))
             counter = _Bar(bar, task, done)
+            if not self._console.is_terminal:
+                counter.tell = lambda text: self._console.print(f"{name:<22} {text}", markup=False)
             yield counter
         seconds = time.monotonic() - started
         rate = f", {(counter.done - done) / seconds:,.0f}/s" if counter.done - done > 1 and seconds > 0 else ""
@@ -43,6 +48,8 @@ class _Bar:
     def __init__(self, bar: Progress, task: TaskID, done: int) -> None:
         self._bar, self._task, self._from, self._started = bar, task, done, time.monotonic()
         self.done = done
+        self.tell: Callable[[str], None] | None = None
+        self._told = self._started
 
     def to(self, done: int, total: int | None = None) -> None:
         self.done = done
@@ -52,6 +59,9 @@ class _Bar:
             self._bar.update(self._task, completed=done, rate=rate)
         else:
             self._bar.update(self._task, completed=done, rate=rate, total=total, total_text=_number(total))
+        if self.tell and time.monotonic() - self._told > TELL_EVERY_S:
+            self._told = time.monotonic()
+            self.tell(f"{done:,} so far, {rate}")
 
 
 def _number(total: int | None) -> str:
