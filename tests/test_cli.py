@@ -205,7 +205,7 @@ def test_reading_goes_on_while_another_process_turns_the_wheel(built: Path, tmp_
     ("arguments", "said"),
     [
         (("sql", ""), "one SQL statement at a time, got 0"),
-        (("sql", "-- nothing"), "one SQL statement at a time, got 0"),
+        (("sql", "/* nothing */"), "one SQL statement at a time, got 0"),
         (("sql", "SELECT 1; SELECT 2"), "one SQL statement at a time, got 2"),
         (("sql", "SELECT 1", "--format", "csv", "--out", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
         (("sql", "SELECT 1", "--format", "parquet", "--out", "/nowhere/x.parquet"), "cannot write /nowhere/x.parquet"),
