@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from flywheel.engines.engine import Engine, Sampling
 from flywheel.evaluation.judge import Judge
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, FinishReason, Sample, SampleScore, Task
-from flywheel.reward.text import Answer
+from flywheel.reward.text import Answer, Scorer
 from flywheel.seeds import derive
-
-
-class Scorer(Protocol):
-    """Gives each answer a score, in order."""
-
-    def score(self, answers: Sequence[Answer]) -> list[float]: ...
 
 
 def evaluate(

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from flywheel.reward.data import Pair, Split, Thumb
-from flywheel.reward.text import Answer
+from flywheel.reward.text import Scorer
 
 Preferences = Sequence[Thumb | Pair]
-
-
-class Scorer(Protocol):
-    """Gives each answer a score, in order; higher is better."""
-
-    def score(self, answers: Sequence[Answer]) -> list[float]: ...
 
 
 def accuracies(scorer: Scorer, sets: Mapping[str, Preferences], split: Split = Split.TEST) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flywheel.instructions.text import Prompts
 from flywheel.records import Task
@@ -25,6 +25,12 @@ class Answer:
     output: str
     finished: bool = True
     """False for an output that the token limit cut."""
+
+
+class Scorer(Protocol):
+    """Gives each answer a score, in order; higher is better."""
+
+    def score(self, answers: Sequence[Answer]) -> list[float]: ...
 
 
 def answer_texts(prompts: Prompts, answers: Sequence[Answer], end: str) -> list[str]:
