@@ -179,6 +179,34 @@ class Metric:
     high: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """One figure of one step of a training: loss, learning rate, accuracy and what else the trainer tells."""
+
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeTrial:
+    """A merge that a search tried: how it was made, and what it kept of each member on the validation rows it saw."""
+
+    trial: int
+    halving: int
+    """0 is the first look, on the fewest rows."""
+    rows: int
+    method: str
+    density: float
+    normalize: bool
+    weights: Mapping[str, float]
+    retained: float
+    """The worst member's accuracy on its own set that was kept: 1.0 is all of it."""
+    accuracy: float
+    """Average over the sets."""
+    accuracies: Mapping[str, float]
+
+
 class Stage(StrEnum):
     """The stations of a round, in order."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,3 +52,31 @@ def smallest_detectable(values: Array, *, confidence: float, power: float = 0.8)
         return float("nan")
     error = values.std(ddof=1) / np.sqrt(values.size)
     return float((stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)) * error)
+
+
+def wilson(outcomes: Array, *, confidence: float) -> Estimate:
+    """The share of successes with its score interval, which stays inside [0, 1] (Wilson 1927; a tie is half a success).
+
+    Raises ValueError on an empty array.
+    """
+    if outcomes.size == 0:
+        raise ValueError("no outcomes to estimate a share from")
+    share, rows = float(outcomes.mean()), outcomes.size
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Estimate(value=share, low=float(centre - half), high=float(centre + half))
+
+
+def mean_of_means(groups: Sequence[Array], *, confidence: float) -> Estimate:
+    """The average of the groups' means, each group counting the same, with its normal interval.
+
+    The variance of the average is the sum of the means' variances over the square of their number (groups are
+    independent). Raises ValueError where there is no group or an empty one.
+    """
+    if not groups or any(group.size == 0 for group in groups):
+        raise ValueError("no values to estimate a mean from")
+    value = float(np.mean([group.mean() for group in groups]))
+    variance = sum(group.var(ddof=1) / group.size for group in groups if group.size > 1) / len(groups) ** 2
+    half = float(stats.norm.ppf((1 + confidence) / 2) * np.sqrt(variance))
+    return Estimate(value=value, low=value - half, high=value + half)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ from flywheel.records import Task
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a jsonl file; raises DataError that names the line."""
+    """The objects of a jsonl file, which may be gzipped; raises DataError that names the line."""
     try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = text.split("\n")
     except FileNotFoundError:
         raise DataError(f"no file {path}; mend its path in the config") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -121,16 +121,6 @@ def _figure(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.3f}"
 
 
-def accuracy_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    """Held-out accuracy of members and merge on every set, with the average."""
-    numbers = [(model["name"], json.loads(model["numbers"])["accuracy"]) for model in models]
-    sets = list(numbers[-1][1])
-    return Table(
-        columns=("model", *sets, "average"),
-        rows=[(name, *(found[one] for one in sets), sum(found.values()) / len(found)) for name, found in numbers],
-    )
-
-
 def print_as(table: Table, form: str, out: Path | None) -> None:
     """A table as text, csv, json or parquet, on stdout or in a file; parquet needs the file."""
     if form == "table" and out is None:

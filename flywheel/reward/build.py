@@ -8,27 +8,32 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from flywheel.config import Config, MemberConfig
-from flywheel.errors import DataError
 from flywheel.files import digest_files, digest_model, publish
 from flywheel.instructions.text import Prompts
 from flywheel.models import local_folder
 from flywheel.progress import Progress
 from flywheel.quiet import silence
-from flywheel.records import Model, ModelKind
-from flywheel.reward.accuracy import Preferences, accuracies
-from flywheel.reward.data import Pair, Split, Thumb, read_preferences
+from flywheel.records import CurvePoint, Model, ModelKind
+from flywheel.reward.check import check_reward_model, refuse_failures
+from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
 from flywheel.reward.members import train_member
-from flywheel.reward.mergekit import copy_tokenizer, merge_recipe, run_mergekit
+from flywheel.reward.mergekit import merge_models
 from flywheel.reward.model import RewardModel, write_scale
+from flywheel.reward.search import Found, Plan, search_merge
 from flywheel.reward.slice import build_base
+from flywheel.reward.sources import Split, find_source, read_source
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.workspace import Workspace
@@ -40,105 +45,182 @@ REFERENCE_TEXTS = 1024
 def recipe_of(config: Config) -> dict[str, Any]:
     """All that the reward model of a configuration is made from, with digests instead of paths."""
     reward = config.reward
-    base = {
-        "source": digest_model(local_folder(config.model(reward.base))),
-        "layers": reward.layers,
-        "seed": reward.seed,
-    }
     members = {
-        name: {
-            "base": base,
-            "kind": member.kind,
-            "data": digest_files(_data_file(config, member)),
-            "prompt": digest_files(config.path(config.prompts) / "answer.jinja"),
-            "epochs": member.epochs or reward.epochs,
-            "learning_rate": reward.learning_rate,
-            "batch_size": reward.batch_size,
-            "max_length": reward.max_length,
-            "seed": reward.seed,
-        }
+        name: _training_settings(config, member) | {"data": digest_files(*_source(config, member)), "reading": _reading(member)}
         for name, member in reward.members.items()
     }
-    weights = {name: member.weight for name, member in reward.members.items()}
-    return {"base": base, "members": members, "weights": weights, "merge": reward.merge.model_dump()}
+    merge: dict[str, Any]
+    if reward.search.trials:
+        merge = {"search": reward.search.model_dump(mode="json"), "dtype": reward.merge.dtype}
+    else:
+        weights = {name: member.weight for name, member in reward.members.items()}
+        merge = {"weights": weights, "merge": reward.merge.model_dump()}
+    return {"base": _base_recipe(config), "members": members} | merge
 
 
-def _data_file(config: Config, member: MemberConfig) -> Path:
-    path = config.path(member.data)
-    if not path.is_file():
-        raise DataError(f"no file {path}; mend its path in the config")
-    return path
+def _base_recipe(config: Config) -> dict[str, Any]:
+    reward = config.reward
+    source = digest_model(local_folder(config.model(reward.base)))
+    return {"source": source, "layers": reward.layers, "seed": reward.seed}
+
+
+def _training_settings(config: Config, member: MemberConfig) -> dict[str, Any]:
+    reward = config.reward
+    return {
+        "epochs": member.epochs or reward.epochs,
+        "learning_rate": member.learning_rate or reward.learning_rate,
+        "batch_size": reward.batch_size,
+        "max_length": reward.max_length,
+        "lora": reward.lora.model_dump(mode="json") if reward.lora else None,
+        "args": {**reward.args, **member.args},
+        "prompt": digest_files(config.path(config.prompts) / "answer.jinja"),
+        "seed": reward.seed,
+    }
+
+
+def _reading(member: MemberConfig) -> dict[str, Any]:
+    return member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"})
+
+
+def _source(config: Config, member: MemberConfig) -> list[Path]:
+    return find_source(member.data, config.path(member.data))
+
+
+def read_sets(config: Config) -> dict[str, PreferenceSet]:
+    """The preference data of every member, with no prompt of one set's test rows in another's training.
+
+    Raises DataError for data that cannot be used.
+    """
+    return separate(
+        {name: read_set(read_source(_source(config, member)), member) for name, member in config.reward.members.items()}
+    )
 
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
     """Build what is missing of the reward model and return it; a killed build goes on."""
-    recipe = recipe_of(config)
-    found = _recorded(workspace, ModelKind.REWARD, recipe)
-    if found:
-        return found
-    silence()
-    prompts = Prompts(config.path(config.prompts))
-    sets = {name: read_preferences(_data_file(config, member), member.kind) for name, member in config.reward.members.items()}
-    lab = _Lab(config, workspace, prompts, sets, progress)
-    base = lab.base(recipe["base"])
-    members = {name: lab.member(name, member, base) for name, member in recipe["members"].items()}
-    return lab.merge(recipe, base, members)
+    return configured_reward_model(config, workspace) or Lab(config, workspace, progress).reward_model()
 
 
-class _Lab:
-    """One build: the same configuration, data and folder for every step."""
+class Lab:
+    """One build: the same configuration, data and folder for every step. ``label`` is added to the names of its models."""
 
-    def __init__(
-        self,
-        config: Config,
-        workspace: Workspace,
-        prompts: Prompts,
-        sets: Mapping[str, Preferences],
-        progress: Progress,
-    ) -> None:
-        self._config, self._reward, self._workspace = config, config.reward, workspace
-        self._folder = workspace.models
-        self._prompts, self._sets, self._progress = prompts, sets, progress
-        self._reference = _reference(sets)
+    def __init__(self, config: Config, workspace: Workspace, progress: Progress, *, label: str = "") -> None:
+        silence()
+        self.config, self._reward, self._workspace, self._progress = config, config.reward, workspace, progress
+        self._label = f"-{label}" if label else ""
+        self._prompts = Prompts(config.path(config.prompts))
+        self.sets = read_sets(config)
+        self._reference = _reference(self.sets)
 
-    def base(self, recipe: Mapping[str, Any]) -> Model:
+    def reward_model(self) -> Model:
+        """The merge of all members: as configured, or as a search finds it; built where it is missing."""
+        recipe = recipe_of(self.config)
+        if recorded := _recorded(self._workspace, ModelKind.REWARD, recipe):
+            return recorded
+        members = self.members()
+        if not self._reward.search.trials:
+            weights = {name: member.weight for name, member in self._reward.members.items()}
+            return self._merge(recipe, members, Plan(weights=weights, merge=self._reward.merge), None)
+        found = self.search(members)
+        return self._merge(recipe, members, found.plan, found)
+
+    def members(self) -> dict[str, Model]:
+        """All members, trained where they are missing."""
+        return {name: self.member(name) for name in self._reward.members}
+
+    def base(self) -> Model:
+        """The sliced base with its head."""
+        recipe = _base_recipe(self.config)
         found = _recorded(self._workspace, ModelKind.BASE, recipe)
         if found:
             return found
-        source = str(local_folder(self._config.model(self._reward.base)))
-        folder = self._folder / f"base-{_key(recipe)[:12]}"
+        source = str(local_folder(self.config.model(self._reward.base)))
+        folder = self._workspace.models / f"base-{_key(recipe)[:12]}"
         with self._progress.work("slice", total=1, unit="models") as counter:
-            parameters = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
+            sliced = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
             counter.to(1)
-        return self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, {"parameters": parameters})
+        return self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
 
-    def member(self, name: str, recipe: Mapping[str, Any], base: Model) -> Model:
+    def member(self, name: str) -> Model:
+        """One member: trained, or with new reference texts only its scale measured anew."""
+        base, data, member = self.base(), self.sets[name], self._reward.members[name]
+        training = {
+            "base": base.digest, "rows": _digest_rows(data), "reading": _reading(member),
+        } | _training_settings(self.config, member)  # fmt: skip
+        recipe = {"training": training, "reference": _digest_answers(self._reference)}
         found = _recorded(self._workspace, ModelKind.MEMBER, recipe)
         if found:
             return found
-        folder = self._folder / f"member-{name}-{_key(recipe)[:12]}"
-        rows = self._sets[name]
-        train = [row for row in rows if row.split == Split.TRAIN]
-        started = time.monotonic()
-        with publish(folder) as unfinished, self._progress.work(f"member {name}", total=None, unit="steps") as counter:
-            numbers = train_member(
-                self._workspace.locate(base), unfinished, train, self._reward.members[name], self._reward, self._prompts,
-                seed=derive(self._reward.seed, name), advance=counter.to,
-            )  # fmt: skip
+        folder = self._workspace.models / f"member-{name}-{_key(recipe)[:12]}"
+        twin = self._trained_before(training)
+        curve: tuple[CurvePoint, ...] = ()
+        with publish(folder) as unfinished:
+            if twin:
+                shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
+                numbers, curve = dict(twin.numbers), tuple(self._workspace.store.learning_curve(twin.model_id))
+            else:
+                numbers, curve = self._train(name, base, unfinished)
             self._write_scale(unfinished)
-        numbers |= {"seconds": round(time.monotonic() - started, 1), "accuracy": self._accuracies(folder)}
-        return self._record(ModelKind.MEMBER, name, folder, base.model_id, recipe, numbers)
+            numbers["accuracy"] = self._accuracies(unfinished)
+        return self._record(ModelKind.MEMBER, name + self._label, folder, base.model_id, recipe, numbers, curve)
 
-    def merge(self, recipe: Mapping[str, Any], base: Model, members: Mapping[str, Model]) -> Model:
-        folder = self._folder / f"reward-{_key(recipe)[:12]}"
-        weights = {self._workspace.locate(model): self._reward.members[name].weight for name, model in members.items()}
+    def _train(self, name: str, base: Model, folder: Path) -> tuple[dict[str, Any], tuple[CurvePoint, ...]]:
+        data, started = self.sets[name], time.monotonic()
+        with self._progress.work(f"member {name}", total=None, unit="steps") as counter:
+            trained = train_member(
+                self._workspace.locate(base), folder, data, self._reward.members[name], self._reward, self._prompts,
+                seed=derive(self._reward.seed, name), advance=counter.to,
+                checkpoints=folder.with_name(folder.name.removesuffix(".tmp") + ".training"),
+            )  # fmt: skip
+        numbers = {
+            "rows": trained.rows,
+            "dropped": {**data.dropped, **({"too long": trained.too_long} if trained.too_long else {})},
+            "loss": trained.loss,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        return numbers, trained.curve
+
+    def _trained_before(self, training: Mapping[str, Any]) -> Model | None:
+        """A recorded member that was trained in the same way, beside other sets."""
+        found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == training]
+        return next((one for one in reversed(found) if self._workspace.locate(one).is_dir()), None)
+
+    def search(self, members: Mapping[str, Model]) -> Found:
+        """Try merges on the validation splits."""
+        base = self._workspace.locate(self.base())
+        folders = {name: self._workspace.locate(model) for name, model in members.items()}
+        rows = {name: rows_of(one, Split.VALIDATION) for name, one in self.sets.items()}
+        return search_merge(
+            base, folders, rows, partial(load_scorer, config=self.config), self._reward,
+            progress=self._progress, record=self._workspace.store.record_merge_trials, key=_digest_models(members),
+        )  # fmt: skip
+
+    def _merge(self, recipe: Mapping[str, Any], members: Mapping[str, Model], plan: Plan, found: Found | None) -> Model:
+        base = self.base()
+        folder = self._workspace.models / f"reward-{_key(recipe)[:12]}"
         with publish(folder) as unfinished, self._progress.work("merge", total=1, unit="models") as counter:
-            run_mergekit(merge_recipe(self._workspace.locate(base), weights, self._reward.merge), unfinished)
-            copy_tokenizer(self._workspace.locate(base), unfinished)
+            weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
+            merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
             self._write_scale(unfinished)
+            self.check(unfinished)
             counter.to(1)
-        numbers = {"accuracy": self._accuracies(folder), "members": [model.model_id for model in members.values()]}
-        return self._record(ModelKind.REWARD, "merged", folder, base.model_id, recipe, numbers)
+            numbers = {
+                "members": [model.model_id for model in members.values()],
+                "weights": dict(plan.weights),
+                "merge": plan.merge.model_dump(),
+                "accuracy": self._accuracies(unfinished),
+            } | ({"search": found.summary()} if found else {})
+        return self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, numbers)
+
+    def check(self, folder: Path) -> None:
+        """Raise ModelError unless the reward model in a folder passes its self-test on the validation splits."""
+        rows = [
+            row for group in itertools.zip_longest(*(one.of(Split.VALIDATION) for one in self.sets.values())) for row in group
+        ]
+        findings = check_reward_model(
+            lambda: load_scorer(folder, self.config), self._reference, [row for row in rows if row is not None]
+        )
+        refuse_failures(folder, findings)
 
     def _record(
         self,
@@ -148,12 +230,13 @@ class _Lab:
         parent: str | None,
         recipe: Mapping[str, Any],
         numbers: Mapping[str, Any],
+        curve: Sequence[CurvePoint] = (),
     ) -> Model:
         model = Model(
             kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder), parent=parent,
             recipe={"key": _key(recipe)} | dict(recipe), numbers=numbers,
         )  # fmt: skip
-        self._workspace.store.record_model(model)
+        self._workspace.store.record_model(model, curve)
         return model
 
     def _write_scale(self, folder: Path) -> None:
@@ -163,7 +246,11 @@ class _Lab:
         )  # fmt: skip
 
     def _accuracies(self, folder: Path) -> dict[str, float]:
-        return accuracies(load_scorer(folder, self._config), self._sets)
+        scorer = load_scorer(folder, self.config)
+        return {name: accuracy(self._scored(scorer, name), Split.TEST) for name in self.sets}
+
+    def _scored(self, scorer: RewardModel, name: str) -> Scored:
+        return score_set(scorer, rows_of(self.sets[name], Split.VALIDATION, Split.TEST))
 
 
 def load_scorer(folder: Path, config: Config) -> RewardModel:
@@ -177,15 +264,28 @@ def load_scorer(folder: Path, config: Config) -> RewardModel:
     )
 
 
-def _reference(sets: Mapping[str, Preferences]) -> list[Answer]:
+def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
+    """The reward model of this configuration, where it is built."""
+    return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
+
+
+def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:
     """Validation outputs of all sets in turn: what every model's scores are standardised on."""
-    answers = [[answer for row in rows if row.split == Split.VALIDATION for answer in _answers(row)] for rows in sets.values()]
+    answers = [[answer for row in one.of(Split.VALIDATION) for answer in row.answers] for one in sets.values()]
     mixed = [answer for group in itertools.zip_longest(*answers) for answer in group if answer is not None]
     return mixed[:REFERENCE_TEXTS]
 
 
-def _answers(row: Thumb | Pair) -> Sequence[Answer]:
-    return [row.answer] if isinstance(row, Thumb) else [row.chosen, row.rejected]
+def _digest_answers(answers: Sequence[Answer]) -> str:
+    return hashlib.sha256("\x1e".join(repr(answer) for answer in answers).encode()).hexdigest()
+
+
+def _digest_rows(data: PreferenceSet) -> str:
+    return hashlib.sha256("\x1e".join(repr(row) for row in data.rows).encode()).hexdigest()
+
+
+def _digest_models(models: Mapping[str, Model]) -> str:
+    return hashlib.sha256("\x1e".join(model.model_id for model in models.values()).encode()).hexdigest()
 
 
 def _key(recipe: Mapping[str, Any]) -> str:

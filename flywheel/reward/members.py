@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +18,162 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
-from flywheel.config import MemberConfig, RewardConfig
-from flywheel.errors import DataError
+from flywheel.config import LoraConfig, MemberConfig, RewardConfig
+from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.quiet import watch
-from flywheel.reward.data import Pair, Thumb
-from flywheel.reward.text import Answer, token_ids
+from flywheel.records import CurvePoint
+from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb
+from flywheel.reward.sources import Split
+from flywheel.reward.text import answer_texts, end_mark
+
+CURVE_POINTS = 50
+"""A learning curve has about so many points."""
+WHOLE = "whole"
+"""Marks a checkpoint that was written to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of training a member."""
+
+    rows: int
+    too_long: int
+    loss: float
+    curve: tuple[CurvePoint, ...]
 
 
 def train_member(
     base: Path,
     folder: Path,
-    rows: Sequence[Thumb | Pair],
+    data: PreferenceSet,
     member: MemberConfig,
     reward: RewardConfig,
     prompts: Prompts,
     *,
     seed: int,
     advance: Callable[[int, int], None],
-) -> dict[str, Any]:
-    """Train one member from the base and save it; returns its rows, its dropped rows, and its loss.
+    checkpoints: Path,
+) -> Trained:
+    """Train one member from the base and save it whole, adapters merged in.
 
-    ``advance`` is called with the steps done and the steps in all.
+    ``advance`` is called with the steps done and the steps in all. ``checkpoints`` is a folder for what a killed
+    training goes on from; it is removed at the end. Raises ConfigError for an argument that the trainer does not
+    take, DataError where no row fits, ModelError where the loss is no number.
     """
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
     model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-    train = _thumbs_trainer if member.kind == "thumbs" else _pairs_trainer
+    rows = data.of(Split.TRAIN)
     dataset = _dataset(rows, tokenizer, prompts, max_length=reward.max_length)
     if not len(dataset):
-        raise DataError(f"all {len(rows)} rows of {member.data} are over reward.max_length ({reward.max_length}); raise it")
+        raise DataError(f"all {len(rows)} rows of {data.source} are over reward.max_length ({reward.max_length}); raise it")
+    # Thumbs have the trainer's arguments, pairs have trl's on top of them; a name that neither knows is refused below.
+    known = {one.name for one in fields(TrainingArguments)}
+    own = {name: value for name, value in reward.args.items() if data.kind == "pairs" or name in known} | member.args
+    epochs = member.epochs or reward.epochs
+    steps = max(0, int(own.get("max_steps", 0))) or math.ceil(len(dataset) / reward.batch_size * epochs)
     arguments = {
-        "output_dir": str(folder),
-        "num_train_epochs": member.epochs or reward.epochs,
-        "learning_rate": reward.learning_rate,
+        "output_dir": str(checkpoints),
+        "num_train_epochs": epochs,
+        "learning_rate": member.learning_rate or reward.learning_rate,
         "per_device_train_batch_size": reward.batch_size,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "seed": seed,
         "save_strategy": "no",
-        "logging_strategy": "no",
+        "save_total_limit": 1,
+        "logging_strategy": "steps",
+        "logging_steps": max(1, steps // CURVE_POINTS),
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
     }
-    trainer = train(model, tokenizer, dataset, arguments, reward.max_length)
+    arguments |= own
+    if arguments.get("eval_strategy", "no") != "no":
+        arguments["eval_dataset"] = _dataset(data.of(Split.VALIDATION), tokenizer, prompts, max_length=reward.max_length)
+    # Before the trainer, which draws the adapters' first weights.
+    torch.manual_seed(seed)
+    model = _with_adapters(model, reward.lora)
+    train = _thumbs_trainer if data.kind == "thumbs" else _pairs_trainer
+    try:
+        RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | reward.args))
+        trainer = train(model, tokenizer, dataset, arguments, reward.max_length)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}") from None
     watch(trainer, advance)
-    loss = trainer.train().training_loss
-    model.config.use_cache = True
-    model.save_pretrained(folder)
+    trainer.add_callback(_Checkpoints(reward.checkpoint_minutes))
+    loss = trainer.train(resume_from_checkpoint=_last_whole(checkpoints)).training_loss
+    if not math.isfinite(loss):
+        raise ModelError(f"training on {data.source} ended with a loss of {loss}; lower reward.learning_rate")
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = trained.merge_and_unload() if reward.lora else trained
+    trained.config.use_cache = True
+    trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return {"rows": len(dataset), "dropped_too_long": len(rows) - len(dataset), "loss": loss}
+    curve = _curve(trainer.state.log_history)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Trained(rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, curve=curve)
+
+
+def _with_adapters(model: PreTrainedModel, lora: LoraConfig | None) -> PreTrainedModel:
+    if lora is None:
+        return model
+    from peft import LoraConfig as PeftConfig
+    from peft import TaskType, get_peft_model
+
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = PeftConfig(
+        task_type=TaskType.SEQ_CLS, r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"reward.lora: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Checkpoints(TrainerCallback):
+    """Has a checkpoint written every so many minutes, and marks it when it is whole."""
+
+    def __init__(self, minutes: float) -> None:
+        self._every_s, self._last = minutes * 60, time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        if time.monotonic() - self._last >= self._every_s and state.global_step < state.max_steps:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        self._last = time.monotonic()
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def _last_whole(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in found:
+        if not (path / WHOLE).exists():
+            shutil.rmtree(path)
+    whole = [path for path in found if path.exists()]
+    return str(whole[-1]) if whole else None
+
+
+def _curve(history: Sequence[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:
+    """What the trainer logged, but for its summary of the whole run."""
+    return tuple(
+        CurvePoint(step=int(entry["step"]), name=name, value=float(value))
+        for entry in history
+        if "train_runtime" not in entry
+        for name, value in entry.items()
+        if name not in ("step", "epoch", "num_tokens") and isinstance(value, int | float)
+    )
 
 
 def _thumbs_trainer(
@@ -87,11 +191,13 @@ def _thumbs_trainer(
         padded = tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         return dict(padded) | {"labels": torch.tensor([[row["labels"]] for row in rows])}
 
+    evaluated = arguments.pop("eval_dataset", None)
     return Trainer(
         model,
         TrainingArguments(**arguments, remove_unused_columns=False),
         data_collator=collate,
         train_dataset=dataset,
+        eval_dataset=evaluated,
     )
 
 
@@ -102,25 +208,25 @@ def _pairs_trainer(
     arguments: dict[str, Any],
     max_length: int,
 ) -> Trainer:
-    config = RewardTrainerConfig(**arguments, max_length=max_length, gradient_checkpointing=False)
-    return RewardTrainer(model=model, args=config, train_dataset=dataset, processing_class=tokenizer)
+    evaluated = arguments.pop("eval_dataset", None)
+    config = RewardTrainerConfig(**({"max_length": max_length, "gradient_checkpointing": False} | arguments))
+    return RewardTrainer(model=model, args=config, train_dataset=dataset, eval_dataset=evaluated, processing_class=tokenizer)
 
 
-def _dataset(rows: Sequence[Thumb | Pair], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int) -> Dataset:
+def _dataset(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int) -> Dataset:
     """Tokenized here and not by the trainer, so that training and scoring read the same tokens."""
-
-    def tokens(answers: list[Answer]) -> list[list[int]]:
-        return token_ids(tokenizer, prompts, answers)
-
-    thumbs = [row for row in rows if isinstance(row, Thumb)]
-    if thumbs:
-        ids = tokens([row.answer for row in thumbs])
-        columns: dict[str, list[Any]] = {"input_ids": ids, "labels": [float(row.liked) for row in thumbs]}
-        fits = [len(row) <= max_length for row in ids]
-    else:
-        pairs = [row for row in rows if isinstance(row, Pair)]
-        chosen, rejected = tokens([row.chosen for row in pairs]), tokens([row.rejected for row in pairs])
-        columns = {"chosen_ids": chosen, "rejected_ids": rejected}
-        fits = [max(len(a), len(b)) <= max_length for a, b in zip(chosen, rejected, strict=True)]
-    kept = {name: [value for value, fit in zip(values, fits, strict=True) if fit] for name, values in columns.items()}
-    return Dataset.from_dict(kept)
+    texts = answer_texts(prompts, [answer for row in rows for answer in row.answers], end_mark(tokenizer))
+    ids = iter(tokenizer(texts).input_ids if texts else [])
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        match row:
+            case Thumb():
+                cells = {"input_ids": next(ids), "labels": float(row.liked)}
+                longest = len(cells["input_ids"])
+            case Pair():
+                cells = {"chosen_ids": next(ids), "rejected_ids": next(ids)}
+                longest = max(len(cells["chosen_ids"]), len(cells["rejected_ids"]))
+        if longest <= max_length:
+            for name, value in cells.items():
+                columns.setdefault(name, []).append(value)
+    return Dataset.from_dict(columns)

@@ -1,15 +1,17 @@
-"""Score texts by hand."""
+"""Score texts by hand, and examine a model by name or folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from flywheel.config import Config
 from flywheel.errors import DataError, ModelError
-from flywheel.models import check_model
 from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
-from flywheel.reward.build import load_scorer
+from flywheel.reward.build import configured_reward_model, load_scorer, read_sets
+from flywheel.reward.check import Finding, check_reward_model
+from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
 
@@ -23,20 +25,28 @@ def score_texts(workspace: Workspace, name: str, texts: Sequence[str], task: Tas
         if not text.strip():
             raise DataError(f"text {number} is empty; there is nothing to score")
     config = workspace.config()
-    folder = _find(workspace, name)
-    check_model(folder)
+    folder = find_reward_model(workspace, config, name)
     silence()
-    scorer = load_scorer(folder, config)
-    if task is None:
-        return scorer.score_texts(texts)
-    return scorer.score([Answer(task=task, output=text) for text in texts])
+    return load_scorer(folder, config).score([Answer(task=task, output=text) for text in texts])
 
 
-def _find(workspace: Workspace, name: str) -> Path:
+def examine(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> list[Finding]:
+    """Self-test a reward model on the validation rows of the workspace's data."""
+    config = workspace.config(overrides)
+    folder = find_reward_model(workspace, config, name)
+    silence()
+    rows = [row for one in read_sets(config).values() for row in one.of(Split.VALIDATION)[:200]]
+    answers = [row.answers[0] for row in rows]
+    return check_reward_model(lambda: load_scorer(folder, config), answers[:: max(1, len(answers) // 32)], rows)
+
+
+def find_reward_model(workspace: Workspace, config: Config, name: str) -> Path:
+    """The folder of a reward model or member: the configured one, else the newest of that name or id, else a folder."""
     recorded = [*workspace.store.models(ModelKind.MEMBER), *workspace.store.models(ModelKind.REWARD)]
     found = [model for model in recorded if name in (model.name, model.model_id)]
-    if found:
-        return workspace.locate(found[-1])
+    configured = configured_reward_model(config, workspace) if name == "merged" and found else None
+    if configured or found:
+        return workspace.locate(configured or found[-1])
     if Path(name).is_dir():
         return Path(name)
     known = ", ".join(dict.fromkeys(model.name for model in recorded)) or "none yet; run `flywheel reward build`"

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flywheel.records import (
     Candidate,
     Chunk,
+    CurvePoint,
     FinishReason,
+    MergeTrial,
     Metric,
     Model,
     ModelKind,
@@ -54,10 +56,29 @@ class Store:
 
     # Models
 
-    def record_model(self, model: Model) -> None:
-        """Record a model; one that is there already stays as it is."""
+    def record_model(self, model: Model, curve: Sequence[CurvePoint] = ()) -> None:
+        """Record a model with its learning curve; one that is there already stays as it is."""
         with connection(self.path, read_only=False) as db:
-            _insert_model(db, model)
+            if db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone() is None:
+                _insert_model(db, model)
+                _insert(db, "learning_curves", curve, model_id=model.model_id)
+
+    def learning_curve(self, model_id: str) -> list[CurvePoint]:
+        """What the trainer told of a model, in order."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT step, name, value FROM learning_curves WHERE model_id = ? ORDER BY step, name", [model_id]
+            ).fetchall()
+        return [CurvePoint(step=step, name=name, value=value) for step, name, value in rows]
+
+    def record_merge_trials(self, members: str, trials: Sequence[MergeTrial]) -> None:
+        """Keep what a search has tried, in place of an earlier search of the same members."""
+        columns = {field.name: [getattr(one, field.name) for one in trials] for field in fields(MergeTrial)}
+        for name in ("weights", "accuracies"):
+            columns[name] = [json.dumps(value) for value in columns[name]]
+        with connection(self.path, read_only=False) as db:
+            db.execute("DELETE FROM merge_trials WHERE members = ?", [members])
+            _append(db, "merge_trials", columns, members=members)
 
     def model(self, model_id: str) -> Model:
         """The model with this id; raises KeyError."""

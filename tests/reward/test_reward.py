@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flywheel.reward.accuracy import accuracies
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from flywheel.config import Config, MergeConfig
@@ -17,7 +18,6 @@ from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import ModelKind
-from flywheel.reward.accuracy import accuracies
 from flywheel.reward.build import load_scorer
 from flywheel.reward.data import Pair, Split, Thumb, read_pairs, read_preferences, read_thumbs
 from flywheel.reward.mergekit import merge_recipe, run_mergekit

@@ -1,34 +1,17 @@
-"""The command line: parse, call, print. Answers go to stdout, progress to stderr.
-
-Nothing heavy is imported before a command runs.
-"""
+"""Commands that turn the wheel, and that tell what it did."""
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flywheel.errors import ConfigError, FlywheelError
+from flywheel.cli.options import AsJson, Overrides, Samples, named_workspace
+from flywheel.errors import ConfigError
 
-if TYPE_CHECKING:
-    from flywheel.workspace import Workspace
-
-app = typer.Typer(
-    help="A synthetic-data flywheel using best-of-N.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-reward_app = typer.Typer(help="The reward lab: build the merged reward model, score texts with it.", no_args_is_help=True)
-app.add_typer(reward_app, name="reward")
-
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Samples = Annotated[int | None, typer.Option("--n", help="Candidates per task.")]
+app = typer.Typer()
 
 
 class Format(StrEnum):
@@ -40,31 +23,6 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-class State:
-    """What the options before the command say."""
-
-    workspace = Path("workspace")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from flywheel import __version__
-
-        typer.echo(f"flywheel {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
-    ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    """A synthetic-data flywheel using best-of-N."""
-    State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
-
-
 @app.command()
 def init(
     config: Annotated[str, typer.Option("--config", help="Preset name or YAML path.")] = "nano",
@@ -73,7 +31,7 @@ def init(
     """Make a workspace with a commented config to edit."""
     from flywheel.config import find
 
-    workspace = _workspace()
+    workspace = named_workspace()
     workspace.init(find(config), overrides or [])
     typer.echo(f"made {workspace.folder}; edit {workspace.config_file}, then `flywheel round`")
 
@@ -96,7 +54,7 @@ def round_command(
     from flywheel.report.progress import Terminal
 
     sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
-    workspace = _workspace()
+    workspace = named_workspace()
     if not workspace.exists:
         from flywheel.loop import check_inputs
 
@@ -129,7 +87,7 @@ def compare(base: str, name: Annotated[str, typer.Argument(metavar="ROUND")], as
     from flywheel.evaluation.compare import compare as compare_rounds
     from flywheel.report import tables
 
-    comparison = compare_rounds(_workspace().store, base, name)
+    comparison = compare_rounds(named_workspace().store, base, name)
     if as_json:
         tables.print_json(comparison.as_json())
     else:
@@ -142,7 +100,7 @@ def rounds(as_json: AsJson = False) -> None:
     from flywheel.report import tables
     from flywheel.store import reading
 
-    table = reading.rounds_summary(_workspace().store.path)
+    table = reading.rounds_summary(named_workspace().store.path)
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 
@@ -156,7 +114,7 @@ def show(
     from flywheel.report import tables
     from flywheel.store import reading
 
-    path = _workspace().store.path
+    path = named_workspace().store.path
     if task is not None:
         found = reading.task(path, name, task)
         tables.print_json(found.as_dicts()) if as_json else tables.print_task(found)
@@ -176,7 +134,7 @@ def sql(
     from flywheel.report import tables
     from flywheel.store import reading
 
-    tables.print_as(reading.query(_workspace().store.path, statement), "json" if as_json else form.value, out)
+    tables.print_as(reading.query(named_workspace().store.path, statement), "json" if as_json else form.value, out)
 
 
 @app.command()
@@ -193,57 +151,11 @@ def sample(
     from flywheel.report import tables
     from flywheel.sampling import best_of
 
-    workspace = _workspace()
+    workspace = named_workspace()
     sets = [*([f"sampling.n={n}"] if n is not None else []), *([f"seed={seed}"] if seed is not None else [])]
     config = workspace.config(sets)
     task = Task(instruction=instruction, input=text, constraints=constraints)
     table = tables.ranked_table(best_of(workspace, config, task, n=config.sampling.n))
-    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
-
-
-@reward_app.command("build")
-def reward_build(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Build what is missing of the reward model: slice, members, merge; print its held-out accuracies."""
-    from flywheel.config import find, load
-    from flywheel.report import tables
-    from flywheel.report.progress import Terminal
-    from flywheel.store import reading
-
-    workspace = _workspace()
-    if not workspace.exists:
-        load(find("nano"), overrides or [])
-        workspace.init(find("nano"))
-    config = workspace.config(overrides or [])
-    from flywheel.reward.build import build_reward_model
-
-    with workspace.at_work():
-        workspace.store.migrate()
-        merged = build_reward_model(config, workspace, Terminal())
-    path = workspace.store.path
-    wanted = {*merged.numbers["members"], merged.model_id}
-    models = [
-        row for kind in ("member", "reward") for row in reading.models(path, kind).as_dicts() if row["model_id"] in wanted
-    ]
-    table = tables.accuracy_table(models)
-    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
-
-
-@reward_app.command("score")
-def reward_score(
-    model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Outputs to score; whole texts without --instruction.")],
-    instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction they answer.")] = None,
-    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
-    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
-    as_json: AsJson = False,
-) -> None:
-    """Score texts with a reward model, best first."""
-    from flywheel.records import Task
-    from flywheel.report import tables
-    from flywheel.reward.score import score_texts
-
-    task = Task(instruction=instruction, input=text, constraints=constraints) if instruction is not None else None
-    table = tables.scores_table(texts, score_texts(_workspace(), model, texts, task))
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 
@@ -253,7 +165,7 @@ def schema(as_json: AsJson = False) -> None:
     from flywheel.report import tables
     from flywheel.store import reading
 
-    table = reading.schema(_workspace().store.path)
+    table = reading.schema(named_workspace().store.path)
     tables.print_json(table.as_dicts()) if as_json else tables.print_schema(table)
 
 
@@ -263,26 +175,7 @@ def doctor(as_json: AsJson = False) -> None:
     from flywheel.report import tables
     from flywheel.report.doctor import examine
 
-    findings = examine(_workspace())
+    findings = examine(named_workspace())
     tables.print_json(findings) if as_json else tables.print_findings(findings)
     if any(not finding["ok"] for finding in findings):
         raise typer.Exit(1)
-
-
-def _workspace() -> Workspace:
-    from flywheel.workspace import Workspace
-
-    return Workspace(State.workspace)
-
-
-def main() -> None:
-    """Run the command line; a FlywheelError becomes one line and exit code 1."""
-    try:
-        app()
-    except FlywheelError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise SystemExit(1) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,53 @@
+"""The command line: parse, call, print. Answers go to stdout, progress to stderr.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flywheel.cli import lab, wheel
+from flywheel.cli.options import State
+from flywheel.errors import FlywheelError
+
+app = typer.Typer(
+    help="A synthetic-data flywheel using best-of-N.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(wheel.app)
+app.add_typer(lab.app, name="reward")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from flywheel import __version__
+
+        typer.echo(f"flywheel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """A synthetic-data flywheel using best-of-N."""
+    State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
+
+
+def main() -> None:
+    """Run the command line; a FlywheelError becomes one line and exit code 1."""
+    try:
+        app()
+    except FlywheelError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,164 @@
+"""Rows of preference data from wherever they lie: files, folders, saved datasets, hub ids."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import DataError
+from flywheel.instructions.tasks import read_lines
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
+
+
+class Split(StrEnum):
+    """What a row is for."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+SPLIT_NAMES = {
+    "train": Split.TRAIN, "training": Split.TRAIN,
+    "validation": Split.VALIDATION, "valid": Split.VALIDATION, "val": Split.VALIDATION, "dev": Split.VALIDATION,
+    "test": Split.TEST, "eval": Split.TEST, "evaluation": Split.TEST,
+}  # fmt: skip
+"""What files, columns and datasets call the splits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """A row as it was found."""
+
+    values: dict[str, Any]
+    where: str
+    """File and line or row, for messages."""
+    split: Split | None
+    """None where the source has no splits of its own."""
+
+
+def find_source(name: str, path: Path) -> list[Path]:
+    """The files of a source, in order: ``path`` where something lies there, else the download of a hub id.
+
+    Raises DataError where there is neither, or nothing readable in it.
+    """
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise DataError(f"{path} is not of a known form ({', '.join(SUFFIXES)}); convert it")
+        return [path]
+    folder = path if path.is_dir() else _download(name, path)
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return sorted(folder.rglob("*.arrow"))
+    found = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
+    if not found:
+        raise DataError(f"{folder} holds no data ({', '.join(SUFFIXES)}); mend the path in the config")
+    return found
+
+
+def _download(name: str, path: Path) -> Path:
+    owner, _, rest = name.partition("/")
+    repository, _, inside = rest.partition("/")
+    if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES):
+        raise DataError(f"no file {path}; mend its path in the config")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [f"{inside}/*{suffix}" if inside else f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        root = snapshot_download(f"{owner}/{repository}", repo_type="dataset", allow_patterns=patterns)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{name!r} is neither a file, a folder nor to be had from the hub ({reason}); mend the path") from None
+    return Path(root) / inside if inside else Path(root)
+
+
+def read_source(files: list[Path]) -> Iterator[SourceRow]:
+    """All rows of these files, each with the split that its file or folder is named after."""
+    several = len(files) > 1
+    for path in files:
+        split = split_in_name(path) if several else None
+        for where, values in _READERS[path.name.removesuffix(".gz").rpartition(".")[2]](path):
+            yield SourceRow(values=values, where=where, split=split)
+
+
+def split_in_name(path: Path) -> Split | None:
+    """The split that a file, or else its folder, is named after: ``train-00000-of-00003.parquet``, ``test/data.jsonl``."""
+    for name in (path.name, path.parent.name):
+        for word in re.split(r"[^a-z]+", name.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return None
+
+
+Located = Iterator[tuple[str, dict[str, Any]]]
+
+
+def _read_jsonl(path: Path) -> Located:
+    for row in read_lines(path):
+        yield f"{path} line {row.pop('line')}", row
+
+
+def _read_json(path: Path) -> Located:
+    with _open(path) as file:
+        listed = file.read(1024).lstrip().startswith("[")
+    if not listed:
+        yield from _read_jsonl(path)
+        return
+    try:
+        with _open(path) as file:
+            rows = json.load(file)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is not JSON ({error}); mend it") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path} item {number} must be an object, it is {str(row)[:60]!r}; mend or remove it")
+        yield f"{path} item {number}", row
+
+
+def _read_csv(path: Path) -> Located:
+    try:
+        with _open(path) as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(f"{path} line {reader.line_num} has another number of cells than the header; mend it")
+                yield f"{path} line {reader.line_num}", dict(row)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} is not readable csv ({error}); mend or convert it") from None
+
+
+def _read_parquet(path: Path) -> Located:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", row
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not readable parquet ({error}); copy it anew") from None
+
+
+def _read_arrow(path: Path) -> Located:
+    from datasets import Dataset
+
+    for number, row in enumerate(Dataset.from_file(str(path)), start=1):
+        yield f"{path} row {number}", dict(row)
+
+
+_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}
+
+
+def _open(path: Path) -> Any:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")

@@ -1,0 +1,121 @@
+"""Any base: every family is sliced, trained, merged and reloaded, and scores a text the same alone and in a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from flywheel.config import MemberConfig, MergeConfig, RewardConfig
+from flywheel.errors import ModelError
+from flywheel.instructions.text import Prompts
+from flywheel.nano.data import held_out_tasks
+from flywheel.nano.world import right_output
+from flywheel.quiet import silence
+from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.members import train_member
+from flywheel.reward.mergekit import check_mergeable, merge_models
+from flywheel.reward.model import RewardModel
+from flywheel.reward.slice import build_base
+from flywheel.reward.sources import read_source
+from flywheel.reward.text import Answer
+from tests.reward.families import ENCODERS, FAMILIES, make_model
+
+BY_TORCH = {"gpt-neox", "qwen2", "qwen3", "bert", "deberta-v2"}
+"""Families that mergekit 0.1.5 cannot slice."""
+
+
+@pytest.fixture(scope="module")
+def sets(small_config: object) -> dict[str, PreferenceSet]:
+    found = {}
+    for name, member in small_config.reward.members.items():  # type: ignore[attr-defined]
+        found[name] = read_set(read_source([Path(member.data)]), member)
+    return separate(found)
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[Answer]:
+    tasks = held_out_tasks()[:6]
+    right = [Answer(task=task, output=str(right_output(task))) for task in tasks for _ in range(2)]
+    return [*right, *(Answer(task=task, output="no idea at all, sorry") for task in tasks)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slice_train_merge_reload(
+    family: str, sets: dict[str, PreferenceSet], answers: list[Answer], prompts: Prompts, tmp_path: Path
+) -> None:
+    silence()
+    source = make_model(family, tmp_path / "source")
+    sliced = build_base(str(source), tmp_path / "base", layers=2, seed=0)
+    assert (sliced.layers_before, sliced.layers) == (4, 2)
+    assert sliced.by == ("torch" if family in BY_TORCH else "mergekit")
+    assert sliced.parameters < sliced.parameters_before
+    loaded, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", output_loading_info=True)
+    assert loaded.config.num_hidden_layers == 2
+    assert not report["missing_keys"]
+    assert sum(one.numel() for one in loaded.parameters()) == sliced.parameters
+
+    reward = RewardConfig(
+        base=str(source), layers=2, max_length=128, batch_size=4, learning_rate=1e-3, args={"max_steps": 2},
+        members={name: MemberConfig(kind=one.kind, data=one.source, weight=1.0) for name, one in sets.items()},
+    )  # fmt: skip
+    for name, one in sets.items():
+        (tmp_path / name).mkdir()
+        trained = train_member(
+            tmp_path / "base", tmp_path / name, one, reward.members[name], reward, prompts,
+            seed=1, advance=lambda done, total: None, checkpoints=tmp_path / "training",
+        )  # fmt: skip
+        assert {point.step for point in trained.curve} == {1, 2}
+
+    folders = [tmp_path / name for name in sets]
+    check_mergeable([tmp_path / "base", *folders])
+    merge_models(tmp_path / "base", dict.fromkeys(folders, 0.5), MergeConfig(), tmp_path / "merged", seed=0)
+    scorer = RewardModel(tmp_path / "merged", prompts, max_length=128)
+    assert (scorer._share_prompts) == (family not in ENCODERS)
+    together = scorer.score(answers)
+    assert len(set(together)) > len(answers) // 2
+    assert together == pytest.approx([scorer.score([answer])[0] for answer in answers], abs=1e-4)
+    assert together == RewardModel(tmp_path / "merged", prompts, max_length=128).score(answers)
+
+
+def test_a_slice_is_what_the_whole_model_computes_up_to_there(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel
+
+    for family in ("llama", "qwen3"):
+        source = make_model(family, tmp_path / family)
+        build_base(str(source), tmp_path / f"{family}-base", layers=2, seed=0)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        whole = AutoModel.from_pretrained(source)
+        kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / f"{family}-base").base_model
+        with torch.inference_mode():
+            states = whole.eval()(input_ids=ids, output_hidden_states=True).hidden_states
+            last = kept.eval()(input_ids=ids).last_hidden_state
+            assert torch.allclose(whole.norm(states[2]), last, atol=1e-5)
+
+
+def test_too_many_layers_are_refused(tmp_path: Path) -> None:
+    source = make_model("gpt2", tmp_path / "gpt2")
+    with pytest.raises(ModelError, match="reward.layers is 5, but .* has 4; ask for at most 4"):
+        build_base(str(source), tmp_path / "base", layers=5, seed=0)
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_model_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+    source = make_model("qwen2", tmp_path / "qwen2")
+    config = json.loads((source / "config.json").read_text())
+    config |= {"num_hidden_layers": 6, "layer_types": ["full_attention"] * 6, "max_window_layers": 6}
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="lacks weights that its configuration asks for"):
+        build_base(str(source), tmp_path / "base", layers=5, seed=0)
+
+
+def test_a_base_with_a_head_of_two_labels_is_refused(tmp_path: Path) -> None:
+    config = FAMILIES["gpt2"].from_dict(FAMILIES["gpt2"].to_dict() | {"num_labels": 2})
+    source = make_model("gpt2", tmp_path / "gpt2")
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(source)
+    assert AutoConfig.from_pretrained(source).num_labels == 2
+    with pytest.raises(ModelError, match="has a head of 2 labels, a reward model has one"):
+        build_base(str(source), tmp_path / "base", layers=2, seed=0)
