@@ -175,12 +175,25 @@ class SearchConfig(Section):
     """Each halving tries the better third of the merges on three times the rows; the last sees all of them."""
 
 
+class JointConfig(Section):
+    """Training of the base on all sets together, before the members part ways from it.
+
+    Members that start from a base that knows nothing of rewards end far apart, and their merge loses what they know.
+    """
+
+    epochs: float = Field(default=0.0, ge=0.0)
+    """0 leaves the base as it was sliced: the reference recipe."""
+    learning_rate: float | None = Field(default=None, gt=0.0)
+    """None takes ``reward.learning_rate``."""
+
+
 class RewardConfig(Section):
     """The reward model's recipe."""
 
     base: str
     layers: Positive
     """The base is cut to its first so many layers."""
+    joint: JointConfig = JointConfig()
     members: dict[str, MemberConfig] = Field(min_length=1)
     merge: MergeConfig = MergeConfig()
     search: SearchConfig = SearchConfig()

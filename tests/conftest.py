@@ -64,7 +64,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("small")
     held_out = asset("data/nano/heldout.jsonl").read_text().splitlines()[:HELD_OUT]
     (folder / "heldout.jsonl").write_text("\n".join(held_out))
-    sets = [f"evaluation.tasks={folder / 'heldout.jsonl'}", "instructions.tasks=80", "engine.chunk=48"]
+    sets = [
+        f"evaluation.tasks={folder / 'heldout.jsonl'}",
+        "instructions.tasks=80",
+        "engine.chunk=48",
+        "reward.joint.epochs=0.5",
+    ]
     for name, rows in (("thumbs", 800), ("pairs", 800), ("form", 800)):
         kept = asset(f"data/nano/{name}.jsonl").read_text().splitlines()[:rows]
         (folder / f"{name}.jsonl").write_text("\n".join(kept))

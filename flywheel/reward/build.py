@@ -5,9 +5,7 @@ What a model is made from is its *recipe*; a model whose recipe is recorded alre
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,82 +16,40 @@ from typing import Any
 
 import torch
 
-from flywheel.config import Config, MemberConfig
-from flywheel.files import digest_files, digest_model, publish
+from flywheel.config import Config
+from flywheel.files import digest_model, publish
 from flywheel.instructions.text import Prompts
 from flywheel.models import local_folder
 from flywheel.progress import Progress
 from flywheel.quiet import silence
 from flywheel.records import CurvePoint, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
-from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
 from flywheel.reward.members import train_member
 from flywheel.reward.mergekit import merge_models
 from flywheel.reward.model import RewardModel, write_scale
+from flywheel.reward.recipe import (
+    Recipe,
+    TrainingSettings,
+    base_recipe,
+    digest_records,
+    joint_settings,
+    key_of,
+    member_settings,
+    read_sets,
+    recipe_of,
+    training_recipe,
+)
 from flywheel.reward.search import Found, Plan, search_merge
 from flywheel.reward.slice import build_base
-from flywheel.reward.sources import Split, find_source, read_source
+from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
-
-
-def recipe_of(config: Config) -> dict[str, Any]:
-    """All that the reward model of a configuration is made from, with digests instead of paths."""
-    reward = config.reward
-    members = {
-        name: _training_settings(config, member) | {"data": digest_files(*_source(config, member)), "reading": _reading(member)}
-        for name, member in reward.members.items()
-    }
-    merge: dict[str, Any]
-    if reward.search.trials:
-        merge = {"search": reward.search.model_dump(mode="json"), "dtype": reward.merge.dtype}
-    else:
-        weights = {name: member.weight for name, member in reward.members.items()}
-        merge = {"weights": weights, "merge": reward.merge.model_dump()}
-    return {"base": _base_recipe(config), "members": members} | merge
-
-
-def _base_recipe(config: Config) -> dict[str, Any]:
-    reward = config.reward
-    source = digest_model(local_folder(config.model(reward.base)))
-    return {"source": source, "layers": reward.layers, "seed": reward.seed}
-
-
-def _training_settings(config: Config, member: MemberConfig) -> dict[str, Any]:
-    reward = config.reward
-    return {
-        "epochs": member.epochs or reward.epochs,
-        "learning_rate": member.learning_rate or reward.learning_rate,
-        "batch_size": reward.batch_size,
-        "max_length": reward.max_length,
-        "lora": reward.lora.model_dump(mode="json") if reward.lora else None,
-        "args": {**reward.args, **member.args},
-        "prompt": digest_files(config.path(config.prompts) / "answer.jinja"),
-        "seed": reward.seed,
-    }
-
-
-def _reading(member: MemberConfig) -> dict[str, Any]:
-    return member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"})
-
-
-def _source(config: Config, member: MemberConfig) -> list[Path]:
-    return find_source(member.data, config.path(member.data))
-
-
-def read_sets(config: Config) -> dict[str, PreferenceSet]:
-    """The preference data of every member, with no prompt of one set's test rows in another's training.
-
-    Raises DataError for data that cannot be used.
-    """
-    return separate(
-        {name: read_set(read_source(_source(config, member)), member) for name, member in config.reward.members.items()}
-    )
 
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
@@ -130,28 +86,43 @@ class Lab:
 
     def base(self) -> Model:
         """The sliced base with its head."""
-        recipe = _base_recipe(self.config)
+        recipe = base_recipe(self.config)
         found = _recorded(self._workspace, ModelKind.BASE, recipe)
         if found:
             return found
         source = str(local_folder(self.config.model(self._reward.base)))
-        folder = self._workspace.models / f"base-{_key(recipe)[:12]}"
+        folder = self._workspace.models / f"base-{key_of(recipe)[:12]}"
         with self._progress.work("slice", total=1, unit="models") as counter:
             sliced = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
             counter.to(1)
         return self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
 
+    def start(self) -> Model:
+        """What the members start from: the base, trained on all sets together where the config says so."""
+        base = self.base()
+        if not self._reward.joint.epochs:
+            return base
+        pooled, settings = pool(self.sets, seed=self._reward.seed), joint_settings(self._reward)
+        training = {"base": base.digest, "rows": digest_records(pooled.rows)} | training_recipe(self.config, settings)
+        found = _recorded(self._workspace, ModelKind.BASE, training)
+        if found:
+            return found
+        folder = self._workspace.models / f"joint-{key_of(training)[:12]}"
+        with publish(folder) as unfinished:
+            numbers, curve = self._train("joint", base, pooled, settings, unfinished)
+            self._write_scale(unfinished)
+            numbers["accuracy"] = self._accuracies(unfinished)
+        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, curve)
+
     def member(self, name: str) -> Model:
         """One member: trained, or with new reference texts only its scale measured anew."""
-        base, data, member = self.base(), self.sets[name], self._reward.members[name]
-        training = {
-            "base": base.digest, "rows": _digest_rows(data), "reading": _reading(member),
-        } | _training_settings(self.config, member)  # fmt: skip
-        recipe = {"training": training, "reference": _digest_answers(self._reference)}
+        start, data, settings = self.start(), self.sets[name], member_settings(self._reward, self._reward.members[name])
+        training = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
+        recipe = {"training": training, "reference": digest_records(self._reference)}
         found = _recorded(self._workspace, ModelKind.MEMBER, recipe)
         if found:
             return found
-        folder = self._workspace.models / f"member-{name}-{_key(recipe)[:12]}"
+        folder = self._workspace.models / f"member-{name}-{key_of(recipe)[:12]}"
         twin = self._trained_before(training)
         curve: tuple[CurvePoint, ...] = ()
         with publish(folder) as unfinished:
@@ -159,17 +130,19 @@ class Lab:
                 shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
                 numbers, curve = dict(twin.numbers), tuple(self._workspace.store.learning_curve(twin.model_id))
             else:
-                numbers, curve = self._train(name, base, unfinished)
+                numbers, curve = self._train(f"member {name}", start, data, settings, unfinished)
             self._write_scale(unfinished)
             numbers["accuracy"] = self._accuracies(unfinished)
-        return self._record(ModelKind.MEMBER, name + self._label, folder, base.model_id, recipe, numbers, curve)
+        return self._record(ModelKind.MEMBER, name + self._label, folder, start.model_id, recipe, numbers, curve)
 
-    def _train(self, name: str, base: Model, folder: Path) -> tuple[dict[str, Any], tuple[CurvePoint, ...]]:
-        data, started = self.sets[name], time.monotonic()
-        with self._progress.work(f"member {name}", total=None, unit="steps") as counter:
+    def _train(
+        self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path
+    ) -> tuple[dict[str, Any], tuple[CurvePoint, ...]]:
+        started = time.monotonic()
+        with self._progress.work(name, total=None, unit="steps") as counter:
             trained = train_member(
-                self._workspace.locate(base), folder, data, self._reward.members[name], self._reward, self._prompts,
-                seed=derive(self._reward.seed, name), advance=counter.to,
+                self._workspace.locate(start), folder, data, settings, self._prompts,
+                seed=derive(self._reward.seed, name.removeprefix("member ")), advance=counter.to,
                 checkpoints=folder.with_name(folder.name.removesuffix(".tmp") + ".training"),
             )  # fmt: skip
         numbers = {
@@ -180,24 +153,25 @@ class Lab:
         }
         return numbers, trained.curve
 
-    def _trained_before(self, training: Mapping[str, Any]) -> Model | None:
+    def _trained_before(self, training: Recipe) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
         found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == training]
         return next((one for one in reversed(found) if self._workspace.locate(one).is_dir()), None)
 
     def search(self, members: Mapping[str, Model]) -> Found:
         """Try merges on the validation splits."""
-        base = self._workspace.locate(self.base())
+        base = self._workspace.locate(self.start())
         folders = {name: self._workspace.locate(model) for name, model in members.items()}
         rows = {name: rows_of(one, Split.VALIDATION) for name, one in self.sets.items()}
         return search_merge(
             base, folders, rows, partial(load_scorer, config=self.config), self._reward,
-            progress=self._progress, record=self._workspace.store.record_merge_trials, key=_digest_models(members),
+            progress=self._progress, record=self._workspace.store.record_merge_trials,
+            key=digest_records([model.model_id for model in members.values()]),
         )  # fmt: skip
 
     def _merge(self, recipe: Mapping[str, Any], members: Mapping[str, Model], plan: Plan, found: Found | None) -> Model:
-        base = self.base()
-        folder = self._workspace.models / f"reward-{_key(recipe)[:12]}"
+        base = self.start()
+        folder = self._workspace.models / f"reward-{key_of(recipe)[:12]}"
         with publish(folder) as unfinished, self._progress.work("merge", total=1, unit="models") as counter:
             weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
             merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
@@ -234,7 +208,7 @@ class Lab:
     ) -> Model:
         model = Model(
             kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder), parent=parent,
-            recipe={"key": _key(recipe)} | dict(recipe), numbers=numbers,
+            recipe={"key": key_of(recipe)} | dict(recipe), numbers=numbers,
         )  # fmt: skip
         self._workspace.store.record_model(model, curve)
         return model
@@ -276,22 +250,6 @@ def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:
     return mixed[:REFERENCE_TEXTS]
 
 
-def _digest_answers(answers: Sequence[Answer]) -> str:
-    return hashlib.sha256("\x1e".join(repr(answer) for answer in answers).encode()).hexdigest()
-
-
-def _digest_rows(data: PreferenceSet) -> str:
-    return hashlib.sha256("\x1e".join(repr(row) for row in data.rows).encode()).hexdigest()
-
-
-def _digest_models(models: Mapping[str, Model]) -> str:
-    return hashlib.sha256("\x1e".join(model.model_id for model in models.values()).encode()).hexdigest()
-
-
-def _key(recipe: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
-def _recorded(workspace: Workspace, kind: ModelKind, recipe: Mapping[str, Any]) -> Model | None:
-    found = [model for model in workspace.store.models(kind) if model.recipe.get("key") == _key(recipe)]
+def _recorded(workspace: Workspace, kind: ModelKind, recipe: Recipe) -> Model | None:
+    found = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
     return next((model for model in reversed(found) if workspace.locate(model).is_dir()), None)

@@ -151,6 +151,23 @@ def _require_usable(one: PreferenceSet) -> None:
             raise DataError(f"{one.source}: all {len(rows)} rows of the {split} split are {which}; both kinds are needed")
 
 
+def pool(sets: Mapping[str, PreferenceSet], *, seed: int) -> PreferenceSet:
+    """The train rows of all sets as pairs; liked and disliked thumbs meet at random, each in one pair."""
+    pairs: list[Row] = []
+    for name, one in sets.items():
+        rows = one.of(Split.TRAIN)
+        pairs += [row for row in rows if isinstance(row, Pair)]
+        likes, dislikes = ([row for row in rows if isinstance(row, Thumb) and row.liked == liked] for liked in (True, False))
+        order = generator(seed, "pool", name)
+        order.shuffle(likes)
+        order.shuffle(dislikes)
+        pairs += [
+            Pair(chosen=liked.answer, rejected=disliked.answer, prompt=liked.prompt, split=Split.TRAIN)
+            for liked, disliked in zip(likes, dislikes, strict=False)
+        ]
+    return PreferenceSet(source="all sets together", rows=tuple(pairs))
+
+
 class _Cells:
     """Finds the cells of a row by what they are."""
 

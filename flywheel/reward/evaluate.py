@@ -40,6 +40,7 @@ from flywheel.workspace import Workspace
 CANDIDATE_TASKS = 500
 """Stored tasks whose candidates are scored by everybody."""
 LENGTH = "length"
+JOINT = "joint"
 ENSEMBLES = ("mean", "min")
 
 
@@ -133,7 +134,9 @@ def evaluate_reward_model(
     splits = {Split.VALIDATION, split}
     rows = {name: rows_of(one, *sorted(splits)) for name, one in lab.sets.items()}
     candidates = _stored_candidates(workspace, config)
-    loaded = {name: load_scorer(workspace.locate(model), config) for name, model in {**members, "merged": merged}.items()}
+    joint = {JOINT: lab.start()} if config.reward.joint.epochs else {}
+    everything = {**members, **joint, "merged": merged}
+    loaded = {name: load_scorer(workspace.locate(model), config) for name, model in everything.items()}
     timed = {name: _timed(scorer, rows) for name, scorer in loaded.items()}
     scored: dict[str, dict[str, Scored]] = {name: found for name, (found, _) in timed.items()}
     seconds: dict[str, float | None] = {name: spent for name, (_, spent) in timed.items()}
@@ -239,7 +242,11 @@ def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows
     gap = 100 * (best.average - merged.average)
     relation = f"{gap:.1f} points more" if gap >= 0 else f"{-gap:.1f} points less"
     ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)
-    return f"{worth}{lost}; the ensemble ({best.name}) has {relation} at {ratio:.1f} times the time"
+    joint = ""
+    if JOINT in of:
+        more = 100 * (merged.average - of[JOINT].average)
+        joint = f"; the joint training they started from has {abs(more):.1f} points {'less' if more >= 0 else 'more'}"
+    return f"{worth}{lost}; the ensemble ({best.name}) has {relation} at {ratio:.1f} times the time{joint}"
 
 
 def _stored_candidates(workspace: Workspace, config: Config) -> _Candidates | None:

@@ -26,12 +26,13 @@ from transformers import (
 from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
-from flywheel.config import LoraConfig, MemberConfig, RewardConfig
+from flywheel.config import LoraConfig
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.quiet import watch
 from flywheel.records import CurvePoint
 from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb
+from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.sources import Split
 from flywheel.reward.text import answer_texts, end_mark
 
@@ -55,8 +56,7 @@ def train_member(
     base: Path,
     folder: Path,
     data: PreferenceSet,
-    member: MemberConfig,
-    reward: RewardConfig,
+    settings: TrainingSettings,
     prompts: Prompts,
     *,
     seed: int,
@@ -72,19 +72,19 @@ def train_member(
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
     model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
     rows = data.of(Split.TRAIN)
-    dataset = _dataset(rows, tokenizer, prompts, max_length=reward.max_length)
+    dataset = _dataset(rows, tokenizer, prompts, max_length=settings.max_length)
     if not len(dataset):
-        raise DataError(f"all {len(rows)} rows of {data.source} are over reward.max_length ({reward.max_length}); raise it")
+        raise DataError(f"all {len(rows)} rows of {data.source} are over reward.max_length ({settings.max_length}); raise it")
     # Thumbs have the trainer's arguments, pairs have trl's on top of them; a name that neither knows is refused below.
     known = {one.name for one in fields(TrainingArguments)}
-    own = {name: value for name, value in reward.args.items() if data.kind == "pairs" or name in known} | member.args
-    epochs = member.epochs or reward.epochs
-    steps = max(0, int(own.get("max_steps", 0))) or math.ceil(len(dataset) / reward.batch_size * epochs)
+    of_all = {name: value for name, value in settings.args.items() if data.kind == "pairs" or name in known}
+    own = of_all | dict(settings.own_args)
+    steps = max(0, int(own.get("max_steps", 0))) or math.ceil(len(dataset) / settings.batch_size * settings.epochs)
     arguments = {
         "output_dir": str(checkpoints),
-        "num_train_epochs": epochs,
-        "learning_rate": member.learning_rate or reward.learning_rate,
-        "per_device_train_batch_size": reward.batch_size,
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "seed": seed,
@@ -99,23 +99,23 @@ def train_member(
     }
     arguments |= own
     if arguments.get("eval_strategy", "no") != "no":
-        arguments["eval_dataset"] = _dataset(data.of(Split.VALIDATION), tokenizer, prompts, max_length=reward.max_length)
+        arguments["eval_dataset"] = _dataset(data.of(Split.VALIDATION), tokenizer, prompts, max_length=settings.max_length)
     # Before the trainer, which draws the adapters' first weights.
     torch.manual_seed(seed)
-    model = _with_adapters(model, reward.lora)
+    model = _with_adapters(model, settings.lora)
     train = _thumbs_trainer if data.kind == "thumbs" else _pairs_trainer
     try:
-        RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | reward.args))
-        trainer = train(model, tokenizer, dataset, arguments, reward.max_length)
+        RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | dict(settings.args)))
+        trainer = train(model, tokenizer, dataset, arguments, settings.max_length)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}") from None
     watch(trainer, advance)
-    trainer.add_callback(_Checkpoints(reward.checkpoint_minutes))
+    trainer.add_callback(_Checkpoints(settings.checkpoint_minutes))
     loss = trainer.train(resume_from_checkpoint=_last_whole(checkpoints)).training_loss
     if not math.isfinite(loss):
         raise ModelError(f"training on {data.source} ended with a loss of {loss}; lower reward.learning_rate")
     trained = trainer.accelerator.unwrap_model(trainer.model)
-    trained = trained.merge_and_unload() if reward.lora else trained
+    trained = trained.merge_and_unload() if settings.lora else trained
     trained.config.use_cache = True
     trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoTokenizer
 from flywheel.config import MergeConfig
 from flywheel.errors import ModelError
 from flywheel.models import check_model
+from flywheel.reward.model import check_head
 
 RECIPE = "mergekit.yaml"
 WITH_BASE = ("ties", "dare_ties", "della")
@@ -86,7 +87,7 @@ def check_mergeable(folders: Sequence[Path]) -> None:
     first = folders[0]
     for folder in folders:
         check_model(folder)
-        _check_head(folder)
+        check_head(folder)
     wanted, shapes, tokens = AutoConfig.from_pretrained(first), _shapes(first), _tokens(first)
     for folder in folders[1:]:
         config = AutoConfig.from_pretrained(folder)
@@ -102,21 +103,6 @@ def check_mergeable(folders: Sequence[Path]) -> None:
             raise ModelError(f"{folder} and {first} differ in {different[0]}; only models trained from one base can be merged")
     for folder in folders:
         _check_finite(folder)
-
-
-def _check_head(folder: Path) -> None:
-    config = AutoConfig.from_pretrained(folder)
-    (architecture,) = config.architectures or ("no architecture",)
-    if not architecture.endswith("ForSequenceClassification"):
-        raise ModelError(
-            f"{folder} is a {architecture}, not a reward model: it has no score head; "
-            "make one with `flywheel reward slice` and train it"
-        )
-    if config.num_labels != 1:
-        raise ModelError(
-            f"{folder} has a head of {config.num_labels} labels, a reward model has one; "
-            "train it with one label and binary cross-entropy"
-        )
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from flywheel.assets import asset
 from flywheel.errors import ModelError
@@ -52,6 +52,7 @@ class RewardModel:
     ) -> None:
         folder = Path(folder)
         check_model(folder)
+        check_head(folder)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         self.saved_padding_side = self.tokenizer.padding_side
         self.tokenizer.padding_side = "right"
@@ -59,7 +60,7 @@ class RewardModel:
         self.model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-        _refuse_no_reward_model(folder, self.model, report)
+        _refuse_made_up(folder, self.model, report)
         self.model.to(device).eval()
         self.max_length = min(max_length, _positions(self.model))
         self._prompts = prompts or Prompts(asset("prompts"))
@@ -173,18 +174,30 @@ def _batches(lengths: Sequence[int], budget: int, costs: Sequence[int] | None = 
         yield group
 
 
-def _refuse_no_reward_model(folder: Path, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
-    if model.config.num_labels != 1:
-        raise ModelError(f"{folder} has a head of {model.config.num_labels} labels; a reward model has one")
+def check_head(folder: Path) -> None:
+    """Raise ModelError unless the folder's configuration is that of a model with a head of one label."""
+    config = AutoConfig.from_pretrained(folder)
+    architecture = (config.architectures or ["model without an architecture"])[0]
+    if not architecture.endswith("ForSequenceClassification"):
+        raise ModelError(
+            f"{folder} is a {architecture}, not a reward model: it has no score head; "
+            "make one with `flywheel reward slice` and train it"
+        )
+    if config.num_labels != 1:
+        raise ModelError(
+            f"{folder} has a head of {config.num_labels} labels, a reward model has one; "
+            "train it with one label and binary cross-entropy"
+        )
+
+
+def _refuse_made_up(folder: Path, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"{folder} lacks {missing[0]}, which would be made up anew at every load; it was not saved as a reward model, "
             "build it with `flywheel reward build`"
         )
     if model.config.pad_token_id is None:
-        raise ModelError(
-            f"{folder} has no pad token, so scores would change with the batch; build it with `flywheel reward build`"
-        )
+        raise ModelError(f"{folder} has no pad token, so scores would change with the batch; give it one of its own")
 
 
 def _positions(model: PreTrainedModel) -> int:

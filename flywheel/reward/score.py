@@ -9,8 +9,9 @@ from flywheel.config import Config
 from flywheel.errors import DataError, ModelError
 from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
-from flywheel.reward.build import configured_reward_model, load_scorer, read_sets
+from flywheel.reward.build import configured_reward_model, load_scorer
 from flywheel.reward.check import Finding, check_reward_model
+from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace

@@ -125,7 +125,7 @@ def draw_plans(reward: RewardConfig, rng: random.Random) -> list[Plan]:
     methods = [method for method in search.methods if method != "slerp" or len(names) == 2]
     configured = Plan(weights={name: member.weight for name, member in reward.members.items()}, merge=reward.merge)
     alike = Plan(weights=dict.fromkeys(names, 1.0), merge=MergeConfig(method="linear", dtype=reward.merge.dtype))
-    plans = [configured, alike]
+    plans = [configured, alike] if configured != alike else [configured]
     while len(plans) < search.trials:
         method = rng.choice(methods)
         # Weights of a flat Dirichlet distribution, for task vectors with a sum of their own.

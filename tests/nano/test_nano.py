@@ -10,15 +10,22 @@ from pathlib import Path
 import pytest
 
 from flywheel.assets import asset
+from flywheel.config import DataConfig
 from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.instructions.text import Prompts
 from flywheel.nano import data
 from flywheel.nano.verifier import check, judge
 from flywheel.nano.world import FAMILIES, blurred_output, draw_task, right_output
 from flywheel.records import Task
-from flywheel.reward.data import Split, read_pairs, read_thumbs
+from flywheel.reward.data import PreferenceSet, Thumb, read_set
+from flywheel.reward.sources import Split, read_source
 
 NANO = asset("data/nano")
+
+
+def preferences(name: str) -> PreferenceSet:
+    config = DataConfig(kind="thumbs" if name == "thumbs" else "pairs", data=name)
+    return read_set(read_source([NANO / f"{name}.jsonl"]), config)
 
 
 def drawn(count: int) -> list[Task]:
@@ -97,19 +104,16 @@ def test_nothing_held_out_is_a_seed_or_in_the_preferences() -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("thumbs", 3000), ("pairs", 3000), ("form", 2000)])
 def test_one_train_label_in_ten_is_wrong_and_none_of_the_others(name: str, least: int) -> None:
-    path = NANO / f"{name}.jsonl"
     right: dict[Split, list[bool]] = {split: [] for split in Split}
-    if name == "thumbs":
-        for thumb in read_thumbs(path):
-            seen = check(thumb.answer.task, thumb.answer.output)
-            assert seen is not None
-            right[thumb.split].append((seen.answer and seen.form) == thumb.liked)
-    else:
-        for pair in read_pairs(path):
-            chosen, rejected = (check(one.task, one.output) for one in (pair.chosen, pair.rejected))
-            assert chosen is not None
-            assert rejected is not None
-            right[pair.split].append((chosen.answer, chosen.form) > (rejected.answer, rejected.form))
+    for row in preferences(name).rows:
+        assert row.split
+        seen = [check(answer.task, answer.output) for answer in row.answers if answer.task]
+        assert all(seen)
+        if isinstance(row, Thumb):
+            right[row.split].append((seen[0].answer and seen[0].form) == row.liked)  # type: ignore[union-attr]
+        else:
+            chosen, rejected = ((one.answer, one.form) for one in seen)  # type: ignore[union-attr]
+            right[row.split].append(chosen > rejected)
     assert sum(map(len, right.values())) >= least
     assert all(right[Split.VALIDATION])
     assert all(right[Split.TEST])

@@ -98,7 +98,7 @@ def test_a_slice_is_what_the_whole_model_computes_up_to_there(tmp_path: Path) ->
 
 def test_too_many_layers_are_refused(tmp_path: Path) -> None:
     source = make_model("gpt2", tmp_path / "gpt2")
-    with pytest.raises(ModelError, match="reward.layers is 5, but .* has 4; ask for at most 4"):
+    with pytest.raises(ModelError, match=r"reward.layers is 5, but .* has 4; ask for at most 4"):
         build_base(str(source), tmp_path / "base", layers=5, seed=0)
     assert not (tmp_path / "base").exists()
 

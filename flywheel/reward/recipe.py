@@ -1,0 +1,117 @@
+"""What a reward model is made from: its data, and its recipe, with digests in place of paths.
+
+Two models of the same recipe are the same model, so one that is recorded is not built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel.config import Config, LoraConfig, MemberConfig, RewardConfig
+from flywheel.files import digest_files, digest_model
+from flywheel.models import local_folder
+from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.sources import find_source, read_source
+
+Recipe = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How a reward model is trained."""
+
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    max_length: int
+    """Rows with a text of more tokens are dropped."""
+    lora: LoraConfig | None
+    args: Mapping[str, Any]
+    """Arguments of trl's RewardConfig for all members; thumbs take those that their trainer knows."""
+    own_args: Mapping[str, Any]
+    """Arguments of this member's trainer."""
+    checkpoint_minutes: float
+
+
+def member_settings(reward: RewardConfig, member: MemberConfig) -> TrainingSettings:
+    """How a member is trained."""
+    return TrainingSettings(
+        epochs=member.epochs or reward.epochs, learning_rate=member.learning_rate or reward.learning_rate,
+        batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora,
+        args=reward.args, own_args=member.args, checkpoint_minutes=reward.checkpoint_minutes,
+    )  # fmt: skip
+
+
+def joint_settings(reward: RewardConfig) -> TrainingSettings:
+    """How the base is trained on all sets together."""
+    return TrainingSettings(
+        epochs=reward.joint.epochs, learning_rate=reward.joint.learning_rate or reward.learning_rate,
+        batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora,
+        args=reward.args, own_args={}, checkpoint_minutes=reward.checkpoint_minutes,
+    )  # fmt: skip
+
+
+def recipe_of(config: Config) -> Recipe:
+    """All that the reward model of a configuration is made from."""
+    reward = config.reward
+    members = {
+        name: training_recipe(config, member_settings(reward, member))
+        | {"data": digest_files(*_source(config, member)), "reading": _reading(member)}
+        for name, member in reward.members.items()
+    }
+    joint = training_recipe(config, joint_settings(reward)) if reward.joint.epochs else None
+    merge: dict[str, Any]
+    if reward.search.trials:
+        merge = {"search": reward.search.model_dump(mode="json"), "dtype": reward.merge.dtype}
+    else:
+        weights = {name: member.weight for name, member in reward.members.items()}
+        merge = {"weights": weights, "merge": reward.merge.model_dump()}
+    return {"base": base_recipe(config), "joint": joint, "members": members} | merge
+
+
+def base_recipe(config: Config) -> Recipe:
+    """What the sliced base is made from."""
+    reward = config.reward
+    source = digest_model(local_folder(config.model(reward.base)))
+    return {"source": source, "layers": reward.layers, "seed": reward.seed}
+
+
+def training_recipe(config: Config, settings: TrainingSettings) -> dict[str, Any]:
+    """What of the settings of a training changes its outcome."""
+    values = {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"}
+    prompt = digest_files(config.path(config.prompts) / "answer.jinja")
+    lora = settings.lora.model_dump(mode="json") if settings.lora else None
+    return values | {"lora": lora, "prompt": prompt, "seed": config.reward.seed}
+
+
+def key_of(recipe: Recipe) -> str:
+    """Digest of a recipe."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def digest_records(records: Sequence[object]) -> str:
+    """Digest of records, such as the rows of a set."""
+    return hashlib.sha256("\x1e".join(repr(one) for one in records).encode()).hexdigest()
+
+
+def read_sets(config: Config) -> dict[str, PreferenceSet]:
+    """The preference data of every member, with no prompt of one set's test rows in another's training.
+
+    Raises DataError for data that cannot be used.
+    """
+    return separate(
+        {name: read_set(read_source(_source(config, member)), member) for name, member in config.reward.members.items()}
+    )
+
+
+def _reading(member: MemberConfig) -> dict[str, Any]:
+    return member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"})
+
+
+def _source(config: Config, member: MemberConfig) -> list[Path]:
+    return find_source(member.data, config.path(member.data))

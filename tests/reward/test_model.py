@@ -1,0 +1,100 @@
+"""Scoring fast: shared prompts and batches by tokens change no score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flywheel.instructions.text import Prompts
+from flywheel.nano.data import held_out_tasks
+from flywheel.records import ModelKind
+from flywheel.reward.model import RewardModel
+from flywheel.reward.slice import build_base
+from flywheel.reward.text import Answer, shared_beginning, token_ids
+from flywheel.workspace import Workspace
+from tests.reward.families import FAMILIES, make_model
+
+OUTPUTS = ["ant", "the ant", "ant ant bee bee cat", "x"]
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[Answer]:
+    """Four outputs a task, the tasks beside each other, one cut off; and texts without a task."""
+    tasks = held_out_tasks()[:25]
+    found = [Answer(task=task, output=output, finished=output != "x") for task in tasks for output in OUTPUTS]
+    return [*found, *(Answer(task=None, output=f"a whole text {number}") for number in range(3))]
+
+
+@pytest.fixture(scope="module")
+def folder(built: Path) -> Path:
+    workspace = Workspace(built)
+    return workspace.locate(workspace.store.models(ModelKind.REWARD)[0])
+
+
+@pytest.mark.parametrize("batch_tokens", [64, 500, 16384])
+def test_shared_prompts_change_no_score(batch_tokens: int, folder: Path, prompts: Prompts, answers: list[Answer]) -> None:
+    shared = RewardModel(folder, prompts, max_length=128, batch_tokens=batch_tokens)
+    plain = RewardModel(folder, prompts, max_length=128, batch_tokens=batch_tokens, share_prompts=False)
+    alone = [plain.score([answer])[0] for answer in answers]
+    assert shared.score(answers) == pytest.approx(alone, abs=1e-4)
+    assert plain.score(answers) == pytest.approx(alone, abs=1e-4)
+    assert shared.score(answers[::-1]) == pytest.approx(alone[::-1], abs=1e-4)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("roberta", "bert", "deberta-v2")])
+def test_every_causal_family_shares_prompts(family: str, prompts: Prompts, answers: list[Answer], tmp_path: Path) -> None:
+    build_base(str(make_model(family, tmp_path / "source")), tmp_path / "base", layers=2, seed=0)
+    shared, plain = (RewardModel(tmp_path / "base", prompts, share_prompts=one) for one in (True, False))
+    assert shared._share_prompts
+    assert shared.score(answers) == pytest.approx(plain.score(answers), abs=1e-4)
+
+
+def test_prompts_beyond_a_sliding_window_are_not_shared(tmp_path: Path) -> None:
+    source = make_model("mistral", tmp_path / "source")
+    build_base(str(source), tmp_path / "base", layers=2, seed=0)
+    import json
+
+    path = tmp_path / "base" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sliding_window": 16}))
+    assert not RewardModel(tmp_path / "base")._share_prompts
+    assert RewardModel(tmp_path / "base", max_length=16)._share_prompts
+
+
+def test_long_texts_lose_their_beginning_and_keep_their_end(folder: Path, prompts: Prompts) -> None:
+    scorer = RewardModel(folder, prompts, max_length=24)
+    task = held_out_tasks()[0]
+    long = [Answer(task=task, output="bee " * 40 + output) for output in OUTPUTS]
+    together = scorer.score(long)
+    assert together == pytest.approx([scorer.score([answer])[0] for answer in long], abs=1e-4)
+    assert len(set(together)) == len(long)
+    ids = token_ids(scorer.tokenizer, ["bee " * 40 + "cat"], max_length=24)[0]
+    assert len(ids) == 24
+    assert scorer.tokenizer.decode(ids).endswith("cat")
+
+
+def test_an_encoder_keeps_its_first_mark_when_it_is_cut(tmp_path: Path) -> None:
+    build_base(str(make_model("bert", tmp_path / "source")), tmp_path / "base", layers=2, seed=0)
+    scorer = RewardModel(tmp_path / "base", max_length=10)
+    ids = token_ids(scorer.tokenizer, ["bee " * 40], max_length=10)[0]
+    assert len(ids) == 10
+    assert ids[0] == scorer.tokenizer.cls_token_id
+    assert ids[-1] == scorer.tokenizer.sep_token_id
+
+
+def test_no_more_tokens_are_read_than_the_model_has_positions(tmp_path: Path) -> None:
+    for family, positions in (("gpt2", 256), ("roberta", 257)):
+        build_base(str(make_model(family, tmp_path / family)), tmp_path / f"{family}-base", layers=2, seed=0)
+        scorer = RewardModel(tmp_path / f"{family}-base", max_length=4096)
+        assert scorer.max_length == positions
+        assert len(scorer.score_texts(["bee " * 2000, "bee"])) == 2
+
+
+def test_nothing_scored_is_nothing(folder: Path) -> None:
+    assert RewardModel(folder).score([]) == []
+
+
+def test_the_beginning_that_sequences_share() -> None:
+    assert shared_beginning([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
+    assert shared_beginning(["abc", "abc"]) == 3
+    assert shared_beginning(["x", "y"]) == 0
