@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/answer.py
+	$(BIN)/python benchmarks/score.py
 
 nano: $(INSTALLED)
 	$(BIN)/python -m flywheel.nano.build

@@ -128,7 +128,7 @@ def pretrain(folder: Path, corpus: list[str], minutes: float) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         read += batch.numel()
         if len(losses) % 100 == 0:
             print(f"step {len(losses)}: loss {sum(losses[-100:]) / 100:.3f}", flush=True)

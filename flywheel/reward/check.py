@@ -15,7 +15,7 @@ from flywheel.reward.text import Answer, end_mark
 
 ANSWERS = 32
 """Texts that are scored in several ways; more would find nothing new."""
-PAIRS = 400
+ROWS = 1000
 """Rows that the label order is read from."""
 
 
@@ -46,7 +46,7 @@ def check_reward_model(load: Callable[[], RewardModel], answers: Sequence[Answer
         *_inside(scorer),
         *_scores(scorer, answers),
         _reload(scorer, load, answers),
-        *_label_order(scorer, rows[:PAIRS]),
+        *_label_order(scorer, rows[:ROWS]),
     ]
 
 

@@ -12,7 +12,22 @@ import duckdb
 import pytest
 
 from flywheel.errors import StoreError
-from flywheel.records import Arm, Candidate, Chunk, FinishReason, Proposal, Round, Score, Selection, Stage, Task, Winner
+from flywheel.records import (
+    Arm,
+    Candidate,
+    Chunk,
+    CurvePoint,
+    FinishReason,
+    Model,
+    ModelKind,
+    Proposal,
+    Round,
+    Score,
+    Selection,
+    Stage,
+    Task,
+    Winner,
+)
 from flywheel.store import database, reading
 from flywheel.store.store import Store
 
@@ -31,6 +46,9 @@ def candidate(place: int, output: str = "a, b") -> Candidate:
     return Candidate(
         task_id=TASK.task_id, candidate=place, output=output, finish_reason=FinishReason.STOP, tokens=3, logprob=-0.5, seed=9
     )
+
+
+MODEL = Model(kind=ModelKind.MEMBER, name="pairs", path="models/pairs", digest="0" * 64)
 
 
 @pytest.fixture
@@ -143,7 +161,32 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:
     store.migrate()
-    assert reading.query(store.path, "SELECT version, name FROM migrations").rows == [(1, "tables")]
+    assert reading.query(store.path, "SELECT version, name FROM migrations").rows == [(1, "tables"), (2, "reward_lab")]
+
+
+def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Store(tmp_path / "flywheel.duckdb")
+    with monkeypatch.context() as patched:
+        first = database.migrations()[:1]
+        patched.setattr(database, "migrations", lambda: first)
+        old.migrate()
+        old.open_round(opened())
+    assert [one.round for one in old.rounds()] == ["r1"]
+    old.migrate()
+    old.record_model(MODEL, [CurvePoint(step=1, name="loss", value=0.5)])
+    assert [one.round for one in old.rounds()] == ["r1"]
+    assert old.learning_curve(MODEL.model_id) == [CurvePoint(step=1, name="loss", value=0.5)]
+
+
+def test_a_model_recorded_twice_keeps_its_first_learning_curve(store: Store) -> None:
+    for value in (0.5, 0.4):
+        store.record_model(MODEL, [CurvePoint(step=1, name="loss", value=value)])
+    assert [point.value for point in store.learning_curve(MODEL.model_id)] == [0.5]
+
+
+def test_times_are_read_by_sql(store: Store) -> None:
+    (row,) = reading.query(store.path, "SELECT * FROM rounds").as_dicts()
+    assert row["started_at"].tzinfo is not None
 
 
 def test_a_writer_waits_for_a_reader_of_another_process(store: Store) -> None:
