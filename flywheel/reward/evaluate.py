@@ -238,7 +238,8 @@ def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows
         worth = f"merged is worse than the best single member, {single}, by {figures} on average: use {single} alone"
     else:
         worth = f"merged and the best single member, {single}, cannot be told apart on {rows} rows: {figures} on average"
-    lost = f"; it loses most on {merged.lost_on}, {100 * merged.lost:.1f} points of its specialist" if merged.lost else ""
+    most = f"most on {merged.lost_on}, {100 * (merged.lost or 0):.1f} points of its specialist"
+    lost = f"; it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
     gap = 100 * (best.average - merged.average)
     relation = f"{gap:.1f} points more" if gap >= 0 else f"{-gap:.1f} points less"
     ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)

@@ -62,7 +62,7 @@ class Found:
             "best": asdict(self.best),
             "single": self.single,
             "single_accuracy": self.single_accuracy,
-            "trials": len(self.trials),
+            "trials": len({one.trial for one in self.trials}),
         }
 
 
