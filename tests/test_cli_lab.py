@@ -219,6 +219,17 @@ def test_a_failed_check_ends_with_one(workspace: Workspace, folders: dict[str, P
     assert "NaN or infinity in model.norm.weight" in ran.out
 
 
+def test_a_folder_is_scored_and_checked_without_a_workspace(folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    scored = cli("-w", nowhere, "reward", "score", folders["pairs"], "Paris.", "No.", "--instruction", "Capital?", "--json")
+    assert [set(row) for row in json.loads(scored.out)] == [{"score", "text"}] * 2
+    checked = json.loads(cli("-w", nowhere, "reward", "check", folders["pairs"], "--json").out)
+    assert all(one["ok"] for one in checked)
+    assert not [one for one in checked if one["name"].startswith("label order")]
+    assert not nowhere.exists()
+    refused(cli("-w", nowhere, "reward", "score", "merged", "x"), "no folder 'merged', and no workspace at")
+
+
 def test_search_prints_what_to_write(workspace: Workspace, cli: Cli) -> None:
     ran = cli("-w", workspace.folder, "reward", "search", "--trials", 4)
     assert ran.code == 0, ran.err

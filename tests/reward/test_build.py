@@ -81,4 +81,4 @@ def test_a_build_says_what_it_dropped_and_how_it_searched(workspace: Workspace, 
     assert ran.code == 0, ran.err
     assert "pairs: trained on" in ran.out
     assert "dropped 5 repeated" in ran.out
-    assert "the best of 4 merges" in ran.out
+    assert "the best of 3 merges" in ran.out

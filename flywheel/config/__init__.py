@@ -1,0 +1,45 @@
+"""A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
+
+from flywheel.config.loading import as_text, check, find, load, parse
+from flywheel.config.sections import (
+    COLUMNS,
+    OPERATIONAL,
+    Config,
+    DataConfig,
+    EngineConfig,
+    EvaluationConfig,
+    InstructionsConfig,
+    JointConfig,
+    LoraConfig,
+    MemberConfig,
+    MergeConfig,
+    RewardConfig,
+    SamplingConfig,
+    SearchConfig,
+    Section,
+    TrainingConfig,
+)
+
+__all__ = [
+    "COLUMNS",
+    "OPERATIONAL",
+    "Config",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "InstructionsConfig",
+    "JointConfig",
+    "LoraConfig",
+    "MemberConfig",
+    "MergeConfig",
+    "RewardConfig",
+    "SamplingConfig",
+    "SearchConfig",
+    "Section",
+    "TrainingConfig",
+    "as_text",
+    "check",
+    "find",
+    "load",
+    "parse",
+]

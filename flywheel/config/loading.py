@@ -1,0 +1,134 @@
+"""Configurations from YAML, with overrides, and what is said where one makes no sense."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from flywheel.assets import presets
+from flywheel.config.sections import Config, Section
+from flywheel.errors import ConfigError
+
+
+def find(name: str) -> Path:
+    """The file of a preset name or a path; raises ConfigError for neither."""
+    known = presets()
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.resolve()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"presets are {', '.join(sorted(known))}"
+    raise ConfigError(f"no preset or file {name!r}; {hint}")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a configuration, with ``key.path=value`` overrides applied."""
+    return check(_read(path, overrides))
+
+
+def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
+    """A configuration as YAML that means the same in any folder; with its comments, unless there are overrides."""
+    raw = _read(path, overrides)
+    text = path.read_text(encoding="utf-8")
+    text += "" if text.endswith("\n") else "\n"
+    for candidate in (text, f"{text}\nbase: {path.parent}    # relative paths start from here\n"):
+        try:
+            if yaml.safe_load(candidate) == raw:
+                return candidate
+        except yaml.YAMLError:
+            continue
+    return yaml.safe_dump(raw, sort_keys=False)
+
+
+def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config at {path}; make one with `flywheel init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold keys and values, it holds {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    raw.setdefault("base", str(path.parent))
+    return raw
+
+
+def check(raw: Mapping[str, Any]) -> Config:
+    """Validate plain values into a Config; raises ConfigError that names the key, the value and the remedy."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+S = TypeVar("S", bound=Section)
+
+
+def parse(section: type[S], raw: Mapping[str, Any], name: str) -> S:
+    """Validate plain values into one section; raises ConfigError that begins with ``name``."""
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {_explain(error)}") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set wants key=value, got {override!r}; for example sampling.temperature=0.8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {text!r} is not a value; quote it if it is a text") from None
+    *parents, last = key.split(".")
+    section: Any = raw
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {key}: {parent} is not a section; see `flywheel init` for a commented config")
+    section[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
+        section = key.rpartition(".")[0]
+        hint = f"did you mean {f'{section}.{near[0]}'.strip('.')!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown config key {key!r}; {hint}{more}"
+    if first["type"] == "missing":
+        return f"config key {key!r} is missing; add it, or start from `flywheel init --config nano`{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}{more}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section of an unknown key does have."""
+    section: Any = Config
+    for part in location[:-1]:
+        fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+        if str(part) in fields:
+            section = fields[str(part)].annotation
+            if getattr(section, "__origin__", None) is dict:
+                section = section.__args__[1]
+    return sorted(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
