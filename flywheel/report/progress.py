@@ -38,7 +38,8 @@ class Terminal:
                 counter.tell = lambda text: self._console.print(f"{name:<22} {text}", markup=False)
             yield counter
         seconds = time.monotonic() - started
-        rate = f", {(counter.done - done) / seconds:,.0f}/s" if counter.done - done > 1 and seconds > 0 else ""
+        speed = (counter.done - done) / seconds if seconds > 0 else 0.0
+        rate = f", {speed:,.{0 if speed >= 10 else 1}f}/s" if counter.done - done > 1 and speed else ""
         self._console.print(f"{name:<22} {counter.done:,} {unit} in {seconds:.1f} s{rate}", markup=False)
 
 

@@ -168,7 +168,9 @@ def evaluate_reward_model(
         scorers=scorers,
         single=single,
         gain=gain,
-        sentence=_sentence(scorers, single, gain, sum(len(one[split]) for one in rows.values())),
+        sentence=_sentence(
+            scorers, single, gain, sum(len(one[split]) for one in rows.values()), merged_of=len(merged.numbers["weights"])
+        ),
         disagreement={
             a: {b: float(np.mean([disagreement(scored[a][name], scored[b][name], split) for name in rows])) for b in members}
             for a in members
@@ -227,27 +229,33 @@ def _set_report(one: PreferenceSet) -> SetReport:
     )  # fmt: skip
 
 
-def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int) -> str:
+def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int, *, merged_of: int) -> str:
     """Whether the merge is worth using, in words."""
     of = {one.name: one for one in scorers}
     merged, best = of["merged"], max((of[name] for name in ENSEMBLES), key=lambda one: one.average)
     figures = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-    if gain.low > 0:
+    if merged_of == 1:
+        worth = f"{single} selects alone: no merge that was tried beat it on the validation splits"
+    elif gain.low > 0:
         worth = f"merged beats the best single member, {single}, by {figures} on average: it is worth using"
     elif gain.high < 0:
         worth = f"merged is worse than the best single member, {single}, by {figures} on average: use {single} alone"
     else:
-        worth = f"merged and the best single member, {single}, cannot be told apart on {rows} rows: {figures} on average"
+        worth = f"merged and the best single member, {single}, cannot be told apart on {rows:,} rows: {figures} on average"
     most = f"most on {merged.lost_on}, {100 * (merged.lost or 0):.1f} points of its specialist"
-    lost = f"; it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
-    gap = 100 * (best.average - merged.average)
-    relation = f"{gap:.1f} points more" if gap >= 0 else f"{-gap:.1f} points less"
+    lost = f"it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
     ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)
-    joint = ""
+    others = [lost, f"the ensemble ({best.name}) has {_apart(best, merged)} at {ratio:.1f} times the time"]
     if JOINT in of:
-        more = 100 * (merged.average - of[JOINT].average)
-        joint = f"; the joint training they started from has {abs(more):.1f} points {'less' if more >= 0 else 'more'}"
-    return f"{worth}{lost}; the ensemble ({best.name}) has {relation} at {ratio:.1f} times the time{joint}"
+        others.append(f"the joint training they started from has {_apart(of[JOINT], merged)}")
+    if of[LENGTH].average >= merged.average:
+        others.append(f"length alone has {_apart(of[LENGTH], merged)}, so it is of no use as it is")
+    return "; ".join([worth, *others])
+
+
+def _apart(one: ScorerReport, other: ScorerReport) -> str:
+    points = 100 * (one.average - other.average)
+    return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
 
 
 def _stored_candidates(workspace: Workspace, config: Config) -> _Candidates | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.evaluation.statistics import Estimate
+from flywheel.reward.evaluate import ScorerReport, _sentence
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
@@ -96,3 +98,34 @@ def test_mistakes_are_one_line(arguments: list[str], said: str, folder: Path, cl
     assert ran.code == 1
     assert said in ran.err
     assert len([line for line in ran.err.splitlines() if line.startswith("error:")]) == 1
+
+
+def report_of(name: str, average: float, lost: float | None = None) -> ScorerReport:
+    return ScorerReport(
+        name=name, accuracy={"s": Estimate(value=average, low=average, high=average)}, average=average, lost=lost, lost_on="s",
+        length_correlation=0.0, calibration_error=0.0, regret=None, seconds_per_1000=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gain", "merged_of", "length", "said"),
+    [
+        ((0.02, 0.01, 0.03), 2, 0.5, "merged beats the best single member, a, by +2.0 points (+1.0 to +3.0) on average"),
+        ((-0.02, -0.03, -0.01), 2, 0.5, "use a alone"),
+        ((0.0, -0.01, 0.01), 2, 0.5, "cannot be told apart on 1,000 rows"),
+        ((0.0, 0.0, 0.0), 1, 0.5, "a selects alone: no merge that was tried beat it"),
+        ((0.02, 0.01, 0.03), 2, 0.9, "length alone has 10.0 points more, so it is of no use as it is"),
+    ],
+)
+def test_the_sentence_says_whether_the_merge_is_worth_using(
+    gain: tuple[float, float, float], merged_of: int, length: float, said: str
+) -> None:
+    scorers = [report_of("a", 0.78), report_of("merged", 0.8, -0.01), report_of("mean", 0.81), report_of("min", 0.7)]
+    value, low, high = gain
+    sentence = _sentence(
+        [*scorers, report_of("length", length)], "a", Estimate(value=value, low=low, high=high), 1000, merged_of=merged_of
+    )
+    assert said in sentence
+    assert "it loses nothing against any specialist" in sentence
+    assert "the ensemble (mean) has 1.0 points more at 1.0 times the time" in sentence
+    assert ("length alone" in sentence) == (length > 0.8)
