@@ -204,8 +204,8 @@ class RewardConfig(Section):
     """Any further argument of trl's RewardConfig, for all members."""
     seed: int = 0
     """Apart from the run's seed, so that runs with different seeds can share a reward model."""
-    batch_tokens: int = Field(default=16384, ge=1, json_schema_extra=OPERATIONAL)
-    """Tokens scored at once."""
+    batch_tokens: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
+    """Tokens scored at once; 0 takes as many as the machine is fastest with."""
     checkpoint_minutes: float = Field(default=5.0, gt=0.0, json_schema_extra=OPERATIONAL)
     """A member in training is saved this often; a killed build goes on from there."""
 
