@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from flywheel.config import MemberConfig, MergeConfig, RewardConfig
+from flywheel.config import MergeConfig
 from flywheel.errors import ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
@@ -18,6 +18,7 @@ from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.members import train_member
 from flywheel.reward.mergekit import check_mergeable, merge_models
 from flywheel.reward.model import RewardModel
+from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import read_source
 from flywheel.reward.text import Answer
@@ -57,14 +58,14 @@ def test_slice_train_merge_reload(
     assert not report["missing_keys"]
     assert sum(one.numel() for one in loaded.parameters()) == sliced.parameters
 
-    reward = RewardConfig(
-        base=str(source), layers=2, max_length=128, batch_size=4, learning_rate=1e-3, args={"max_steps": 2},
-        members={name: MemberConfig(kind=one.kind, data=one.source, weight=1.0) for name, one in sets.items()},
+    settings = TrainingSettings(
+        epochs=1, learning_rate=1e-3, batch_size=4, max_length=128, lora=None,
+        args={"max_steps": 2}, own_args={}, checkpoint_minutes=99,
     )  # fmt: skip
     for name, one in sets.items():
         (tmp_path / name).mkdir()
         trained = train_member(
-            tmp_path / "base", tmp_path / name, one, reward.members[name], reward, prompts,
+            tmp_path / "base", tmp_path / name, one, settings, prompts,
             seed=1, advance=lambda done, total: None, checkpoints=tmp_path / "training",
         )  # fmt: skip
         assert {point.step for point in trained.curve} == {1, 2}
