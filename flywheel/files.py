@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from flywheel.errors import StoreError
+
 WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
 """Endings of the files that decide what a model says."""
 
@@ -18,7 +20,10 @@ def publish(folder: Path) -> Iterator[Path]:
     """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
     try:
         yield unfinished
         for path in [*unfinished.rglob("*"), unfinished]:

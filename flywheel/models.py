@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from flywheel.errors import ModelError
@@ -27,6 +28,10 @@ def check_model(folder: Path) -> None:
         raise ModelError(f"no model folder at {folder}; mend the path in the config")
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, so it is not a model's folder; mend the path in the config")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON ({error}); copy or build the model anew") from None
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{folder} has no *.safetensors; save the model with save_pretrained, pickled weights are not read")

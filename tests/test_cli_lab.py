@@ -134,6 +134,9 @@ def another(folder: Path, name: str, tmp_path: Path) -> Path:
         case "truncated":
             (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:1000])
             return path
+        case "broken-config":
+            (path / "config.json").write_text("{")
+            return path
         case "wider":
             tensors["model.extra.weight"] = torch.ones(2)
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
@@ -152,6 +155,7 @@ def another(folder: Path, name: str, tmp_path: Path) -> Path:
         ("no-tokenizer", "has no tokenizer that can be read"),
         ("truncated", "is corrupt"),
         ("wider", "differ in model.extra.weight"),
+        ("broken-config", "config.json is not JSON"),
     ],
 )
 def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
@@ -169,6 +173,9 @@ def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, 
         (["{thumbs}=-1", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
         (["{thumbs}=inf", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
         (["{thumbs}", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
+        (["{thumbs}=1", "{thumbs}=2"], "is named twice; name it once, with the sum of its weights"),
+        (["{thumbs}=1e300", "{pairs}=1e308"], "the weights of the merge are too large"),
+        (["{thumbs}=1", "{pairs}=1", "--to", "/proc/x"], "cannot write /proc/x"),
         (["{thumbs}=1"], "a merge needs two members or more, got 1"),
         (["nowhere=1", "{pairs}=1"], "no model folder at nowhere"),
         (["{thumbs}=1", "{pairs}=1", "--method", "tie"], "merge: method: input should be 'ties', 'linear'"),
@@ -191,6 +198,9 @@ def test_merges_that_make_no_sense(arguments: list[str], said: str, folders: dic
         (["slice", GENERATOR, "--layers", "9", "--to", "x"], "has 4; ask for at most 4"),
         (["train", "pear"], "no member 'pear'; the config has thumbs, pairs, form"),
         (["check", "nobody"], "no reward model or folder 'nobody'"),
+        (["score", "", "text"], "the model's name is empty"),
+        (["score", "merged", "a\udcff"], "text 1 or its task is not UTF-8"),
+        (["slice", GENERATOR, "--layers", "2", "--to", "/proc/x"], "cannot write /proc/x"),
         (["score", "nobody", "text"], "no reward model or folder 'nobody'"),
         (["score", GENERATOR, "text"], "is a LlamaForCausalLM, not a reward model"),
         (["build", "--set", "reward.merge.method=slerp"], "merge.method slerp is for two members, there are 3"),

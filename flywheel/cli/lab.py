@@ -104,7 +104,11 @@ def merge(
     from flywheel.report import lab as report
 
     _refuse_existing(to)
-    weights = dict(_weighted(one) for one in members)
+    weights: dict[Path, float] = {}
+    for folder, weight in map(_weighted, members):
+        if folder in weights:
+            raise ConfigError(f"{folder} is named twice; name it once, with the sum of its weights")
+        weights[folder] = weight
     checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype}, "merge")
     from flywheel.quiet import silence
     from flywheel.reward.merge import merge_folders

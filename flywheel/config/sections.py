@@ -95,7 +95,7 @@ class DataConfig(Section):
     """A file (jsonl, json, csv, parquet; also .gz), a folder of such, or a hub id (``owner/name``, ``owner/name/folder``)."""
     columns: dict[str, str] = {}
     """Which column is what: ``{text: input_text, label: labels}``; ``group`` is a column whose rows share a split."""
-    threshold: float | None = None
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     """Thumbs: labels of at least this are likes. None takes only 0 and 1."""
     liked: tuple[str, ...] = ()
     """Thumbs: labels that are likes, where labels are words; all others are dislikes."""

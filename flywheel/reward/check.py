@@ -41,9 +41,13 @@ def check_reward_model(load: Callable[[], RewardModel], answers: Sequence[Answer
     except ModelError as error:
         return [Finding(name="loads whole", ok=False, found=str(error), meaning="a made-up weight scores at random")]
     answers = answers[:ANSWERS]
+    whole = Finding(name="loads whole", ok=True, found="no weight made up", meaning="")
+    inside = list(_inside(scorer))
+    if not inside[0].ok:  # it cannot score at all
+        return [whole, *inside]
     return [
-        Finding(name="loads whole", ok=True, found="no weight made up", meaning=""),
-        *_inside(scorer),
+        whole,
+        *inside,
         *_scores(scorer, answers),
         _reload(scorer, load, answers),
         *_label_order(scorer, rows[:ROWS]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from flywheel.errors import DataError
 from flywheel.records import Task
 from flywheel.reward.conversation import as_answer, as_task, first_words, is_messages, is_transcript, turns_of
 from flywheel.reward.sources import SPLIT_NAMES, SourceRow, Split
-from flywheel.reward.text import Answer, shared_beginning
+from flywheel.reward.text import Answer, encodable, shared_beginning
 from flywheel.seeds import generator
 
 
@@ -176,7 +177,7 @@ class _Cells:
         for name, column in config.columns.items():
             if column not in present:
                 raise DataError(f"{config.data} has no column {column!r} (columns.{name}); it has {', '.join(self._present)}")
-        claimed = set(config.columns.values())
+        claimed = {column for name, column in config.columns.items() if name not in ("group", "split")}
         self._found = {
             name: config.columns.get(name) or next((one for one in knowns if one in present and one not in claimed), None)
             for name, knowns in COLUMNS.items()
@@ -224,6 +225,8 @@ class _Cells:
         output = str(cell)
         if not output.strip():
             raise _Drop("empty")
+        if not (encodable(output) and encodable(str(asked))):
+            raise _Drop("not a text")
         if is_messages(asked):
             turns = turns_of(asked)
             return Answer(task=as_task(turns), output=output), first_words(turns)
@@ -274,6 +277,8 @@ class _Cells:
         if self.config.liked:
             return str(value).strip() in self.config.liked
         number = _number(value)
+        if number is not None and not math.isfinite(number):
+            raise _Drop("no label")
         if number is None:
             raise DataError(f"{row.where}: label is {value!r}; say which words are likes, as `liked: [good]`")
         if self.config.threshold is None and number not in (0, 1):

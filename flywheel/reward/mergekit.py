@@ -75,6 +75,7 @@ def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) 
 def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> None:
     """Merge members into a folder that has the tokenizer of their base."""
     run_mergekit(merge_recipe(base, members, merge), folder, seed=seed)
+    _check_finite(folder, "the weights of the merge are too large")
     # mergekit's own copy loses the pad token of some tokenizers.
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
 
@@ -102,7 +103,7 @@ def check_mergeable(folders: Sequence[Path]) -> None:
         if different := sorted({name for name, shape in (_shapes(folder).items() ^ shapes.items())}):
             raise ModelError(f"{folder} and {first} differ in {different[0]}; only models trained from one base can be merged")
     for folder in folders:
-        _check_finite(folder)
+        _check_finite(folder, "train the model anew, with a lower rate")
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -121,9 +122,9 @@ def _tokens(folder: Path) -> dict[str, int]:
         raise ModelError(f"{folder} has no tokenizer that can be read ({reason}); save it beside the model") from None
 
 
-def _check_finite(folder: Path) -> None:
+def _check_finite(folder: Path, remedy: str) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 if not bool(file.get_tensor(name).isfinite().all()):
-                    raise ModelError(f"{path} has NaN or infinite numbers in {name}; train the model anew, with a lower rate")
+                    raise ModelError(f"{path} has NaN or infinite numbers in {name}; {remedy}")

@@ -7,6 +7,7 @@ prompt is computed once for all of them. Everything else is sorted by length and
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             for row, score in zip(rows, self._forward_shared(together, ids), strict=True):
                 scores[row] = score
+        if not all(math.isfinite(score) for score in scores):
+            raise ModelError("the reward model gives a score that is no number; its weights are broken, build it anew")
         return scores
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> list[float]:

@@ -26,7 +26,11 @@ def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict
     rows = list(group_into_pairs(thumbs, seed=seed))
     groups = len({row.prompt for row in thumbs.rows})
     if not rows:
-        raise DataError(f"no value of {column!r} has both likes and dislikes among {len(thumbs.rows)} thumbs; group by another")
+        likes = sum(row.liked for row in thumbs.rows if isinstance(row, Thumb))
+        raise DataError(
+            f"no value of {column!r} has both likes and dislikes: there are {likes} likes and {len(thumbs.rows) - likes} "
+            "dislikes in all; group by another column, or mend which labels are likes"
+        )
     try:
         write_whole(to, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     except OSError as error:

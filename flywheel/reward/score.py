@@ -14,7 +14,7 @@ from flywheel.reward.check import Finding, check_reward_model
 from flywheel.reward.model import RewardModel
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split
-from flywheel.reward.text import Answer
+from flywheel.reward.text import Answer, encodable
 from flywheel.workspace import Workspace
 
 
@@ -26,6 +26,8 @@ def score_texts(workspace: Workspace, name: str, texts: Sequence[str], task: Tas
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise DataError(f"text {number} is empty; there is nothing to score")
+        if not encodable(text) or (task and not encodable(f"{task.instruction}{task.input}{task.constraints}")):
+            raise DataError(f"text {number} or its task is not UTF-8; mend its characters")
     config = workspace.config() if workspace.exists else None
     folder = find_reward_model(workspace, config, name)
     silence()
@@ -65,6 +67,8 @@ def _load(folder: Path, config: Config | None) -> RewardModel:
 
 def find_reward_model(workspace: Workspace, config: Config | None, name: str) -> Path:
     """The folder of a reward model or member: the configured one, else the newest of that name or id, else a folder."""
+    if not name.strip():
+        raise ModelError("the model's name is empty; name merged, a member, a model id or a folder")
     if config is None:
         if Path(name).is_dir():
             return Path(name)

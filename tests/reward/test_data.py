@@ -140,6 +140,18 @@ def test_labels_above_one_need_a_threshold(tmp_path: Path) -> None:
     assert likes == [20, 10]
 
 
+def test_labels_that_are_no_number_and_half_characters_are_dropped(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": n % 2} for n in range(4)]
+    odd = ['{"text": "x", "label": NaN}', '{"text": "half \\ud83d", "label": 1}']
+    found = read(write(tmp_path / "t.jsonl", *rows, *odd), kind="thumbs")
+    assert found.dropped == {"no label": 1, "not a text": 1}
+
+
+def test_any_column_can_be_the_group(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": n % 2} for n in range(4)]
+    assert len(read(write(tmp_path / "t.jsonl", *rows), kind="thumbs", columns={"group": "text"}).rows) == 4
+
+
 def test_words_as_labels(tmp_path: Path) -> None:
     rows = [{"query": f"q{n}", "answer": "x", "wrong": "no" if n % 2 else "yes"} for n in range(30)]
     columns = {"instruction": "query", "output": "answer", "label": "wrong"}
