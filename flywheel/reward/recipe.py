@@ -40,19 +40,21 @@ class TrainingSettings:
 
 def member_settings(reward: RewardConfig, member: MemberConfig) -> TrainingSettings:
     """How a member is trained."""
-    return TrainingSettings(
-        epochs=member.epochs or reward.epochs, learning_rate=member.learning_rate or reward.learning_rate,
-        batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora,
-        args=reward.args, own_args=member.args, checkpoint_minutes=reward.checkpoint_minutes,
-    )  # fmt: skip
+    return _settings(reward, member.epochs or reward.epochs, member.learning_rate, member.args)
 
 
 def joint_settings(reward: RewardConfig) -> TrainingSettings:
     """How the base is trained on all sets together."""
+    return _settings(reward, reward.joint.epochs, reward.joint.learning_rate, {})
+
+
+def _settings(
+    reward: RewardConfig, epochs: float, learning_rate: float | None, own_args: Mapping[str, Any]
+) -> TrainingSettings:
     return TrainingSettings(
-        epochs=reward.joint.epochs, learning_rate=reward.joint.learning_rate or reward.learning_rate,
+        epochs=epochs, learning_rate=learning_rate or reward.learning_rate,
         batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora,
-        args=reward.args, own_args={}, checkpoint_minutes=reward.checkpoint_minutes,
+        args=reward.args, own_args=own_args, checkpoint_minutes=reward.checkpoint_minutes,
     )  # fmt: skip
 
 
