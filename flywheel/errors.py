@@ -25,3 +25,7 @@ class ModelError(FlywheelError):
 
 class StoreError(FlywheelError):
     """A workspace or database that cannot be read or written as asked."""
+
+
+class BudgetSpent(FlywheelError):
+    """The budget of a call is spent: not a mistake, and the same command goes on."""

@@ -6,31 +6,33 @@ is continued by the same call, from the chunk after the last committed one.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from flywheel.budget import Budget
 from flywheel.config import Config
-from flywheel.engines.engine import Engine, Sampling, load
-from flywheel.errors import ConfigError, ModelError
+from flywheel.engines.engine import Engine, Sampling
+from flywheel.errors import BudgetSpent
 from flywheel.evaluation.compare import compare, incomparable
+from flywheel.evaluation.diversity import task_diversity
 from flywheel.evaluation.held_out import evaluate
 from flywheel.evaluation.judge import ask, load_judge
 from flywheel.evaluation.statistics import bootstrap_mean
-from flywheel.files import digest_files, digest_model, publish
+from flywheel.files import digest_model, publish
+from flywheel.generator import load_engine, load_prompts
+from flywheel.instructions.demos import Demos
+from flywheel.instructions.filters import Filters
+from flywheel.instructions.paraphrase import paraphrase
 from flywheel.instructions.propose import propose
-from flywheel.instructions.tasks import read_seeds, read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.models import local_folder
+from flywheel.instructions.tasks import read_reworded, read_seeds, read_tasks
+from flywheel.instructions.text import Prompts, format_task
+from flywheel.next_round import check_inputs, open_round, refuse_changes
 from flywheel.progress import Counter, Progress
 from flywheel.quiet import silence
 from flywheel.records import (
@@ -44,6 +46,7 @@ from flywheel.records import (
     Proposal,
     Round,
     Score,
+    SeedTask,
     Selection,
     Stage,
     Task,
@@ -53,50 +56,93 @@ from flywheel.reward.model import RewardModel
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.selection import select_all
+from flywheel.store.store import Store
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
 
-LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
-
-def turn(workspace: Workspace, config: Config, progress: Progress, *, restart: bool = False) -> str:
+def turn(
+    workspace: Workspace, config: Config, progress: Progress, *, restart: bool = False, budget: Budget | None = None
+) -> str:
     """Build what is missing, evaluate r0 if need be, run or resume the next round; returns its name.
 
-    ``restart`` throws an unfinished round away and begins it anew.
+    ``restart`` throws an unfinished round away and begins it anew. Raises BudgetSpent where the budget (by default
+    the config's, from now on) is spent; the same call goes on.
     """
-    store = workspace.store
-    silence()
-    with workspace.at_work():
-        store.migrate()
-        check_inputs(config)
-        if not restart:
-            _refuse_changes(store.rounds(), config.identity())
-        reward = build_reward_model(config, workspace, progress)
+    store, budget = workspace.store, budget or Budget(config.budget, config.prices)
+    with _at_work(workspace, config, restart=restart):
+        reward = build_reward_model(config, workspace, budget.watch(progress))
         if restart:
-            for unfinished in [one for one in store.rounds() if one.status != "done"]:
-                store.discard_round(unfinished.round)
+            store.discard_unfinished()
         for _ in range(2):
-            current = _open_round(workspace, config, reward)
-            try:
-                run_round(Run(workspace=workspace, config=config, progress=progress, round=current))
-            except Exception:
-                store.set_status(current.round, "failed")
-                raise
+            current = open_round(workspace, config, reward)
+            with _marked(store, current):
+                run_round(Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current))
             if current.number > 0:
                 break
     return current.round
 
 
+def propose_only(
+    workspace: Workspace, config: Config, progress: Progress, *, restart: bool = False, budget: Budget | None = None
+) -> str:
+    """Propose the tasks of the next round, which `turn` goes on with; returns its name.
+
+    No reward model is built, unless the config lets one choose among proposed tasks.
+    """
+    store, budget = workspace.store, budget or Budget(config.budget, config.prices)
+    chosen_by_reward = config.instructions.best_of > 1 and config.instructions.best_by == "reward"
+    with _at_work(workspace, config, restart=restart):
+        reward = build_reward_model(config, workspace, budget.watch(progress)) if chosen_by_reward else None
+        if restart:
+            store.discard_unfinished()
+        current = open_round(workspace, config, reward, proposing=True)
+        with _marked(store, current):
+            propose_tasks(Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current))
+    return current.round
+
+
+@contextmanager
+def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator[None]:
+    """The workspace is ours, its tables are up to date, and an unfinished round can be gone on with."""
+    silence()
+    with workspace.at_work():
+        workspace.store.migrate()
+        check_inputs(config)
+        if not restart:
+            refuse_changes(workspace.store.rounds(), config.identity())
+        yield
+
+
+@contextmanager
+def _marked(store: Store, current: Round) -> Iterator[None]:
+    """Mark a round as failed where it fails; one whose budget is spent is still running."""
+    try:
+        yield
+    except BudgetSpent:
+        raise
+    except Exception:
+        store.set_status(current.round, "failed")
+        raise
+
+
 def run_round(run: Run) -> None:
     """All stages of one round; those that are finished are passed over. r0 is evaluated and nothing else."""
     if run.round.number > 0:
-        run.stage(Stage.PROPOSE, run.propose, total=run.config.instructions.tasks, unit="tasks")
+        propose_tasks(run)
         run.stage(Stage.ANSWER, run.answer, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
         run.stage(Stage.SCORE, run.score, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
         run.stage(Stage.SELECT, run.select, total=run.config.instructions.tasks, unit="tasks")
+        if run.config.instructions.paraphrases.per_winner:
+            run.stage(Stage.PARAPHRASE, run.paraphrase, total=None, unit="paraphrases")
         run.stage(Stage.TRAIN, run.train, total=None, unit="steps")
     run.stage(Stage.EVALUATE, run.evaluate, total=len(run.held_out) * run.config.evaluation.samples, unit="samples")
     run.conclude()
+
+
+def propose_tasks(run: Run) -> None:
+    """The first stage of a round."""
+    run.stage(Stage.PROPOSE, run.propose, total=run.config.instructions.tasks, unit="tasks")
 
 
 @dataclass(kw_only=True)
@@ -106,37 +152,48 @@ class Run:
     workspace: Workspace
     config: Config
     progress: Progress
+    budget: Budget
     round: Round
 
     @cached_property
     def prompts(self) -> Prompts:
-        return Prompts(self.config.path(self.config.prompts))
+        """What the generator reads."""
+        return load_prompts(self.config, self.workspace.locate(self.workspace.store.model(self.round.generator_in)))
 
     @cached_property
-    def seed_sets(self) -> dict[str, list[Task]]:
+    def seeds(self) -> list[SeedTask]:
         return read_seeds(self.config.path(self.config.instructions.seeds))
 
     @cached_property
     def held_out(self) -> list[Task]:
         return read_tasks(self.config.path(self.config.evaluation.tasks))
 
+    @property
+    def reward_model(self) -> str:
+        """The model that selects."""
+        assert self.round.reward_model is not None, "only proposing does without"
+        return self.round.reward_model
+
     @cached_property
     def scorer(self) -> RewardModel:
-        return load_scorer(self.workspace.locate(self.workspace.store.model(self.round.reward_model)), self.config)
+        return load_scorer(self.workspace.locate(self.workspace.store.model(self.reward_model)), self.config)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine of the generator that writes this round's tasks and candidates."""
-        return self._engine(self.round.generator_in)
+        return load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in))
 
-    def _engine(self, model_id: str) -> Engine:
-        model = self.workspace.store.model(model_id)
-        return load(
-            self.config.engine,
-            self.workspace.locate(model),
-            cache=self.workspace.models / "converted",
-            digest=model.digest[:12],
-        )
+    @cached_property
+    def earlier(self) -> list[str]:
+        """The rounds before this one."""
+        return [one.round for one in self.workspace.store.rounds() if one.number < self.round.number]
+
+    @cached_property
+    def filters(self) -> Filters:
+        """The filters, which know the seeds and every task kept so far."""
+        config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
+        protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
+        return Filters(config, protected=[*self.held_out, *protected], known=[*(seed.task for seed in self.seeds), *kept])
 
     def stage(
         self, stage: Stage, produce: Callable[[int, Counter], Iterator[Chunk[Any]]], *, total: int | None, unit: str
@@ -146,31 +203,44 @@ class Run:
         before = store.progress(name, stage)
         if before.finished:
             return
-        with self.progress.work(f"{name} {stage}", total=total, unit=unit) as counter:
+        with self.budget.watch(self.progress).work(f"{name} {stage}", total=total, unit=unit) as counter:
             started = time.monotonic()
             for chunk in produce(before.chunks, counter):
-                store.commit(name, stage, chunk, seconds=time.monotonic() - started)
+                seconds = time.monotonic() - started
+                store.commit(name, stage, chunk, seconds=seconds, cost=self.budget.cost(tokens=chunk.tokens, seconds=seconds))
+                self.budget.spend(chunk.tokens)
                 started = time.monotonic()
 
     def propose(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
         """New tasks, until as many are kept as the config asks for."""
-        store, name = self.workspace.store, self.round.round
-        attempts, kept = store.proposals_so_far(name)
+        store, name, config = self.workspace.store, self.round.round, self.config.instructions
+        names = (self.config.seed, name, "propose")
+        winners = [one.task for one in store.winners(self.earlier)] if config.demos == "evolving" else []
+        so_far = store.proposed_so_far(name)
+        kept = [one.task for one in store.tasks(name)]
         for chunk in propose(
             self.engine,
             self.prompts,
-            self.config.instructions,
-            sets=self.seed_sets,
-            held_out=self.held_out,
-            known=store.known_tasks(),
-            names=(self.config.seed, name, "propose"),
+            config,
+            demos=Demos(config, self.seeds, winners, names=names),
+            filters=self.filters,
+            best=self._best_task(),
+            names=names,
             chunk=self.config.engine.chunk,
-            attempts=attempts,
-            kept=kept,
+            done=so_far,
         ):
-            kept += sum(row.reason is None for row in chunk.rows)
-            counter.to(kept)
+            kept += [row.task for row in chunk.rows if row.reason is None and row.task]
+            if chunk.last:
+                before = [*(seed.task for seed in self.seeds), *store.kept_tasks(self.earlier)]
+                chunk = replace(chunk, metrics=task_diversity(kept, before, self.config.seed, name))
             yield chunk
+            counter.to(len(kept))
+
+    def _best_task(self) -> Callable[[Sequence[Task]], list[float]]:
+        """What chooses among the tasks that one prompt gave."""
+        if self.config.instructions.best_by == "novelty":
+            return lambda tasks: [self.filters.novelty(task) for task in tasks]
+        return lambda tasks: self.scorer.score_texts([f"Instruction: {format_task(task)}" for task in tasks])
 
     def answer(self, done: int, counter: Counter) -> Iterator[Chunk[Candidate]]:
         """N candidates for each kept task."""
@@ -190,8 +260,8 @@ class Run:
                 for task, group in zip(asked, written, strict=True)
                 for place, one in enumerate(group)
             ]  # fmt: skip
-            counter.to((index * self.config.engine.chunk + len(asked)) * config.n)
             yield Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows))
+            counter.to((index * self.config.engine.chunk + len(asked)) * config.n)
 
     def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score]]:
         """The merged reward model's score of every candidate."""
@@ -199,19 +269,19 @@ class Run:
         tasks = [one.task for one in self.workspace.store.tasks(self.round.round)]
         for index, asked, last in self._chunks(tasks, done):
             rows = [(task, one) for task in asked for one in candidates[task.task_id]]
-            yield Chunk(rows=_scores(self.scorer, self.round.reward_model, rows), last=last)
+            yield Chunk(rows=_scores(self.scorer, self.reward_model, rows), last=last)
             counter.to((index * self.config.engine.chunk + len(asked)) * self.config.sampling.n)
 
     def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
         """Every arm's pick for every task, and what each member gave the winners."""
         store, name = self.workspace.store, self.round.round
-        scored = store.scored(name, self.round.reward_model)
+        scored = store.scored(name, self.reward_model)
         selections = select_all(scored, self.config.seed, name)
         tasks = {one.task.task_id: one.task for one in store.tasks(name)}
         best = [
             (tasks[pick.task_id], scored[pick.task_id][pick.candidate].candidate) for pick in selections if pick.arm == Arm.BEST
         ]
-        members = [store.model(member) for member in store.model(self.round.reward_model).numbers["members"]]
+        members = [store.model(member) for member in store.model(self.reward_model).numbers["members"]]
         opinions = [
             opinion
             for member in members
@@ -220,14 +290,35 @@ class Run:
         yield Chunk(rows=[*selections, *opinions], last=True)
         counter.to(len(tasks))
 
+    def paraphrase(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
+        """Other ways to say what the winners were asked."""
+        config = self.config.instructions.paraphrases
+        kept = self.workspace.store.paraphrased_so_far(self.round.round)
+        for chunk in paraphrase(
+            self.engine,
+            self.prompts,
+            config,
+            self.workspace.store.winners([self.round.round]),
+            demos=read_reworded(self.config.path(config.demos)),
+            filters=self.filters,
+            reward=lambda rows: self.scorer.score([Answer(task=task, output=output) for task, output in rows]),
+            names=(self.config.seed, self.round.round, "paraphrase"),
+            chunk=self.config.engine.chunk,
+            done=done,
+        ):
+            yield chunk
+            kept += sum(row.reason is None for row in chunk.rows)
+            counter.to(kept)
+
     def train(self, done: int, counter: Counter) -> Iterator[Chunk[Model]]:
         """The next generator, fine-tuned on the winners."""
         store, name, config = self.workspace.store, self.round.round, self.config.training
-        earlier = [one.round for one in store.rounds() if 0 < one.number < self.round.number]
-        seeds = {task.task_id: task for tasks in self.seed_sets.values() for task in tasks}
+        shown = {seed.task.task_id: seed.task for seed in self.seeds}
+        if self.config.instructions.demos == "evolving":
+            shown |= {task.task_id: task for task in store.kept_tasks(self.earlier)}
         examples = training_examples(
-            store.winners([*earlier, name] if config.data == "accumulate" else [name]),
-            [([seeds[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
+            store.winners([*self.earlier, name] if config.data == "accumulate" else [name], paraphrases=config.paraphrases),
+            [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
             self.prompts,
             proposal_share=config.proposal_share,
             names=(self.config.seed, name, "train"),
@@ -238,6 +329,7 @@ class Run:
             numbers = train_generator(
                 str(self.workspace.locate(store.model(start_id))), unfinished, examples, config,
                 seed=derive(self.config.seed, name, "train"), advance=counter.to,
+                checkpoints=self.workspace.models / f"generator-{name}-{self.round.fingerprint[:12]}.training",
             )  # fmt: skip
         model = Model(
             kind=ModelKind.GENERATOR, name=name, path=self.workspace.inside(folder), digest=digest_model(folder),
@@ -252,7 +344,7 @@ class Run:
         generator = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
         assert generator is not None
         chunks = evaluate(
-            self._engine(generator),
+            load_engine(self.config, self.workspace, self.workspace.store.model(generator)),
             self.scorer,
             partial(ask, load_judge(config.judge), config.judge),
             self.prompts,
@@ -260,7 +352,7 @@ class Run:
             samples=config.samples,
             sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
             seed=self.config.seed,
-            scorer_id=self.round.reward_model,
+            scorer_id=self.reward_model,
             judge_id=self.round.judge,
             chunk=self.config.engine.chunk,
             done=done,
@@ -273,7 +365,7 @@ class Run:
         """Record the round's figures and its verdict against its parent."""
         store, config, name = self.workspace.store, self.config.evaluation, self.round.round
         metrics = []
-        for metric, model_id in (("heldout.judge", self.round.judge), ("heldout.reward", self.round.reward_model)):
+        for metric, model_id in (("heldout.judge", self.round.judge), ("heldout.reward", self.reward_model)):
             means = np.array([np.mean(scores) for scores in store.held_out_scores(name, model_id).values()])
             if means.size:
                 estimate = bootstrap_mean(
@@ -301,106 +393,3 @@ def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candi
         Score(task_id=one.task_id, candidate=one.candidate, model_id=model_id, score=score)
         for (_, one), score in zip(rows, scorer.score(answers), strict=True)
     ]
-
-
-def check_inputs(config: Config) -> None:
-    """Raise for what a round would stumble over late, before minutes are spent on it."""
-    seeds = read_seeds(config.path(config.instructions.seeds))
-    tasks = read_tasks(config.path(config.evaluation.tasks))[:3]
-    local_folder(config.model(config.generator))
-    prompts = Prompts(config.path(config.prompts))
-    prompts.propose(next(iter(seeds.values()))[:3])
-    prompts.answer(tasks[0])
-    ask(load_judge(config.evaluation.judge), config.evaluation.judge, [(task, "nothing") for task in tasks])
-
-
-# Which round is next, and whether it is still the one that was begun
-
-
-def _open_round(workspace: Workspace, config: Config, reward: Model) -> Round:
-    """The unfinished round, or a new one after the last; raises where its identity has changed."""
-    store = workspace.store
-    rounds = store.rounds()
-    unfinished = next((one for one in rounds if one.status != "done"), None)
-    parent = next((one for one in reversed(rounds) if one.status == "done"), None)
-    generator = _generator_after(parent, workspace, config)
-    heldout = config.path(config.evaluation.tasks)
-    tasks = read_tasks(heldout)
-    identity = config.identity() | {
-        "digest.generator": generator.digest,
-        "digest.reward": reward.digest,
-        "digest.prompts": digest_files(*config.path(config.prompts).glob("*.jinja")),
-        "digest.seeds": _digest_of(read_seeds(config.path(config.instructions.seeds))),
-        "digest.heldout": _digest_of({"": tasks}),
-    }
-    if unfinished:
-        _refuse_changes([unfinished], identity)
-        store.set_status(unfinished.round, "running")
-        return unfinished
-    judge = Model(
-        kind=ModelKind.JUDGE, name=config.evaluation.judge.partition(":")[0].rpartition(".")[2], path=config.evaluation.judge,
-        digest=hashlib.sha256(config.evaluation.judge.encode()).hexdigest(),
-    )  # fmt: skip
-    store.record_model(judge)
-    store.record_model(generator)
-    store.set_heldout(identity["digest.heldout"], tasks)
-    number = parent.number + 1 if parent else 0
-    opened = Round(
-        round=f"r{number}",
-        number=number,
-        parent=parent.round if parent else None,
-        status="running",
-        seed=config.seed,
-        fingerprint=_fingerprint(identity),
-        identity=identity,
-        config=config.model_dump(mode="json"),
-        generator_in=generator.model_id,
-        generator_out=generator.model_id if number == 0 else None,
-        reward_model=reward.model_id,
-        judge=judge.model_id,
-        versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-    )
-    store.open_round(opened)
-    return opened
-
-
-def _generator_after(parent: Round | None, workspace: Workspace, config: Config) -> Model:
-    """The generator that the parent trained, or the configured one; raises ModelError where it has changed on disk."""
-    if parent is None:
-        folder = local_folder(config.model(config.generator))
-        return Model(kind=ModelKind.GENERATOR, name="r0", path=workspace.inside(folder.resolve()), digest=digest_model(folder))
-    assert parent.generator_out is not None
-    model = workspace.store.model(parent.generator_out)
-    folder = local_folder(str(workspace.locate(model)))
-    if digest_model(folder) != model.digest:
-        raise ModelError(
-            f"{folder} is not what {parent.round} recorded (its digest has changed); put the folder back as it was"
-        )
-    return model
-
-
-def _digest_of(sets: Mapping[str, Sequence[Task]]) -> str:
-    """Digest of the tasks themselves, so that a file may be moved or reformatted."""
-    return hashlib.sha256(
-        json.dumps([[name, [task.task_id for task in tasks]] for name, tasks in sets.items()]).encode()
-    ).hexdigest()
-
-
-def _fingerprint(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def _refuse_changes(rounds: Sequence[Round], identity: Mapping[str, Any]) -> None:
-    """Raise ConfigError where an unfinished round was begun with another value of any of these keys."""
-    now = json.loads(json.dumps(identity))
-    for unfinished in (one for one in rounds if one.status != "done"):
-        begun = unfinished.identity
-        changed = [key for key, value in now.items() if key in begun and begun[key] != value]
-        if not changed:
-            continue
-        differences = ", ".join(f"{key} = {begun[key]!r} (now {now[key]!r})" for key in changed)
-        settings = [
-            f"--set {shlex.quote(f'{key}={json.dumps(begun[key])}')}" for key in changed if not key.startswith("digest.")
-        ]
-        back = f"add {' '.join(settings)} to go on with it" if settings else "put the file back to go on with it"
-        raise ConfigError(f"{unfinished.round} was begun with {differences}; {back}, or add --restart to begin it anew")

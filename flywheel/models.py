@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from flywheel.errors import ModelError
@@ -41,6 +42,27 @@ def check_model(folder: Path) -> None:
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is corrupt ({error}); copy or build the model anew") from None
+
+
+def chat_format(folder: Path, *, trust_remote_code: bool = False) -> Callable[[str], str]:
+    """What puts a user's words into the chat template of a model, up to where the model answers.
+
+    Raises ModelError where its tokenizer has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {folder} has no chat template; set prompt_style to completion")
+    begun = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+
+    def as_chat(words: str) -> str:
+        message = [{"role": "user", "content": words}]
+        text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        # A tokenizer that begins every text with its start token would write it twice.
+        return text.removeprefix(tokenizer.bos_token) if begun else text
+
+    return as_chat
 
 
 def _download(source: str) -> Path:

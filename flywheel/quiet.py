@@ -5,25 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
-
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-
-class StepCallback(TrainerCallback):
-    """Tells how many optimizer steps are done, of how many."""
-
-    def __init__(self, advance: Callable[[int, int], None]) -> None:
-        self._advance = advance
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        self._advance(state.global_step, state.max_steps)
-
-
-def watch(trainer: Trainer, advance: Callable[[int, int], None]) -> None:
-    """Have a trainer tell its steps to ``advance`` (done, in all) and print nothing."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StepCallback(advance))
 
 
 def silence() -> None:

@@ -33,6 +33,15 @@ class Arm(StrEnum):
     FIRST = "first"
 
 
+class Origin(StrEnum):
+    """How a task came about."""
+
+    PROPOSED = "proposed"
+    """The generator wrote it after three demos."""
+    PARAPHRASED = "paraphrased"
+    """A winner's instruction said in another way, with the winner's input."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What is asked: an instruction, its input, and the constraints on the output."""
@@ -46,6 +55,24 @@ class Task:
         """Digest of the three fields: the same task has the same id in every round and workspace."""
         fields = "\x1f".join((self.instruction, self.input, self.constraints))
         return hashlib.blake2b(fields.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedTask:
+    """A task that people wrote, to show what is wanted."""
+
+    task: Task
+    set_name: str | None = None
+    """Demos of one set are shown together."""
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reworded:
+    """An instruction and another way to say it, as an example for paraphrasing."""
+
+    instruction: str
+    alternative: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +99,14 @@ class Proposal:
     """None where a field was missing."""
     reason: str | None = None
     """Why it was dropped; None if it was kept."""
+    kind: str | None = None
+    """What the instruction asks for, as its first verb or question word says."""
+    nearest: str | None = None
+    """Id of the most similar earlier task, where it was looked for and found."""
+    similarity: float | None = None
+    origin: Origin = Origin.PROPOSED
+    parent: str | None = None
+    """Id of the task that a paraphrase says in another way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +249,8 @@ class Stage(StrEnum):
     ANSWER = "answer"
     SCORE = "score"
     SELECT = "select"
+    PARAPHRASE = "paraphrase"
+    """Only where the config asks for paraphrases."""
     TRAIN = "train"
     EVALUATE = "evaluate"
 
@@ -226,6 +263,17 @@ class Chunk(Generic[Row]):
     last: bool
     """Whether the stage is done with these rows."""
     tokens: int = 0
+    metrics: Sequence[Metric] = ()
+    """Figures of the stage, committed with the rows and not counted among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """How far the proposing of a round is."""
+
+    attempts: int
+    kept: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +290,8 @@ class Round:
     config: Mapping[str, Any]
     generator_in: str
     generator_out: str | None
-    reward_model: str
+    reward_model: str | None
+    """None until the round needs one: tasks can be proposed without."""
     judge: str
     versions: Mapping[str, str]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flywheel.config import Config
-from flywheel.engines.engine import Sampling, load
+from flywheel.engines.engine import Sampling
 from flywheel.errors import StoreError
-from flywheel.instructions.text import Prompts
+from flywheel.generator import load_engine, load_prompts
 from flywheel.quiet import silence
 from flywheel.records import Completion, FinishReason, Task
 from flywheel.reward.build import load_scorer
@@ -32,14 +32,13 @@ def best_of(workspace: Workspace, config: Config, task: Task, *, n: int) -> list
     latest = done[-1]
     assert latest.generator_out is not None
     generator = workspace.store.model(latest.generator_out)
-    engine = load(
-        config.engine, workspace.locate(generator), cache=workspace.models / "converted", digest=generator.digest[:12]
-    )
+    engine = load_engine(config, workspace, generator)
     sampling = Sampling(
         temperature=config.sampling.temperature, top_p=config.sampling.top_p, max_tokens=config.sampling.max_tokens
     )
-    prompt = Prompts(config.path(config.prompts)).answer(task)
+    prompt = load_prompts(config, workspace.locate(generator)).answer(task)
     (written,) = engine.generate([prompt], n=n, sampling=sampling, seed=config.seed)
+    assert latest.reward_model is not None
     scorer = load_scorer(workspace.locate(workspace.store.model(latest.reward_model)), config)
     finished = [one.finish_reason == FinishReason.STOP for one in written]
     rewards = scorer.score(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
+from flywheel.checkpoints import Advance, train_resumably
 from flywheel.config import TrainingConfig
 from flywheel.errors import ConfigError, DataError
-from flywheel.instructions.text import Prompts, format_task
-from flywheel.quiet import watch
+from flywheel.instructions.text import Prompts
 from flywheel.records import Task, Winner
 from flywheel.seeds import generator
 
@@ -41,11 +42,11 @@ def training_examples(
     ``proposals`` are kept tasks with the demos they were proposed from; as many as the share asks for are
     drawn from them, without repeats, so that a share too large for them is met as far as they go.
     """
-    answers = [Example(prompt=prompts.answer(winner.task), completion=f" {winner.output.strip()}") for winner in winners]
+    answers = [Example(prompt=prompts.answer(winner.task), completion=prompts.output(winner.output)) for winner in winners]
     rng = generator("training", *names)
     wanted = round(len(answers) * proposal_share / (1 - proposal_share)) if proposal_share < 1 else len(proposals)
     drawn = rng.sample(list(proposals), min(wanted, len(proposals)))
-    proposed = [Example(prompt=prompts.propose(demos), completion=f" {format_task(task)}") for demos, task in drawn]
+    proposed = [Example(prompt=prompts.propose(demos), completion=prompts.written(task)) for demos, task in drawn]
     examples = answers + proposed if proposal_share < 1 else proposed
     rng.shuffle(examples)
     return examples
@@ -58,11 +59,13 @@ def train_generator(
     config: TrainingConfig,
     *,
     seed: int,
-    advance: Callable[[int, int], None],
+    advance: Advance,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Fine-tune the generator at ``start`` and save it in ``folder``; returns rows, dropped rows and loss.
 
-    Raises ConfigError where ``training.args`` holds what SFTConfig does not take.
+    ``checkpoints`` is a folder for what a stopped training goes on from; it is removed at the end. Raises ConfigError
+    where ``training.args`` holds what SFTConfig does not take.
     """
     if not examples:
         raise DataError(
@@ -89,7 +92,7 @@ def train_generator(
         "gradient_checkpointing": False,
         "bf16": False,
         "seed": seed,
-        "output_dir": str(folder),
+        "output_dir": str(checkpoints),
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
@@ -107,10 +110,10 @@ def train_generator(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    watch(trainer, advance)
-    loss = trainer.train().training_loss
+    loss = train_resumably(trainer, checkpoints, minutes=config.checkpoint_minutes, advance=advance).training_loss
     # The trainer switches the cache off; whoever generates with the saved model needs it.
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return {"rows": len(rows), "dropped_too_long": len(examples) - len(rows), "loss": loss}

@@ -85,7 +85,9 @@ def small_config(small: list[str]) -> Config:
 @pytest.fixture(scope="session")
 def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose reward model is built and whose r0 is evaluated; copy it, do not change it."""
-    from flywheel.loop import Run, _open_round, run_round
+    from flywheel.budget import Budget
+    from flywheel.loop import Run, run_round
+    from flywheel.next_round import open_round
     from flywheel.progress import Silent
     from flywheel.quiet import silence
     from flywheel.reward.build import build_reward_model
@@ -94,8 +96,9 @@ def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempP
     workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")
     workspace.init(configuration.find("nano"), small)
     reward = build_reward_model(small_config, workspace, Silent())
-    opened = _open_round(workspace, small_config, reward)
-    run_round(Run(workspace=workspace, config=small_config, progress=Silent(), round=opened))
+    opened = open_round(workspace, small_config, reward)
+    budget = Budget(small_config.budget, small_config.prices)
+    run_round(Run(workspace=workspace, config=small_config, progress=Silent(), budget=budget, round=opened))
     return workspace.folder
 
 

@@ -13,18 +13,31 @@ import flywheel
 
 PACKAGE = Path(flywheel.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "vllm", "mergekit", "datasets", "ctranslate2"}
-BELOW = ("records", "config", "errors", "assets", "files", "seeds", "progress")
+BELOW = ("records", "config", "errors", "assets", "files", "functions", "seeds", "progress")
 """What every layer may use."""
 LAYERS = {
     "store": (),
     "instructions": ("engines.engine",),
     "engines": (),
     "evaluation": ("store", "engines.engine", "instructions", "reward.text"),
-    "reward": ("store", "instructions", "models", "quiet", "workspace", "evaluation.judge", "evaluation.statistics"),
+    "reward": (
+        "store",
+        "instructions",
+        "checkpoints",
+        "models",
+        "quiet",
+        "workspace",
+        "evaluation.judge",
+        "evaluation.statistics",
+    ),
     "nano": ("engines", "instructions"),
     "report": ("store", "evaluation", "reward", "sampling", "workspace"),
     "selection": (),
-    "training": ("instructions", "quiet"),
+    "training": ("instructions", "checkpoints"),
+    "checkpoints": (),
+    "budget": (),
+    "functions": (),
+    "generator": ("engines.engine", "instructions", "models", "workspace"),
     "workspace": ("store",),
     "models": (),
     "config": (),
@@ -61,7 +74,7 @@ def test_heavy_libraries_are_imported_only_by_those_who_work_with_them() -> None
         if any(name.split(".")[0] in HEAVY for name in imports(path, top_level_only=True))
     }
     stations = {name for name in working if name.startswith(("engines/", "reward/"))}
-    assert working - stations == {"training.py", "quiet.py", "nano/build.py"}
+    assert working - stations == {"training.py", "checkpoints.py", "nano/build.py"}
 
 
 def imported(arguments: list[str], libraries: set[str]) -> str:

@@ -35,7 +35,10 @@ def test_proposal_shaped_texts_have_their_share(prompts: Prompts, share: float, 
 
 def train(folder: Path, examples: list[Example], config: TrainingConfig = CONFIG) -> dict[str, float]:
     steps: list[tuple[int, int]] = []
-    numbers = train_generator(NANO, folder, examples, config, seed=0, advance=lambda done, total: steps.append((done, total)))
+    numbers = train_generator(
+        NANO, folder, examples, config,
+        seed=0, advance=lambda done, total: steps.append((done, total)), checkpoints=folder.with_name("checkpoints"),
+    )  # fmt: skip
     assert steps[-1][0] == steps[-1][1]
     return numbers
 

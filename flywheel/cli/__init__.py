@@ -13,7 +13,7 @@ import typer
 
 from flywheel.cli import lab, wheel
 from flywheel.cli.options import State
-from flywheel.errors import FlywheelError
+from flywheel.errors import BudgetSpent, FlywheelError
 
 app = typer.Typer(
     help="A synthetic-data flywheel using best-of-N.",
@@ -48,6 +48,9 @@ def main() -> None:
     """Run the command line; a FlywheelError becomes one line and exit code 1."""
     try:
         app()
+    except BudgetSpent as spent:
+        typer.echo(f"stopped: {spent}", err=True)
+        raise SystemExit(1) from None
     except FlywheelError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(1) from None

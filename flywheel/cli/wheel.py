@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flywheel.cli.options import AsJson, Overrides, Samples, named_workspace
 from flywheel.errors import ConfigError
 
+if TYPE_CHECKING:
+    from flywheel.config import Config
+    from flywheel.workspace import Workspace
+
 app = typer.Typer()
+ConfigOption = Annotated[str | None, typer.Option("--config", help="Preset name or YAML path for a new workspace.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw an unfinished round away and begin it anew.")]
 
 
 class Format(StrEnum):
@@ -40,38 +48,27 @@ def init(
 def round_command(
     n: Samples = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Rounds to run.")] = 1,
-    config: Annotated[str | None, typer.Option("--config", help="Preset name or YAML path for a new workspace.")] = None,
+    config: ConfigOption = None,
     overrides: Overrides = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished round away and begin it anew.")] = False,
+    restart: Restart = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn the wheel: build what is missing, run or resume the next round, print its verdict.
 
     --n and --set hold for this call; edit the workspace's config.yaml for what is to stay.
     """
-    from flywheel.config import find, load
     from flywheel.report import tables
+
+    workspace, checked = _prepared(config, [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
+    told = []
+    from flywheel.budget import Budget
+    from flywheel.loop import turn
     from flywheel.report.progress import Terminal
 
-    sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
-    workspace = named_workspace()
-    if not workspace.exists:
-        from flywheel.loop import check_inputs
-
-        check_inputs(load(find(config or "nano"), sets))
-        workspace.init(find(config or "nano"))
-    elif config is not None:
-        raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
-    checked = workspace.config(sets)
-    told = []
-    from flywheel.loop import turn
-
+    budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
-        try:
-            name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0)
-        except KeyboardInterrupt:
-            typer.echo("stopped; finished chunks and models are kept, `flywheel round` without --restart goes on", err=True)
-            raise typer.Exit(130) from None
+        with _interruptible("round"):
+            name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:
             if name == "r1":
@@ -79,6 +76,57 @@ def round_command(
             tables.print_summary(told[-1])
     if as_json:
         tables.print_json(told)
+
+
+@app.command()
+def propose(
+    tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Tasks to keep.")] = None,
+    config: ConfigOption = None,
+    overrides: Overrides = None,
+    restart: Restart = False,
+    as_json: AsJson = False,
+) -> None:
+    """Propose the next round's tasks and stop; `flywheel round` goes on with them.
+
+    --tasks and --set hold for this call; the round that goes on with the tasks needs the same.
+    """
+    from flywheel.report import tables
+
+    workspace, checked = _prepared(
+        config, [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
+    )
+    from flywheel.loop import propose_only
+    from flywheel.report.progress import Terminal
+
+    with _interruptible("propose"):
+        name = propose_only(workspace, checked, Terminal(), restart=restart)
+    told = tables.summary(workspace.store.path, name)
+    tables.print_json(told) if as_json else tables.print_summary(told)
+
+
+def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
+    """The workspace, made where there is none, and its configuration with the overrides."""
+    from flywheel.config import find, load
+
+    workspace = named_workspace()
+    if not workspace.exists:
+        from flywheel.next_round import check_inputs
+
+        check_inputs(load(find(config or "nano"), sets))
+        workspace.init(find(config or "nano"))
+    elif config is not None:
+        raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
+    return workspace, workspace.config(sets)
+
+
+@contextmanager
+def _interruptible(command: str) -> Iterator[None]:
+    """Ctrl-C stops in one line; what is done is in the store."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; finished chunks and models are kept, `flywheel {command}` without --restart goes on", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command()

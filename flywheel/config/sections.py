@@ -30,8 +30,10 @@ class Section(BaseModel):
 class EngineConfig(Section):
     """What runs the generator."""
 
-    name: Literal["auto", "ctranslate2", "transformers"] = "auto"
-    """``auto`` is CTranslate2 on a CPU and transformers on a GPU."""
+    name: Literal["auto", "ctranslate2", "transformers", "scripted"] = "auto"
+    """``auto`` is CTranslate2 on a CPU and transformers on a GPU; ``scripted`` replays texts, for tests and benchmarks."""
+    script: str | None = None
+    """The texts that the scripted engine replays: jsonl with ``text``, and where they differ ``finish_reason`` and ``when``."""
     device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
     compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
     workers: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
@@ -40,18 +42,75 @@ class EngineConfig(Section):
     """Prompts per committed chunk. Part of the identity: random numbers are drawn per chunk."""
     trust_remote_code: bool = False
 
+    @model_validator(mode="after")
+    def _script_goes_with_scripted(self) -> Self:
+        if (self.name == "scripted") != (self.script is not None):
+            raise ValueError("engine.script and engine.name scripted go together; set both or neither")
+        return self
+
+
+class FiltersConfig(Section):
+    """What a proposed task is dropped for, beside a missing field, a repeat and a copy of a demo; null switches one off."""
+
+    near_duplicate: float | None = Field(default=0.7, gt=0.0, lt=1.0)
+    """ROUGE-L to a seed or to a task kept in this round or an earlier one, above which a task is dropped (Self-Instruct's)."""
+    compare: Literal["instruction", "task"] = "instruction"
+    """What similarity is measured on: the instruction, or, where one instruction serves many inputs, both together."""
+    held_out_words: int | None = Field(default=13, ge=4)
+    """So many words in a row of a held-out or protected task are an overlap (GPT-3's 13, arXiv 2005.14165, appendix C)."""
+    held_out_similarity: float | None = Field(default=0.7, gt=0.0, lt=1.0)
+    """ROUGE-L of instruction and input to a held-out or protected task above which they overlap."""
+    protected: tuple[str, ...] = ()
+    """Further files of tasks that must not leak into training: benchmarks the generator will be measured on."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Words of the three fields together."""
+    refusals: bool = True
+    """Drop texts in which the model declines to write a task."""
+    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
+    """Keep instructions in this language only: an ISO 639 code such as ``en``."""
+    custom: tuple[str, ...] = ()
+    """Functions of your own, ``module:function``: take a Task, return None to keep it or the reason to drop it."""
+
+
+class ParaphrasesConfig(Section):
+    """Other ways to say the instructions of winners (Unnatural Instructions, section 2.3)."""
+
+    per_winner: int = Field(default=0, ge=0)
+    """Alternatives to write for each winner; 0 writes none."""
+    demos: str = "asset:data/paraphrases.jsonl"
+    """Pairs of ``instruction`` and ``alternative``, of which two are shown."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=0.99, gt=0.0, le=1.0)
+    max_tokens: Positive = 128
+    max_reward_fall: float | None = Field(default=0.5, ge=0.0)
+    """Drop an alternative under which the winning output's reward is lower by more than this: it asks for something else."""
+
 
 class InstructionsConfig(Section):
     """How new tasks are proposed."""
 
-    seeds: str
+    seeds: str = "asset:data/seeds.jsonl"
     tasks: Positive = 500
     """Tasks to keep in a round."""
+    meta_prompt: Literal["enumerated", "minimal", "verbose"] = "enumerated"
+    """How the demos are presented: numbered examples, nothing but the fields, or a full explanation first."""
+    demos: Literal["sets", "pool", "evolving"] = "sets"
+    """Three demos of one seed set; any three seeds; or seeds and past winners, which are chosen to be unlike each other."""
+    evolving_share: Share = 1 / 3
+    """Share of past winners among evolving demos."""
+    best_of: Positive = 1
+    """Tasks to write for each that is kept, from the same demos."""
+    best_by: Literal["novelty", "reward"] = "novelty"
+    """Which of them is kept: the least similar to all before it, or the one whose text the reward model likes best."""
     temperature: float = Field(default=1.0, gt=0.0)
     top_p: float = Field(default=0.99, gt=0.0, le=1.0)
     max_tokens: Positive = 256
     max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)
-    """Proposing stops after this many attempts for each task asked for."""
+    """Proposing stops after this many attempts for each task asked for (times ``best_of``)."""
+    max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
+    """Proposing stops after this many tokens a round."""
+    filters: FiltersConfig = FiltersConfig()
+    paraphrases: ParaphrasesConfig = ParaphrasesConfig()
 
 
 class SamplingConfig(Section):
@@ -225,6 +284,10 @@ class TrainingConfig(Section):
     """Train on this round's winners, or on those of all rounds so far."""
     proposal_share: Share = 0.2
     """Share of proposal-shaped texts among the training texts, so that the generator still can propose."""
+    paraphrases: bool = False
+    """Train on the winners' paraphrases too, with the output of the winner."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0.0, json_schema_extra=OPERATIONAL)
+    """A killed training goes on from its last checkpoint."""
     epochs: float = Field(default=1.0, gt=0.0)
     learning_rate: float = Field(default=1e-5, gt=0.0)
     batch_size: Positive = 8
@@ -249,6 +312,25 @@ class EvaluationConfig(Section):
     resamples: Positive = 10_000
 
 
+class BudgetConfig(Section):
+    """What one call may spend. It stops between two chunks and keeps what it has; the same command goes on."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens generated."""
+    minutes: float | None = Field(default=None, gt=0.0)
+    cost: float | None = Field(default=None, gt=0.0)
+    """In the currency of ``prices``."""
+
+
+class PricesConfig(Section):
+    """What work costs, in any one currency."""
+
+    hour: float = Field(default=0.0, ge=0.0)
+    """Of the machine."""
+    million_tokens: float = Field(default=0.0, ge=0.0)
+    """Of generated tokens."""
+
+
 class Config(Section):
     """Everything a run is made from."""
 
@@ -256,12 +338,29 @@ class Config(Section):
     seed: int = 0
     generator: str
     prompts: str = "asset:prompts"
+    """A folder of Jinja templates; what is not in it is taken from flywheel's own."""
+    prompt_style: Literal["completion", "chat"] = "completion"
+    """``completion`` for base models; ``chat`` for models whose tokenizer has a chat template."""
     engine: EngineConfig = EngineConfig()
-    instructions: InstructionsConfig
+    instructions: InstructionsConfig = InstructionsConfig()
     sampling: SamplingConfig = SamplingConfig()
     reward: RewardConfig
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
+    budget: BudgetConfig = Field(default=BudgetConfig(), json_schema_extra=OPERATIONAL)
+    prices: PricesConfig = Field(default=PricesConfig(), json_schema_extra=OPERATIONAL)
+
+    @model_validator(mode="after")
+    def _paraphrases_are_written(self) -> Config:
+        if self.training.paraphrases and not self.instructions.paraphrases.per_winner:
+            raise ValueError("training.paraphrases needs some; set instructions.paraphrases.per_winner to 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> Config:
+        if self.budget.cost is not None and not (self.prices.hour or self.prices.million_tokens):
+            raise ValueError("budget.cost needs a price; set prices.hour or prices.million_tokens")
+        return self
 
     @model_validator(mode="after")
     def _check_outputs_fit(self) -> Config:

@@ -66,6 +66,10 @@ def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engi
 
     ``cache`` is a folder for converted weights, ``digest`` names the generator's weights in it.
     """
+    if config.script is not None:
+        from flywheel.engines.scripted_engine import ScriptedEngine
+
+        return ScriptedEngine(Path(config.script))
     if choose(config) == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import CTranslate2Engine
 

@@ -45,7 +45,7 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
         raise StoreError(reason)
     config = EvaluationConfig.model_validate(after.config["evaluation"])
     judge = [store.held_out_scores(one.round, one.judge) for one in (before, after)]
-    reward = [store.held_out_scores(one.round, one.reward_model) for one in (before, after)]
+    reward = [store.held_out_scores(one.round, one.reward_model or "") for one in (before, after)]
     tasks = sorted(set.intersection(*(set(scores) for scores in (*judge, *reward))))
     if not tasks:
         raise StoreError(f"the judge gave no number for any task of both {base} and {name}; there is nothing to compare")

@@ -1,67 +1,136 @@
-"""What a model wrote after the propose prompt, read as a task, and why it may be dropped."""
+"""What a model wrote, read as a task or as another way to say an instruction.
+
+A model that is shown three examples writes a fourth, and then much else: markdown, fields in another order, a
+fifth example, the answer. Everything that is a task is read as one; nothing is made up where a field is missing.
+"""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from typing import NamedTuple
 
-from flywheel.records import FinishReason, Task
+from flywheel.records import Task
 
-_LABEL = re.compile(r"^[ \t]*(instruction|input|constraints?)[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE)
-_NEXT_EXAMPLE = re.compile(r"^[ \t]*example[ \t]+\d+", re.IGNORECASE | re.MULTILINE)
+_MARKS = r"(?:\*{1,3}|_{1,3}|`)"
+_LABEL = re.compile(
+    rf"""
+    [ \t]* (?:>[ \t]*)* (?:(?:[-*+•]|\d+[.)])[ \t]+)?                    # a quote, a list
+    (?P<heading>\#{{1,6}}[ \t]+)?
+    (?P<open>{_MARKS})?
+    (?P<name> instruction | input | (?:output[ ])?constraints? | output | answer | response | solution )
+    (?P<close>{_MARKS})?
+    [ \t]* (?: [:：] (?P<after>{_MARKS}(?![^\s]))? | (?(heading)(?=[ \t]*$)|(?!)) )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_EXAMPLE = re.compile(r"[ \t>#*_`-]*example[ \t]+\d+[ \t]*(?:[:.)*_`].*)?", re.IGNORECASE)
+_RULE_BELOW = re.compile(r"\n\s*(?:-{3,}|\*{3,}|_{3,})\s*$")
+_FENCE = re.compile(r"[ \t]*```")
+_WRAPPED = re.compile(r"(?P<mark>\*{1,3}|__|`)(?P<inner>.+)(?P=mark)", re.DOTALL)
+_NO_CONSTRAINTS = re.compile(
+    r"(?:none|nil|n/?a|-+|无|no(?: (?:specific|special|additional|particular|further|other|output))* constraints?)[.。]?",
+    re.IGNORECASE,
+)
+_NO_INPUT = re.compile(r"(?:none|nil|n/?a|no input(?: (?:is )?(?:needed|required|necessary))?)[.]?", re.IGNORECASE)
+_UNSEEN = "\ufeff\u200b\u200c\u200d\u2060"
 
 
-class Dropped(StrEnum):
-    """Why an attempt at a new task was dropped."""
+class Parsed(NamedTuple):
+    """What was read."""
 
-    TRUNCATED = "truncated"
-    """The token limit cut it."""
-    MISSING_FIELD = "missing field"
-    """It has no instruction, no input or no constraints."""
-    COPIES_DEMO = "copies a demo"
-    """Its instruction and input are those of a task shown in the prompt."""
-    HELD_OUT = "held-out task"
-    """Its instruction and input are those of a task that generators are evaluated on."""
-    REPEATED = "repeated"
-    """Its instruction and input were kept before, in this round or an earlier one."""
+    task: Task | None
+    """None where the instruction, the input or the constraints are missing or empty."""
+    ended: bool
+    """Whether the task was written to its end, though the text may be cut further on."""
 
 
-def parse_task(text: str) -> Task | None:
-    """Read what follows ``Instruction:``; None where a field is missing or empty.
+def parse_task(text: str, *, chat: bool = False) -> Parsed:
+    """Read the fourth example.
 
-    The first value of a field counts, and whatever comes after a further example is not read.
+    A completion goes on after ``Instruction:``; a chat message has that label itself, and what stands before it is
+    no part of the task. Labels begin a line, in any case, order and markdown; of two values of a field the first
+    counts. A further example, a second instruction or an output ends the task.
     """
-    following = _NEXT_EXAMPLE.search(text)
-    if following:
-        text = text[: following.start()]
-    marks = list(_LABEL.finditer(text))
-    starts = [mark.start() for mark in marks] + [len(text)]
-    before = text[: starts[0]].strip()
-    fields = {"instruction": before} if before else {}
-    for mark, end in zip(marks, starts[1:], strict=True):
-        name = mark.group(1).lower().rstrip("s")
-        fields.setdefault("constraints" if name == "constraint" else name, text[mark.end() : end].strip())
-    if not all(fields.get(name) for name in ("instruction", "input", "constraints")):
-        return None
-    return Task(instruction=fields["instruction"], input=fields["input"], constraints=fields["constraints"])
+    lines = _lines(text, chat=chat)
+    fields: dict[str, list[str]] = {} if chat else {"instruction": []}
+    unclosed: dict[str, str] = {}
+    current = None if chat else fields["instruction"]
+    ended = False
+    for line in lines:
+        if _EXAMPLE.fullmatch(line):
+            if not _written(fields):
+                continue
+            ended = True
+            break
+        label = _LABEL.match(line)
+        if label is None:
+            if current is not None:
+                current.append(line)
+            continue
+        name = label["name"].lower().split()[-1].rstrip("s")
+        if name not in ("instruction", "input", "constraint"):
+            ended = True
+            break
+        if name == "instruction" and _written(fields):
+            ended = True
+            break
+        rest = line[label.end() :]
+        if name in fields and name != "instruction":
+            current = None
+            continue
+        if label["open"] and not (label["close"] or label["after"]):
+            unclosed[name] = label["open"]
+        current = fields[name] = [rest]
+    values = {name: _value(lines, unclosed.get(name)) for name, lines in fields.items()}
+    if not all(values.get(name) for name in ("instruction", "input", "constraint")):
+        return Parsed(None, ended)
+    constraints, given = values["constraint"], values["input"]
+    task = Task(
+        instruction=values["instruction"],
+        input="None" if _NO_INPUT.fullmatch(given) else given,
+        constraints="None" if _NO_CONSTRAINTS.fullmatch(constraints) else constraints,
+    )
+    return Parsed(task, ended)
 
 
-def drop_reason(
-    task: Task | None,
-    finish_reason: FinishReason,
-    *,
-    demos: set[tuple[str, str]],
-    held_out: set[tuple[str, str]],
-    known: set[tuple[str, str]],
-) -> Dropped | None:
-    """Why this attempt is dropped, None to keep it; the sets hold (instruction, input)."""
-    if finish_reason == FinishReason.LENGTH:
-        return Dropped.TRUNCATED
-    if task is None:
-        return Dropped.MISSING_FIELD
-    key = (task.instruction, task.input)
-    if key in demos:
-        return Dropped.COPIES_DEMO
-    if key in held_out:
-        return Dropped.HELD_OUT
-    return Dropped.REPEATED if key in known else None
+def parse_alternative(text: str) -> str | None:
+    """Read another way to say an instruction: the first paragraph, without label, quotes or markdown around it."""
+    paragraph: list[str] = []
+    for line in _lines(text, chat=False):
+        if _EXAMPLE.fullmatch(line) or (paragraph and not line.strip()):
+            break
+        if line.strip():
+            paragraph.append(line)
+    value = re.sub(r"^(?:\W*alternative(?: formulation)?\W*[:：]\W*)", "", _value(paragraph, None), flags=re.IGNORECASE)
+    quoted = re.fullmatch(r"[\"“'‘](?P<inner>[^\"“”]+)[\"”'’]", value)
+    return (quoted["inner"] if quoted else value).strip() or None
+
+
+def _lines(text: str, *, chat: bool) -> list[str]:
+    """The lines of a text, without a code fence around all of it, or around all that follows a preamble."""
+    lines = text.lstrip(_UNSEEN).replace("\r\n", "\n").split("\n")
+    fences = [place for place, line in enumerate(lines) if _FENCE.match(line)]
+    first = next((place for place, line in enumerate(lines) if _LABEL.match(line)), 0)
+    opened = [place for place in fences if place < first]
+    if len(opened) % 2 == 0 or not (chat or not any(line.strip() for line in lines[: opened[-1]])):
+        return lines
+    inside = lines[opened[-1] + 1 :]
+    closing = [place for place, line in enumerate(inside) if _FENCE.match(line)]
+    # Fences inside come in pairs, so the one around them is left over.
+    return inside[: closing[-1]] if len(closing) % 2 else inside
+
+
+def _written(fields: dict[str, list[str]]) -> bool:
+    """Whether there is an instruction."""
+    return any(line.strip() for line in fields.get("instruction", ()))
+
+
+def _value(lines: list[str], unclosed: str | None) -> str:
+    """The text of a field, without a rule below it and without emphasis that is around all of it."""
+    value = _RULE_BELOW.sub("", "\n".join(lines).strip())
+    if unclosed:
+        value = value.removesuffix(unclosed).rstrip()
+    wrapped = _WRAPPED.fullmatch(value)
+    if wrapped and wrapped["mark"] not in wrapped["inner"]:
+        value = wrapped["inner"].strip()
+    return value

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 from flywheel.config import InstructionsConfig
 from flywheel.engines.engine import Engine, Sampling
 from flywheel.errors import DataError
-from flywheel.instructions.parse import drop_reason, parse_task
+from flywheel.instructions.demos import Demos
+from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
+from flywheel.instructions.kinds import kind_of
+from flywheel.instructions.parse import parse_task
 from flywheel.instructions.text import Prompts
-from flywheel.records import Chunk, Proposal, Task
-from flywheel.seeds import derive, generator
+from flywheel.records import Chunk, Completion, FinishReason, Proposal, Proposed, Task
+from flywheel.seeds import derive
 
-DEMOS = 3
 STOP = ("\nExample ",)
-
-
-def choose_demos(sets: Mapping[str, Sequence[Task]], *names: object) -> list[Task]:
-    """Three demos of one seed set, in random order; the same names choose the same demos."""
-    rng = generator("demos", *names)
-    return rng.sample(list(sets[rng.choice(sorted(sets))]), DEMOS)
+"""What begins a further example."""
+SEE_WHY = """see why with `flywheel sql "SELECT reason, count(*) FROM tasks GROUP BY ALL"`"""
 
 
 def propose(
@@ -27,58 +26,93 @@ def propose(
     prompts: Prompts,
     config: InstructionsConfig,
     *,
-    sets: Mapping[str, Sequence[Task]],
-    held_out: Sequence[Task],
-    known: set[tuple[str, str]],
+    demos: Demos,
+    filters: Filters,
+    best: Callable[[Sequence[Task]], list[float]],
     names: tuple[object, ...],
     chunk: int,
-    attempts: int,
-    kept: int,
+    done: Proposed,
 ) -> Iterator[Chunk[Proposal]]:
     """Write tasks until ``config.tasks`` are kept, the dropped ones with their reason.
 
-    ``attempts`` and ``kept`` say how far an interrupted stage came, ``known`` holds (instruction, input) of
-    every task kept before. Raises DataError when ``config.max_attempts`` for each task asked for are spent.
+    ``filters`` knows the tasks kept before, ``best`` tells which of some tasks for one prompt is kept (the highest),
+    ``done`` says how far an interrupted stage came. Raises DataError when ``config.max_attempts`` for each task asked
+    for, or ``config.max_total_tokens``, are spent.
     """
-    held = {(task.instruction, task.input) for task in held_out}
-    known = set(known)
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
-    most = config.max_attempts * config.tasks
-    while kept < config.tasks:
-        if attempts >= most:
-            raise DataError(
-                f"{attempts} attempts gave {kept} of the {config.tasks} tasks asked for; see why with "
-                "`flywheel sql 'SELECT reason, count(*) FROM tasks GROUP BY ALL'`, then raise instructions.max_attempts "
-                "and go on"
-            )
-        # Never more than are still wanted, so that none is written in vain.
-        wanted = min(chunk, config.tasks - kept, most - attempts)
-        demos = [choose_demos(sets, *names, attempt) for attempt in range(attempts, attempts + wanted)]
+    while done.kept < config.tasks:
+        wanted = _prompts_wanted(config, done, chunk)
+        first = done.attempts // config.best_of
+        shown = [demos.choose(number) for number in range(first, first + wanted)]
         written = engine.generate(
-            [prompts.propose(shown) for shown in demos], n=1, sampling=sampling, seed=derive(*names, attempts)
+            [prompts.propose(one) for one in shown], n=config.best_of, sampling=sampling, seed=derive(*names, done.attempts)
         )
-        rows = []
-        for shown, (completion,) in zip(demos, written, strict=True):
-            task = parse_task(completion.text)
-            reason = drop_reason(
-                task,
-                completion.finish_reason,
-                demos={(demo.instruction, demo.input) for demo in shown},
-                held_out=held,
-                known=known,
-            )
-            if reason is None and task:
-                known.add((task.instruction, task.input))
-                kept += 1
-            rows.append(
-                Proposal(
-                    attempt=attempts,
-                    raw=completion.text,
-                    demos=tuple(demo.task_id for demo in shown),
-                    tokens=completion.tokens,
-                    task=task,
-                    reason=reason,
-                )
-            )
-            attempts += 1
-        yield Chunk(rows=rows, last=kept == config.tasks, tokens=sum(row.tokens for row in rows))
+        rows: list[Proposal] = []
+        for tasks, group in zip(shown, written, strict=True):
+            full = done.kept + sum(row.reason is None for row in rows) == config.tasks
+            rows += _decide(group, tasks, prompts, filters, best, first=done.attempts + len(rows), full=full)
+        tokens = sum(row.tokens for row in rows)
+        kept = sum(row.reason is None for row in rows)
+        done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
+        yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens)
+
+
+def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int) -> int:
+    """As many prompts as will probably give what is still wanted, judged by what the earlier ones gave."""
+    most = config.max_attempts * config.best_of * config.tasks
+    spent = None
+    if done.attempts >= most:
+        spent = f"{done.attempts:,} attempts (instructions.max_attempts = {config.max_attempts} for each task)"
+    elif config.max_total_tokens is not None and done.tokens >= config.max_total_tokens:
+        spent = f"{done.tokens:,} tokens (instructions.max_total_tokens = {config.max_total_tokens:,})"
+    if spent:
+        raise DataError(
+            f"{spent} gave {done.kept} of the {config.tasks} tasks asked for; {SEE_WHY}, then raise that limit and go on"
+        )
+    missing = config.tasks - done.kept
+    prompts = done.attempts // config.best_of
+    wanted = math.ceil(missing * prompts / done.kept) if done.kept else missing
+    return min(chunk, wanted, math.ceil((most - done.attempts) / config.best_of))
+
+
+def _decide(
+    written: Sequence[Completion],
+    demos: Sequence[Task],
+    prompts: Prompts,
+    filters: Filters,
+    best: Callable[[Sequence[Task]], list[float]],
+    *,
+    first: int,
+    full: bool,
+) -> list[Proposal]:
+    """The attempts of one prompt and what became of them; at most one is kept, none where there are enough."""
+    parsed = [parse_task(one.text, chat=prompts.chat) for one in written]
+    keys = {key_of(demo) for demo in demos}
+    decisions = [
+        filters.check(read.task, one.text, cut=one.finish_reason == FinishReason.LENGTH and not read.ended, demos=keys)
+        for read, one in zip(parsed, written, strict=True)
+    ]
+    passed = [(place, read.task) for place, read in enumerate(parsed) if decisions[place] == KEPT and read.task]
+    if full:
+        decisions = [Decision(reason=Dropped.SURPLUS) if one == KEPT else one for one in decisions]
+    elif passed:
+        values = best([task for _, task in passed]) if len(passed) > 1 else [0.0]
+        kept, task = passed[values.index(max(values))]
+        decisions = [
+            Decision(reason=Dropped.NOT_BEST) if one == KEPT and place != kept else one for place, one in enumerate(decisions)
+        ]
+        filters.keep(task)
+    return [
+        Proposal(
+            attempt=first + place,
+            raw=one.text,
+            demos=tuple(demo.task_id for demo in demos),
+            tokens=one.tokens,
+            task=read.task,
+            reason=decision.reason,
+            kind=kind_of(read.task.instruction) if read.task else None,
+            nearest=decision.nearest,
+            similarity=decision.similarity,
+        )
+        for place, (one, read, decision) in enumerate(zip(written, parsed, decisions, strict=True))
+    ]

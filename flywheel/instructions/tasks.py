@@ -1,15 +1,21 @@
-"""Files of tasks: seeds and held-out tasks, one JSON object a line."""
+"""Files of tasks: seeds, held-out tasks and reworded instructions, one JSON object a line."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import DataError
-from flywheel.records import Task
+from flywheel.records import Reworded, SeedTask, Task
+
+DEMOS = 3
+"""Tasks that a propose prompt shows (Unnatural Instructions, section 2.1)."""
+REWORDED_DEMOS = 2
+"""Pairs that a paraphrase prompt shows (section 2.3)."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -61,15 +67,35 @@ def read_tasks(path: Path) -> list[Task]:
     return list(dict.fromkeys(read_task(row, path) for row in read_lines(path)))
 
 
-def read_seeds(path: Path) -> dict[str, list[Task]]:
-    """Seed tasks by the name of their set; a set is shown together, so each needs at least 3.
+def read_seeds(path: Path) -> list[SeedTask]:
+    """The seeds of a file. A set is shown together, so each that is named needs at least 3; so does the file.
 
-    A file without sets is one set.
+    A file that names no set is one set.
     """
-    sets: dict[str, list[Task]] = {}
-    for row in read_lines(path):
-        sets.setdefault(str(row.get("set", "all")), []).append(read_task(row, path))
-    for name, tasks in sets.items():
-        if len(tasks) < 3:
-            raise DataError(f"{path}: seed set {name!r} has {len(tasks)} tasks; a prompt shows 3, so add some")
-    return sets
+    rows = read_lines(path)
+    named = any(row.get("set") is not None for row in rows)
+    seeds = [
+        SeedTask(task=read_task(row, path), set_name=_name(row, "set") if named else "all", kind=_name(row, "kind"))
+        for row in rows
+    ]
+    sizes = Counter(seed.set_name for seed in seeds if seed.set_name is not None)
+    for name, size in sizes.items():
+        if size < DEMOS:
+            raise DataError(f"{path}: seed set {name!r} has {size} tasks; a prompt shows {DEMOS}, so add some")
+    return seeds
+
+
+def read_reworded(path: Path) -> list[Reworded]:
+    """Pairs of an instruction and another way to say it; a prompt shows 2."""
+    rows = read_lines(path)
+    if len(rows) < REWORDED_DEMOS:
+        raise DataError(f"{path} has {len(rows)} pairs; a prompt shows {REWORDED_DEMOS}, so add some")
+    return [
+        Reworded(instruction=text_field(row, "instruction", path), alternative=text_field(row, "alternative", path))
+        for row in rows
+    ]
+
+
+def _name(row: dict[str, Any], column: str) -> str | None:
+    value = row.get(column)
+    return None if value is None else str(value)

@@ -91,11 +91,17 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     line = rounds[name]
     verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, line["parent"]]).rows
     return line | {
-        "dropped": {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts()},
+        "dropped": _dropped(path, name, "proposed"),
+        "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(path, name, "paraphrased")},
+        "diversity": next(iter(reading.diversity(path, name).as_dicts()), None),
         "arms": reading.arms(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
     }
+
+
+def _dropped(path: Path, name: str, origin: str) -> dict[str, int]:
+    return {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts() if row["origin"] == origin}
 
 
 def print_summary(told: Mapping[str, Any]) -> None:
@@ -104,17 +110,31 @@ def print_summary(told: Mapping[str, Any]) -> None:
     if told["parent"] is None:
         print_line(f"{name}: the untouched generator: judge {_figure(told['judge'])}, reward {_figure(told['reward'])}")
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in told["dropped"].items()) or "none dropped"
-    print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({reasons})")
-    print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
-    picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}" for row in told["arms"])
-    print_line(f"{name}: mean reward of what each arm picked: {picks}")
+    print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({_reasons(told['dropped'])})")
+    if found := told["diversity"]:
+        print_line(
+            f"{name}: of {found['sample']:.0f} tasks: distinct-2 {found['distinct_2']:.2f}, "
+            f"compression {found['compression_ratio']:.1f}, self-BLEU {found['self_bleu']:.2f}, {found['kinds']:.0f} kinds; "
+            f"{100 * found['novel']:.0f} % of the instructions novel"
+        )
+    if told["candidates"]:
+        print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
+    if told["arms"]:
+        picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}" for row in told["arms"])
+        print_line(f"{name}: mean reward of what each arm picked: {picks}")
+    if (reworded := told["paraphrases"])["written"]:
+        reasons = _reasons(reworded["dropped"])
+        print_line(f"{name}: {reworded['written']:,} paraphrases written, {reworded['kept']:,} kept ({reasons})")
     if told["evidence"]:
         print_line(told["evidence"]["sentence"])
     elif told["status"] == "done":
         print_line(f"{name} was evaluated otherwise than {told['parent']}, so it has no verdict")
     else:
         print_line(f"{name} is {told['status']}; `flywheel round` goes on with it")
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "none dropped"
 
 
 def _figure(value: float | None) -> str:

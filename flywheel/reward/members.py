@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
+from flywheel.checkpoints import Advance, train_resumably
 from flywheel.config import LoraConfig
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.text import Prompts
-from flywheel.quiet import watch
 from flywheel.records import CurvePoint
 from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb
 from flywheel.reward.recipe import TrainingSettings
@@ -38,8 +34,6 @@ from flywheel.reward.text import answer_texts, end_mark
 
 CURVE_POINTS = 50
 """A learning curve has about so many points."""
-WHOLE = "whole"
-"""Marks a checkpoint that was written to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +54,7 @@ def train_member(
     prompts: Prompts,
     *,
     seed: int,
-    advance: Callable[[int, int], None],
+    advance: Advance,
     checkpoints: Path,
 ) -> Trained:
     """Train one member from the base and save it whole, adapters merged in.
@@ -109,9 +103,7 @@ def train_member(
         trainer = train(model, tokenizer, dataset, arguments, settings.max_length)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}") from None
-    watch(trainer, advance)
-    trainer.add_callback(_Checkpoints(settings.checkpoint_minutes))
-    loss = trainer.train(resume_from_checkpoint=_last_whole(checkpoints)).training_loss
+    loss = train_resumably(trainer, checkpoints, minutes=settings.checkpoint_minutes, advance=advance).training_loss
     if not math.isfinite(loss):
         raise ModelError(f"training on {data.source} ended with a loss of {loss}; lower reward.learning_rate")
     trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -138,31 +130,6 @@ def _with_adapters(model: PreTrainedModel, lora: LoraConfig | None) -> PreTraine
         return get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"reward.lora: {' '.join(str(error).split())[:200]}") from None
-
-
-class _Checkpoints(TrainerCallback):
-    """Has a checkpoint written every so many minutes, and marks it when it is whole."""
-
-    def __init__(self, minutes: float) -> None:
-        self._every_s, self._last = minutes * 60, time.monotonic()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        if time.monotonic() - self._last >= self._every_s and state.global_step < state.max_steps:
-            control.should_save = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        self._last = time.monotonic()
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
-
-
-def _last_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in found:
-        if not (path / WHOLE).exists():
-            shutil.rmtree(path)
-    whole = [path for path in found if path.exists()]
-    return str(whole[-1]) if whole else None
 
 
 def _curve(history: Sequence[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from flywheel.config import Config, LoraConfig, MemberConfig, RewardConfig
 from flywheel.files import digest_files, digest_model
+from flywheel.instructions.text import template_file
 from flywheel.models import local_folder
 from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.sources import find_source, read_source
@@ -86,7 +87,7 @@ def base_recipe(config: Config) -> Recipe:
 def training_recipe(config: Config, settings: TrainingSettings) -> dict[str, Any]:
     """What of the settings of a training changes its outcome."""
     values = {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"}
-    prompt = digest_files(config.path(config.prompts) / "answer.jinja")
+    prompt = digest_files(template_file(config.path(config.prompts), "answer.jinja"))
     lora = settings.lora.model_dump(mode="json") if settings.lora else None
     return values | {"lora": lora, "prompt": prompt, "seed": config.reward.seed}
 

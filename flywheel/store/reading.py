@@ -81,19 +81,34 @@ def stages(path: Path, name: str) -> Table:
     return query(
         path,
         "SELECT stage, rows, tokens, seconds, finished_at IS NOT NULL AS finished FROM stages WHERE round = ? "
-        "ORDER BY list_position(['propose', 'answer', 'score', 'select', 'train', 'evaluate'], stage)",
+        "ORDER BY list_position(['propose', 'answer', 'score', 'select', 'paraphrase', 'train', 'evaluate'], stage)",
         [name],
     )
 
 
 def drop_reasons(path: Path, name: str) -> Table:
-    """How many attempts of a round were dropped, by reason."""
+    """How many attempts of a round were dropped, by origin and reason."""
     return query(
         path,
-        "SELECT reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY reason "
-        "ORDER BY attempts DESC, reason",
+        "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY origin, reason "
+        "ORDER BY origin DESC, attempts DESC, reason",
         [name],
     )
+
+
+def paraphrases(path: Path, name: str) -> dict[str, int]:
+    """How many paraphrases a round wrote and kept."""
+    (row,) = query(
+        path,
+        "SELECT count(*) AS written, count(*) FILTER (kept) AS kept FROM tasks WHERE round = ? AND origin = 'paraphrased'",
+        [name],
+    ).as_dicts()
+    return row
+
+
+def diversity(path: Path, name: str) -> Table:
+    """How unlike each other the kept tasks of a round are; no row where it proposed none."""
+    return query(path, "SELECT * EXCLUDE (round) FROM task_diversity WHERE round = ?", [name])
 
 
 def arms(path: Path, name: str) -> Table:
@@ -110,7 +125,9 @@ def arms(path: Path, name: str) -> Table:
 def task(path: Path, name: str, task_id: str) -> Table:
     """All candidates of a task with their scores, best first; the id may be cut short where it stays unique."""
     found = query(
-        path, "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND starts_with(task_id, ?)", [name, task_id]
+        path,
+        "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND starts_with(task_id, ?)",
+        [name, task_id],
     ).rows
     if len(found) != 1:
         raise StoreError(

@@ -18,12 +18,14 @@ from flywheel.records import (
     Model,
     ModelKind,
     Proposal,
+    Proposed,
     ProposedTask,
     Round,
     Sample,
     SampleScore,
     Score,
     Scored,
+    SeedTask,
     Selection,
     Stage,
     Task,
@@ -128,6 +130,14 @@ class Store:
                 f"INSERT INTO rounds ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", list(values.values())
             )
 
+    def set_reward_model(self, changed: Round) -> None:
+        """Record the reward model of a round that was opened without one, and what that makes of its identity."""
+        with connection(self.path, read_only=False) as db:
+            db.execute(
+                "UPDATE rounds SET reward_model = ?, identity = ?, fingerprint = ? WHERE round = ?",
+                [changed.reward_model, json.dumps(changed.identity), changed.fingerprint, changed.round],
+            )
+
     def set_status(self, name: str, status: str) -> None:
         """Mark a round running or failed."""
         with connection(self.path, read_only=False) as db:
@@ -136,7 +146,7 @@ class Store:
     def finish_round(self, name: str, metrics: Sequence[Metric], verdict: tuple[str, str, Mapping[str, Any]] | None) -> None:
         """Mark a round done, with its figures and its (base, verdict, evidence) against its parent."""
         with connection(self.path, read_only=False) as db:
-            db.execute("DELETE FROM metrics WHERE round = ?", [name])
+            db.execute("DELETE FROM metrics WHERE round = ? AND list_contains(?, name)", [name, [one.name for one in metrics]])
             _insert(db, "metrics", metrics, round=name)
             if verdict:
                 base, word, evidence = verdict
@@ -147,8 +157,13 @@ class Store:
                 )
             db.execute("UPDATE rounds SET status = 'done', finished_at = now() WHERE round = ?", [name])
 
-    def discard_round(self, name: str) -> None:
-        """Delete a round with all its rows."""
+    def discard_unfinished(self) -> None:
+        """Delete the rounds that are not done, with all their rows."""
+        for one in self.rounds():
+            if one.status != "done":
+                self._discard_round(one.round)
+
+    def _discard_round(self, name: str) -> None:
         tables = "rounds stages tasks candidates scores selections evaluations evaluation_scores metrics verdicts"
         with connection(self.path, read_only=False) as db:
             for table in tables.split():
@@ -164,36 +179,56 @@ class Store:
         assert row is not None
         return Progress(chunks=row[0], finished=row[1])
 
-    def commit(self, name: str, stage: Stage, chunk: Chunk[Any], *, seconds: float) -> None:
+    def commit(self, name: str, stage: Stage, chunk: Chunk[Any], *, seconds: float, cost: float = 0.0) -> None:
         """Write a chunk's rows and the stage's progress in one transaction."""
         with connection(self.path, read_only=False) as db:
-            for record_type, rows in _by_type(chunk.rows).items():
+            for record_type, rows in _by_type([*chunk.rows, *chunk.metrics]).items():
                 _WRITERS[record_type](db, name, rows)
             db.execute(
                 "UPDATE stages SET chunks = chunks + 1, rows = rows + ?, tokens = tokens + ?, seconds = seconds + ?, "
-                "finished_at = CASE WHEN ? THEN now() END WHERE round = ? AND stage = ?",
-                [len(chunk.rows), chunk.tokens, seconds, chunk.last, name, str(stage)],
+                "cost = cost + ?, finished_at = CASE WHEN ? THEN now() END WHERE round = ? AND stage = ?",
+                [len(chunk.rows), chunk.tokens, seconds, cost, chunk.last, name, str(stage)],
             )
 
     # What the stations read
 
-    def proposals_so_far(self, name: str) -> tuple[int, int]:
-        """How many attempts a round has made, and how many of them were kept."""
+    def proposed_so_far(self, name: str) -> Proposed:
+        """How far the proposing of a round is."""
         with connection(self.path) as db:
-            row = db.execute("SELECT count(*), count(*) FILTER (kept) FROM tasks WHERE round = ?", [name]).fetchone()
+            row = db.execute(
+                "SELECT count(*), count(*) FILTER (kept), coalesce(sum(tokens), 0) FROM tasks "
+                "WHERE round = ? AND origin = 'proposed'",
+                [name],
+            ).fetchone()
         assert row is not None
-        return row[0], row[1]
+        return Proposed(attempts=row[0], kept=row[1], tokens=int(row[2]))
 
-    def known_tasks(self) -> set[tuple[str, str]]:
-        """(instruction, input) of every kept task of every round."""
+    def paraphrased_so_far(self, name: str) -> int:
+        """How many paraphrases of a round were kept."""
         with connection(self.path) as db:
-            return set(db.execute("SELECT instruction, input FROM tasks WHERE kept").fetchall())
+            row = db.execute(
+                "SELECT count(*) FROM tasks WHERE round = ? AND origin = 'paraphrased' AND kept", [name]
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
 
-    def tasks(self, name: str) -> list[ProposedTask]:
-        """The kept tasks of a round, in the order they were proposed."""
+    def kept_tasks(self, names: Sequence[str]) -> list[Task]:
+        """Every kept task of these rounds, paraphrases too, in the order they were written."""
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT instruction, input, constraints, demos FROM tasks WHERE round = ? AND kept ORDER BY attempt", [name]
+                "SELECT t.instruction, t.input, t.constraints FROM tasks AS t JOIN rounds AS r USING (round) "
+                "WHERE t.kept AND list_contains(?, t.round) ORDER BY r.number, t.origin DESC, t.attempt",
+                [list(names)],
+            ).fetchall()
+        return [Task(instruction=instruction, input=text, constraints=constraints) for instruction, text, constraints in rows]
+
+    def tasks(self, name: str) -> list[ProposedTask]:
+        """The kept tasks of a round that are answered, in the order they were proposed."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT instruction, input, constraints, demos FROM tasks "
+                "WHERE round = ? AND kept AND origin = 'proposed' ORDER BY attempt",
+                [name],
             ).fetchall()
         return [
             ProposedTask(task=Task(instruction=instruction, input=text, constraints=constraints), demos=tuple(demos))
@@ -226,13 +261,13 @@ class Store:
             for task_id, candidates in self.candidates(name).items()
         }
 
-    def winners(self, names: Sequence[str]) -> list[Winner]:
-        """The winners of these rounds, oldest first, in the order their tasks were proposed."""
+    def winners(self, names: Sequence[str], *, paraphrases: bool = False) -> list[Winner]:
+        """The winners of these rounds, oldest first, in the order their tasks were proposed; then their paraphrases."""
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT g.instruction, g.input, g.constraints, g.output FROM generations AS g JOIN rounds AS r USING (round) "
-                "WHERE g.won AND list_contains(?, g.round) ORDER BY r.number, g.attempt",
-                [list(names)],
+                "SELECT e.instruction, e.input, e.constraints, e.output FROM expanded AS e JOIN rounds AS r USING (round) "
+                "WHERE list_contains(?, e.round) AND (e.origin = 'proposed' OR ?) ORDER BY r.number, e.origin DESC, e.attempt",
+                [list(names), paraphrases],
             ).fetchall()
         return [
             Winner(task=Task(instruction=instruction, input=text, constraints=constraints), output=output)
@@ -243,14 +278,15 @@ class Store:
         """Keep a held-out set, so that the database can be read without its file."""
         with connection(self.path, read_only=False) as db:
             if not db.execute("SELECT 1 FROM heldout_tasks WHERE heldout = ? LIMIT 1", [digest]).fetchone():
-                columns: dict[str, list[Any]] = {
-                    "task_id": [task.task_id for task in tasks],
-                    "position": list(range(len(tasks))),
-                    "instruction": [task.instruction for task in tasks],
-                    "input": [task.input for task in tasks],
-                    "constraints": [task.constraints for task in tasks],
-                }
-                _append(db, "heldout_tasks", columns, heldout=digest)
+                _append(db, "heldout_tasks", _task_columns(tasks), heldout=digest)
+
+    def set_seeds(self, digest: str, seeds: Sequence[SeedTask]) -> None:
+        """Keep the seeds, so that every task can be followed back to them."""
+        with connection(self.path, read_only=False) as db:
+            if not db.execute("SELECT 1 FROM seed_tasks WHERE seeds = ? LIMIT 1", [digest]).fetchone():
+                columns = _task_columns([seed.task for seed in seeds])
+                columns |= {"set_name": [seed.set_name for seed in seeds], "kind": [seed.kind for seed in seeds]}
+                _append(db, "seed_tasks", columns, seeds=digest)
 
     def held_out_scores(self, name: str, model_id: str) -> dict[str, list[float]]:
         """What a scorer gave the held-out outputs of a round, by task id, in sample order."""
@@ -299,6 +335,16 @@ def _column(values: Iterable[Any]) -> Any:
     return pa.array(plain)
 
 
+def _task_columns(tasks: Sequence[Task]) -> dict[str, list[Any]]:
+    return {
+        "task_id": [task.task_id for task in tasks],
+        "position": list(range(len(tasks))),
+        "instruction": [task.instruction for task in tasks],
+        "input": [task.input for task in tasks],
+        "constraints": [task.constraints for task in tasks],
+    }
+
+
 def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Proposal]) -> None:
     columns: dict[str, list[Any]] = {
         "task_id": [row.task.task_id if row.task else None for row in rows],
@@ -311,8 +357,13 @@ def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[P
         "reason": [row.reason for row in rows],
         "raw": [row.raw for row in rows],
         "tokens": [row.tokens for row in rows],
+        "kind": [row.kind for row in rows],
+        "nearest_task": [row.nearest for row in rows],
+        "similarity": [row.similarity for row in rows],
+        "origin": [row.origin for row in rows],
+        "parent_task": [row.parent for row in rows],
     }
-    _append(db, "tasks", columns, round=name, origin="proposed")
+    _append(db, "tasks", columns, round=name)
 
 
 def _insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
@@ -344,4 +395,5 @@ _WRITERS: dict[type, Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], N
     Model: _insert_generator,
     Sample: _writer("evaluations"),
     SampleScore: _writer("evaluation_scores"),
+    Metric: _writer("metrics"),
 }

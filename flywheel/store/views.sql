@@ -4,7 +4,7 @@ SELECT
     best.candidate IS NOT NULL AS won, c.finish_reason, c.tokens, c.logprob, t.attempt
 FROM candidates AS c
 JOIN rounds AS r USING (round)
-JOIN tasks AS t ON t.round = c.round AND t.task_id = c.task_id AND t.kept
+JOIN tasks AS t ON t.round = c.round AND t.task_id = c.task_id AND t.kept AND t.origin = 'proposed'
 LEFT JOIN scores AS s
     ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.model_id = r.reward_model
 LEFT JOIN selections AS best
@@ -17,11 +17,22 @@ FROM generations AS g
 JOIN selections AS b ON b.round = g.round AND b.task_id = g.task_id AND b.candidate = g.candidate AND b.arm = 'best';
 COMMENT ON VIEW dataset IS 'The winners as text, ready to train on.';
 
+CREATE OR REPLACE VIEW expanded AS
+SELECT d.round, d.task_id, d.instruction, d.input, d.constraints, d.output, d.reward, t.origin, d.task_id AS winner, t.attempt
+FROM dataset AS d
+JOIN tasks AS t ON t.round = d.round AND t.task_id = d.task_id AND t.kept AND t.origin = 'proposed'
+UNION ALL
+SELECT p.round, p.task_id, p.instruction, p.input, p.constraints, d.output, d.reward, p.origin, d.task_id AS winner, p.attempt
+FROM tasks AS p
+JOIN dataset AS d ON d.round = p.round AND d.task_id = p.parent_task
+WHERE p.kept AND p.origin = 'paraphrased';
+COMMENT ON VIEW expanded IS 'The winners and their paraphrases, which have the input, output and reward of the winner they were made from.';
+
 CREATE OR REPLACE VIEW rounds_summary AS
 SELECT
     r.round, r.parent, r.status,
-    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round) AS proposed,
-    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.kept) AS kept,
+    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS proposed,
+    (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed' AND t.kept) AS kept,
     (SELECT count(*) FROM candidates AS c WHERE c.round = r.round) AS candidates,
     (SELECT count(*) FROM selections AS s WHERE s.round = r.round AND s.arm = 'best') AS winners,
     (SELECT m.value FROM metrics AS m WHERE m.round = r.round AND m.name = 'heldout.judge') AS judge,
@@ -53,3 +64,20 @@ expected AS (
 )
 SELECT round, n, avg(reward) AS reward, count(*) AS tasks FROM expected GROUP BY round, n ORDER BY round, n;
 COMMENT ON VIEW best_of_n_curve IS 'Expected reward of the best of n candidates, for each n up to the number sampled, averaged over tasks.';
+
+CREATE OR REPLACE VIEW task_diversity AS
+SELECT
+    r.round,
+    max(m.value) FILTER (m.name = 'tasks.sample') AS sample,
+    max(m.value) FILTER (m.name = 'tasks.distinct_1') AS distinct_1,
+    max(m.value) FILTER (m.name = 'tasks.distinct_2') AS distinct_2,
+    max(m.value) FILTER (m.name = 'tasks.compression_ratio') AS compression_ratio,
+    max(m.value) FILTER (m.name = 'tasks.self_bleu') AS self_bleu,
+    max(m.value) FILTER (m.name = 'tasks.novel') AS novel,
+    max(m.value) FILTER (m.name = 'tasks.kinds') AS kinds
+FROM metrics AS m
+JOIN rounds AS r USING (round)
+WHERE m.name LIKE 'tasks.%'
+GROUP BY r.round, r.number
+ORDER BY r.number;
+COMMENT ON VIEW task_diversity IS 'How unlike each other the kept tasks of each round are: compare the rounds of one sample size.';

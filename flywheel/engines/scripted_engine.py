@@ -1,0 +1,50 @@
+"""scripted: replays texts from a file, for tests and for benchmarks of everything that is not the model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flywheel.engines.engine import Sampling, cut_at_stop
+from flywheel.errors import DataError
+from flywheel.records import Completion, FinishReason
+
+
+class ScriptedEngine:
+    """Gives each prompt the next texts of a jsonl file, over and over.
+
+    A line has ``text``; ``finish_reason`` (``stop`` or ``length``) where it is not *stop*; and ``when``, a piece of the
+    prompts that it is for, where prompts of different kinds get different texts. A new process begins with the first line.
+    """
+
+    name = "scripted"
+
+    def __init__(self, script: Path) -> None:
+        texts: dict[str, list[Completion]] = {}
+        try:
+            rows = [json.loads(line) for line in script.read_text(encoding="utf-8").split("\n") if line.strip()]
+            for row in rows:
+                completion = Completion(
+                    text=row["text"],
+                    tokens=len(row["text"].split()) + 1,
+                    finish_reason=FinishReason(row.get("finish_reason", "stop")),
+                )
+                texts.setdefault(row.get("when", ""), []).append(completion)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"engine.script {script} cannot be replayed ({error}); each line needs a text") from None
+        self._texts: dict[str, Iterator[Completion]] = {when: itertools.cycle(found) for when, found in texts.items()}
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        return [[self._next(prompt, sampling) for _ in range(n)] for prompt in prompts]
+
+    def _next(self, prompt: str, sampling: Sampling) -> Completion:
+        when = next((one for one in self._texts if one and one in prompt), "")
+        if when not in self._texts:
+            raise DataError(
+                f"engine.script has no text for a prompt that ends with {prompt[-40:]!r}; add a line without `when`"
+            )
+        one = next(self._texts[when])
+        text, reason = cut_at_stop(one.text, sampling.stop, one.finish_reason)
+        return Completion(text=text, tokens=one.tokens, finish_reason=reason)

@@ -1,0 +1,74 @@
+"""Which tasks a propose prompt shows: seeds in their sets, any seeds, or seeds and past winners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import cdist
+
+from flywheel.config import InstructionsConfig
+from flywheel.errors import ConfigError
+from flywheel.instructions.filters import compared_text
+from flywheel.instructions.similarity import words
+from flywheel.instructions.tasks import DEMOS
+from flywheel.records import SeedTask, Task
+from flywheel.seeds import generator
+
+CONSIDERED = 2000
+"""Past winners that are looked at, at random, when diverse ones are chosen."""
+DIVERSE = 200
+"""Past winners that may become demos in a round."""
+
+
+class Demos:
+    """Draws the demos of each prompt; the same names draw the same demos."""
+
+    def __init__(
+        self, config: InstructionsConfig, seeds: Sequence[SeedTask], winners: Sequence[Task] = (), *, names: tuple[object, ...]
+    ) -> None:
+        """Raise ConfigError where there are too few seeds. ``winners`` are those of earlier rounds, for evolving demos."""
+        self._mode, self._share, self._names = config.demos, config.evolving_share, names
+        self._pool = list(dict.fromkeys(seed.task for seed in seeds))
+        self._sets: dict[str, list[Task]] = {}
+        for seed in seeds:
+            if seed.set_name is not None:
+                self._sets.setdefault(seed.set_name, []).append(seed.task)
+        if len(self._pool) < DEMOS:
+            raise ConfigError(f"{config.seeds} has {len(self._pool)} seeds, and a prompt shows {DEMOS}; add some")
+        compare = config.filters.compare
+        self._winners = diverse(winners, *names, compare=compare) if self._mode == "evolving" else []
+
+    def choose(self, number: int) -> list[Task]:
+        """Three demos for the prompt with this number, in random order."""
+        rng = generator("demos", *self._names, number)
+        if self._mode == "sets":
+            return rng.sample(self._sets[rng.choice(sorted(self._sets))], DEMOS)
+        evolved = min(sum(rng.random() < self._share for _ in range(DEMOS)), len(self._winners)) if self._winners else 0
+        chosen = rng.sample(self._winners, evolved)
+        rest = [task for task in self._pool if task not in chosen]
+        chosen += rng.sample(rest, DEMOS - evolved)
+        return rng.sample(chosen, DEMOS)
+
+
+def diverse(tasks: Sequence[Task], *names: object, compare: str, most: int = DIVERSE) -> list[Task]:
+    """Tasks that are unlike each other: each next one is the least similar to all chosen before (Gonzalez 1985).
+
+    Stops where all that are left say what a chosen one says. The names draw which of very many are considered, and
+    the first.
+    """
+    rng = generator("diverse", *names)
+    unique = sorted(dict.fromkeys(tasks), key=lambda task: task.task_id)
+    considered = rng.sample(unique, min(CONSIDERED, len(unique)))
+    texts = [words(compared_text(task, compare)) for task in considered]
+    chosen: list[Task] = []
+    nearest = np.full(len(considered), -1.0)
+    while len(chosen) < min(most, len(considered)):
+        place = int(nearest.argmin())
+        if nearest[place] >= 1.0:
+            break
+        chosen.append(considered[place])
+        similarities = cdist([texts[place]], texts, scorer=Indel.normalized_similarity)[0]
+        nearest = np.maximum(nearest, similarities)
+    return chosen

@@ -1,0 +1,224 @@
+"""Why a proposed task is dropped. Every attempt is decided once, in order, and keeps its reason.
+
+The first reason that applies is the one that is told; cheap ones come first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from flywheel.config import FiltersConfig
+from flywheel.errors import ConfigError, DataError
+from flywheel.functions import load_function, reason_of
+from flywheel.instructions.similarity import SimilarityIndex, words
+from flywheel.records import Task
+
+
+class Dropped(StrEnum):
+    """Why an attempt at a new task was dropped."""
+
+    TRUNCATED = "truncated"
+    """The token limit cut it."""
+    MISSING_FIELD = "missing field"
+    """It has no instruction, no input or no constraints."""
+    REFUSAL = "refusal"
+    """The model declined to write a task."""
+    TOO_LONG = "too long"
+    """Its three fields have more words than the config allows."""
+    WRONG_LANGUAGE = "wrong language"
+    """Its instruction is not in the language asked for."""
+    COPIES_DEMO = "copies a demo"
+    """Its instruction and input are those of a task shown in the prompt."""
+    REPEATED = "repeated"
+    """Its instruction and input are those of a seed, or were kept before, in this round or an earlier one."""
+    HELD_OUT = "held-out overlap"
+    """It is a task that generators are evaluated on, or shares too much with one."""
+    NEAR_DUPLICATE = "near-duplicate"
+    """It is too similar to a seed, or to a task kept in this round or an earlier one."""
+    NOT_BEST = "not the best"
+    """Another attempt of the same prompt was kept."""
+    SURPLUS = "surplus"
+    """It came after the last task that was wanted."""
+    UNCHANGED = "unchanged"
+    """A paraphrase in the words of its parent."""
+    REWARD_FALLS = "reward falls"
+    """A paraphrase under which the winner's output is worth less: it asks for something else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided about an attempt: the reason to drop it, None to keep it."""
+
+    reason: str | None = None
+    nearest: str | None = None
+    """Id of the task that it is too similar to."""
+    similarity: float | None = None
+
+
+KEPT = Decision()
+Key = tuple[str, str]
+Filter = Callable[[Task], str | None]
+"""A function of the user's: takes a task, returns None to keep it or why it is dropped."""
+
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i(?:'|’)?m|i am) (?:(?:so|very|really) )?(?:sorry|afraid|unable)|i apologi[sz]e|sorry\b|unfortunately,? i\b"
+    r"|i (?:can ?not|can(?:'|’)?t|won(?:'|’)?t|will not|do not|don(?:'|’)?t) "
+    r"(?:help|assist|create|write|provide|generate|comply|do that)"
+    r"|as an? (?:ai|artificial intelligence|(?:large )?language model))|\bas an ai (?:language )?model\b",
+    re.IGNORECASE,
+)
+
+
+def key_of(task: Task) -> Key:
+    """Instruction and input, however they are spaced: what makes two tasks the same."""
+    return " ".join(task.instruction.split()), " ".join(task.input.split())
+
+
+def whole_text(task: Task) -> str:
+    """Instruction and input in one text."""
+    return task.instruction if task.input == "None" else f"{task.instruction} {task.input}"
+
+
+def compared_text(task: Task, compare: str) -> str:
+    """What of a task similarity is measured on, as ``instructions.filters.compare`` says."""
+    return task.instruction if compare == "instruction" else whole_text(task)
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text declines instead of doing what was asked."""
+    return _REFUSAL.search(text) is not None
+
+
+class Protected:
+    """Tasks that must not be trained on: those that generators are evaluated on, and benchmarks.
+
+    A task overlaps one of them if it is the same, if they share so many words in a row (GPT-3, arXiv 2005.14165,
+    appendix C), or if ROUGE-L of instruction and input is above the threshold.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, words_in_a_row: int | None, similarity: float | None) -> None:
+        self._keys = {key_of(task): task.task_id for task in tasks}
+        self._size = words_in_a_row
+        self._runs = {run: task.task_id for task in tasks for run in self._runs_of(task)}
+        self._index = SimilarityIndex(similarity) if similarity is not None else None
+        if self._index is not None:
+            for task in tasks:
+                self._index.add(task.task_id, whole_text(task))
+
+    def overlap(self, task: Task) -> Decision:
+        """Whether a task is one of these or shares too much with one."""
+        if same := self._keys.get(key_of(task)):
+            return Decision(reason=Dropped.HELD_OUT, nearest=same, similarity=1.0)
+        if shared := next((self._runs[run] for run in self._runs_of(task) if run in self._runs), None):
+            return Decision(reason=Dropped.HELD_OUT, nearest=shared)
+        if self._index is not None and (near := self._index.nearest(whole_text(task))):
+            return Decision(reason=Dropped.HELD_OUT, nearest=near.key, similarity=near.similarity)
+        return KEPT
+
+    def _runs_of(self, task: Task) -> Iterable[int]:
+        """All runs of so many words, as hashes."""
+        if self._size is None:
+            return ()
+        found = words(whole_text(task))
+        return (hash(tuple(found[start : start + self._size])) for start in range(len(found) - self._size + 1))
+
+
+class Filters:
+    """All filters of a configuration, and the tasks that were kept so far."""
+
+    def __init__(self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task]) -> None:
+        self._config = config
+        self._protected = Protected(protected, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
+        self._index = SimilarityIndex(config.near_duplicate or 1.0)
+        self._known: set[Key] = set()
+        self._alone = self._filters_of_a_task(config)
+        for task in known:
+            self.keep(task)
+
+    def keep(self, task: Task) -> None:
+        """Remember a task that was kept, so that later ones are compared with it."""
+        self._known.add(key_of(task))
+        self._index.add(task.task_id, self._compared(task))
+
+    def knows(self, task: Task) -> bool:
+        """Whether the same instruction and input were kept before."""
+        return key_of(task) in self._known
+
+    def check(self, task: Task | None, raw: str, *, cut: bool, demos: Collection[Key]) -> Decision:
+        """Decide about an attempt; ``cut`` if the token limit ended it, ``demos`` are the keys of the tasks it was shown."""
+        if cut:
+            return Decision(reason=Dropped.TRUNCATED)
+        if self._config.refusals and is_refusal(raw if task is None else task.instruction):
+            return Decision(reason=Dropped.REFUSAL)
+        if task is None:
+            return Decision(reason=Dropped.MISSING_FIELD)
+        if key_of(task) in demos:
+            return Decision(reason=Dropped.COPIES_DEMO)
+        if self.knows(task):
+            return Decision(reason=Dropped.REPEATED)
+        return self.check_text(task)
+
+    def check_text(self, task: Task, *, near_duplicates: bool = True) -> Decision:
+        """Decide about a task by what it says."""
+        for reason_to_drop in self._alone:
+            if reason := reason_to_drop(task):
+                return Decision(reason=reason)
+        overlap = self._protected.overlap(task)
+        if overlap.reason or not near_duplicates or self._config.near_duplicate is None:
+            return overlap
+        near = self._index.nearest(self._compared(task))
+        return Decision(reason=Dropped.NEAR_DUPLICATE, nearest=near.key, similarity=near.similarity) if near else KEPT
+
+    def novelty(self, task: Task) -> float:
+        """1 less the similarity to the most similar task so far: 1 is like none of them."""
+        near = self._index.closest(self._compared(task))
+        return 1.0 - near.similarity if near else 1.0
+
+    def _compared(self, task: Task) -> str:
+        return compared_text(task, self._config.compare)
+
+    def _filters_of_a_task(self, config: FiltersConfig) -> list[Filter]:
+        """The filters that look at a task alone."""
+        found: list[Filter] = []
+        if config.max_words is not None:
+            found.append(partial(_too_long, config.max_words))
+        if config.language is not None:
+            found.append(_language_filter(config.language))
+        return [*found, *(_own(name) for name in config.custom)]
+
+
+def _too_long(most: int, task: Task) -> str | None:
+    length = sum(len(words(text)) for text in (task.instruction, task.input, task.constraints))
+    return Dropped.TOO_LONG if length > most else None
+
+
+def _language_filter(language: str) -> Filter:
+    import py3langid
+
+    known = {name for name, _ in py3langid.rank("text")}
+    if language not in known:
+        raise ConfigError(f"instructions.filters.language {language!r} is not known; known are {', '.join(sorted(known))}")
+
+    def wrong_language(task: Task) -> str | None:
+        return None if py3langid.classify(task.instruction)[0] == language else Dropped.WRONG_LANGUAGE
+
+    return wrong_language
+
+
+def _own(name: str) -> Filter:
+    function = load_function(name, "instructions.filters.custom")
+
+    def ask(task: Task) -> str | None:
+        try:
+            reason = function(task)
+        except Exception as error:  # whatever the user's function raises
+            raise DataError(f"the filter {name} failed ({reason_of(error)}); mend it and go on with the same command") from None
+        if reason is not None and not (isinstance(reason, str) and reason.strip()):
+            raise DataError(f"the filter {name} gave {reason!r}; it must give None to keep a task or the reason to drop it")
+        return reason
+
+    return ask

@@ -1,0 +1,26 @@
+"""Engines that replay texts, as files for the config and as objects for the stations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from flywheel.engines.scripted_engine import ScriptedEngine
+
+RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]
+"""Completions as models write them, good and broken, with what they say: see test_parse."""
+
+
+def scripted(folder: Path, rows: Sequence[dict[str, str]]) -> ScriptedEngine:
+    return ScriptedEngine(script(folder, rows))
+
+
+def script(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
+    path = folder / "script.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def task_text(instruction: str, text: str = "some input", constraints: str = "None") -> str:
+    return f" {instruction}\nInput: {text}\nConstraints: {constraints}"
