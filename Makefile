@@ -20,6 +20,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/answer.py
 	$(BIN)/python benchmarks/score.py
+	$(BIN)/python benchmarks/similarity.py
 
 nano: $(INSTALLED)
 	$(BIN)/python -m flywheel.nano.build

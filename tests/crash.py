@@ -1,4 +1,4 @@
-"""Run `flywheel round` and die by SIGKILL at a stage: before its n-th chunk is committed, or right after."""
+"""Run `flywheel round` with some options and die by SIGKILL at a stage: before its n-th chunk is committed, or right after."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ workspace, stage, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sy
 commit, seen = Store.commit, 0
 
 
-def commit_and_die(self: Store, name: str, at: Stage, chunk: Chunk[Any], *, seconds: float) -> None:
+def commit_and_die(self: Store, name: str, at: Stage, chunk: Chunk[Any], *, seconds: float, cost: float) -> None:
     global seen
     seen += at == stage
     if at == stage and seen == number and moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    commit(self, name, at, chunk, seconds=seconds)
+    commit(self, name, at, chunk, seconds=seconds, cost=cost)
     if at == stage and seen == number:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 Store.commit = commit_and_die  # type: ignore[method-assign]
-sys.argv = ["flywheel", "--workspace", workspace, "round"]
+sys.argv = ["flywheel", "--workspace", workspace, "round", *sys.argv[5:]]
 main()

@@ -24,3 +24,10 @@ def script(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
 
 def task_text(instruction: str, text: str = "some input", constraints: str = "None") -> str:
     return f" {instruction}\nInput: {text}\nConstraints: {constraints}"
+
+
+KINDS = "Sort Count Translate Rhyme Weigh Paint Fold Boil Plant Hide Bake Sing Draw Knit Climb Sail Mend Pack Stir Roll".split()
+DIFFERENT = [
+    task_text(f"{verb} everything that begins with {verb.lower()}ing number {place}.") for place, verb in enumerate(KINDS)
+]
+"""Tasks that are no near-duplicates of each other."""

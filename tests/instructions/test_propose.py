@@ -20,15 +20,11 @@ from flywheel.instructions.propose import propose
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, Origin, Proposal, Proposed, Task, Winner
-from tests.instructions.scripts import RECORDED, scripted, task_text
+from tests.instructions.scripts import DIFFERENT, RECORDED, scripted, task_text
 
 SEEDS = read_seeds(asset("data/seeds.jsonl"))
 PROMPTS = Prompts(asset("prompts"))
 NOTHING_DONE = Proposed(attempts=0, kept=0, tokens=0)
-KINDS = "Sort Count Translate Rhyme Weigh Paint Fold Boil Plant Hide Bake Sing Draw Knit Climb Sail Mend Pack Stir Roll".split()
-DIFFERENT = [
-    task_text(f"{verb} everything that begins with {verb.lower()}ing number {place}.") for place, verb in enumerate(KINDS)
-]
 
 
 def run(

@@ -74,8 +74,10 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert [one.reward for one in store.scored("r1", "m")[TASK.task_id]] == [0.0, 1.0, 2.0, 3.0]
     assert store.winners(["r1"]) == [Winner(task=TASK, output="a, b")]
     assert store.tasks("r1")[0].demos == ("x", "y", "z")
-    assert store.proposals_so_far("r1") == (2, 1)
-    assert store.known_tasks() == {("Sort.", "b, a")}
+    so_far = store.proposed_so_far("r1")
+    assert (so_far.attempts, so_far.kept) == (2, 1)
+    assert store.kept_tasks(["r1"]) == [Task(instruction="Sort.", input="b, a")]
+    assert store.kept_tasks([]) == []
     assert store.rounds() == [opened()]
 
 
@@ -98,7 +100,8 @@ def test_the_mark_of_completion_comes_with_the_last_chunk(store: Store) -> None:
 
 def test_discarding_a_round_leaves_the_others(store: Store) -> None:
     store.open_round(opened(round="r2", number=2, parent="r1"))
-    store.discard_round("r1")
+    store.set_status("r2", "done")
+    store.discard_unfinished()
     assert [one.round for one in store.rounds()] == ["r2"]
     assert store.candidates("r1") == {}
 
@@ -117,7 +120,7 @@ def test_every_table_view_and_column_of_a_table_says_what_it_means(store: Store)
     rows = reading.schema(store.path).as_dicts()
     silent = {row["table"] for row in rows if not row["meaning"]}
     assert not silent
-    views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "migrations"}
+    views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "expanded", "task_diversity", "migrations"}
     assert not [(row["table"], row["column"]) for row in rows if not row["about"] and row["table"] not in views]
 
 
@@ -161,7 +164,11 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:
     store.migrate()
-    assert reading.query(store.path, "SELECT version, name FROM migrations").rows == [(1, "tables"), (2, "reward_lab")]
+    assert reading.query(store.path, "SELECT version, name FROM migrations").rows == [
+        (1, "tables"),
+        (2, "reward_lab"),
+        (3, "instructions"),
+    ]
 
 
 def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +183,8 @@ def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path
     old.record_model(MODEL, [CurvePoint(step=1, name="loss", value=0.5)])
     assert [one.round for one in old.rounds()] == ["r1"]
     assert old.learning_curve(MODEL.model_id) == [CurvePoint(step=1, name="loss", value=0.5)]
+    old.open_round(opened(round="r2", number=2, parent="r1", reward_model=None))
+    assert [one.reward_model for one in old.rounds()] == [opened().reward_model, None]
 
 
 def test_a_model_recorded_twice_keeps_its_first_learning_curve(store: Store) -> None:
