@@ -9,19 +9,23 @@ second of two rounds. The tables of docs/instructions.md come from here.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flywheel import config as configuration
 from flywheel.loop import turn
-from flywheel.nano.world import right_output
+from flywheel.nano.world import FAMILIES, FAMILY_OF, right_output
 from flywheel.records import Task
 from flywheel.report import tables
 from flywheel.report.progress import Terminal
+from flywheel.reward.build import load_scorer
+from flywheel.reward.text import Answer
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 
@@ -35,7 +39,6 @@ VARIANTS: dict[str, list[str]] = {
     "best of 4 by reward": ["instructions.best_of=4", "instructions.best_by=reward"],
     "near-duplicates over 0.8": ["instructions.filters.near_duplicate=0.8", "instructions.max_attempts=200"],
 }
-PARAPHRASES = ["instructions.paraphrases.per_winner=2"]
 
 
 def main() -> None:
@@ -55,10 +58,11 @@ def main() -> None:
         evolving = measured(base, ["instructions.demos=evolving"], rounds=2)
         print(" | ".join(["r2 with evolving demos", *row(evolving)]))
         print(" | ".join(["r2 with sets", *row(measured(base, [], rounds=2))]))
-        for fall in ("null", "1.0", "0.5", "0.25"):
-            told = measured(base, [*PARAPHRASES, f"instructions.paraphrases.max_reward_fall={fall}"])
-            print(f"paraphrases, max_reward_fall {fall}: {json.dumps(told['paraphrases'])}, "
-                  f"same meaning {told['meaning']}, judge {told['judge']:.3f}")  # fmt: skip
+        told = measured(base, ["instructions.paraphrases.per_winner=2", "instructions.paraphrases.max_reward_fall=null"])
+        print(f"\nparaphrases that nano writes: {json.dumps(told['paraphrases'])}; {told['meaning']} kept ones mean the same")
+        print("other ways to say a winner's instruction, and other instructions: what max_reward_fall keeps of them")
+        for fall, same, other in planted_alternatives(base):
+            print(f"{fall}: {same:.3f} of those that mean the same, {other:.3f} of the others")
 
 
 COLUMNS = ("attempts", "kept", "make sense", "distinct-2", "compression", "self-BLEU", "kinds", "winners right", "judge", "s")
@@ -99,11 +103,33 @@ def meaning(path: Path, name: str) -> str:
     )
     same: Counter[bool] = Counter()
     for alternative, instruction, text, constraints in reading.query(path, sql, [name]).rows:
-        wanted, got = (
-            right_output(Task(instruction=one, input=text, constraints=constraints)) for one in (instruction, alternative)
-        )
-        same[wanted is not None and wanted == got] += 1
+        task = Task(instruction=instruction, input=text, constraints=constraints)
+        wanted = right_output(task)
+        same[wanted is not None and wanted == right_output(replace(task, instruction=alternative))] += 1
     return f"{same[True]} of {same.total()}"
+
+
+def planted_alternatives(base: Workspace) -> list[tuple[float, float, float]]:
+    """Limits, and the shares of same and of other instructions under which the winner's reward falls by less."""
+    store = base.store
+    reward = next(one.reward_model for one in store.rounds() if one.round == "r1")
+    scorer = load_scorer(base.locate(store.model(reward or "")), base.config())
+    rng, planted = random.Random(0), []
+    for winner in store.winners(["r1"]):
+        if (family := FAMILY_OF.get(winner.task.instruction)) is None:
+            continue
+        planted += [(True, winner, one) for one in family.phrasings if one != winner.task.instruction]
+        others = rng.sample([one for one in FAMILIES if one is not family], 2)
+        planted += [(False, winner, rng.choice(one.phrasings)) for one in others]
+    before = scorer.score([Answer(task=winner.task, output=winner.output) for _, winner, _ in planted])
+    after = scorer.score([Answer(task=replace(one.task, instruction=said), output=one.output) for _, one, said in planted])
+    falls = [(same, was - now) for (same, _, _), was, now in zip(planted, before, after, strict=True)]
+    return [(most, *(_share(falls, same, most) for same in (True, False))) for most in (1.0, 0.5, 0.25)]
+
+
+def _share(falls: list[tuple[bool, float]], wanted: bool, most: float) -> float:
+    found = [fall <= most for same, fall in falls if same == wanted]
+    return sum(found) / len(found)
 
 
 if __name__ == "__main__":

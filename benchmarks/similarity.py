@@ -155,9 +155,8 @@ def growth(texts: Sequence[str]) -> None:
         if place in SIZES:
             seconds = time.perf_counter() - started
             peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            print(
-                f"{place:>8,} {len(found):>8,} {seconds:>9.2f} {1e3 * (seconds - since) / (place - last):>7.3f} ms {peak:>8.0f} MiB"
-            )
+            each = 1e3 * (seconds - since) / (place - last)
+            print(f"{place:>8,} {len(found):>8,} {seconds:>9.2f} {each:>7.3f} ms {peak:>8.0f} MiB")
             last, since = place, seconds
 
 

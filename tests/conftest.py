@@ -86,11 +86,12 @@ def small_config(small: list[str]) -> Config:
 def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose reward model is built and whose r0 is evaluated; copy it, do not change it."""
     from flywheel.budget import Budget
-    from flywheel.loop import Run, run_round
+    from flywheel.loop import run_round
     from flywheel.next_round import open_round
     from flywheel.progress import Silent
     from flywheel.quiet import silence
     from flywheel.reward.build import build_reward_model
+    from flywheel.stages import Run
 
     silence()
     workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")

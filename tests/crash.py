@@ -1,4 +1,7 @@
-"""Run `flywheel round` with some options and die by SIGKILL at a stage: before its n-th chunk is committed, or right after."""
+"""Run `flywheel round` with some options and die by SIGKILL at a stage: before its n-th chunk is committed, or right after.
+
+``interrupt`` is Ctrl-C right after it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def commit_and_die(self: Store, name: str, at: Stage, chunk: Chunk[Any], *, seco
         os.kill(os.getpid(), signal.SIGKILL)
     commit(self, name, at, chunk, seconds=seconds, cost=cost)
     if at == stage and seen == number:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGINT if moment == "interrupt" else signal.SIGKILL)
 
 
 Store.commit = commit_and_die  # type: ignore[method-assign]

@@ -111,7 +111,8 @@ def unlike_nano(folder: Path, model: Path) -> Workspace:
         "training.paraphrases=true",
         "sampling.n=2", "sampling.max_tokens=16", "training.max_length=1000", "training.epochs=1",
         f"reward.base={model}", "reward.layers=1", "reward.joint.epochs=0",
-        f"reward.members={{thumbs: {{kind: thumbs, data: {thumbs}, weight: 1.0}}}}", "reward.epochs=4", "reward.learning_rate=2e-3",
+        f"reward.members={{thumbs: {{kind: thumbs, data: {thumbs}, weight: 1.0}}}}",
+        "reward.epochs=4", "reward.learning_rate=2e-3",
         f"evaluation.tasks={held_out}", "evaluation.judge=tests.judges:likes_length", "evaluation.samples=2",
     ]  # fmt: skip
     workspace = Workspace(folder / "workspace")

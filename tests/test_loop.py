@@ -99,6 +99,22 @@ def test_a_round_killed_in_every_stage_ends_with_the_same_rows(built: Path, turn
     assert rows(folder, done) == rows(turned, done)
 
 
+def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, turned: Path, tmp_path: Path) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    for stage in ("propose", "answer"):
+        stopped = subprocess.run(
+            [sys.executable, "-m", "tests.crash", workspace.folder, stage, "interrupt", "1"], capture_output=True, text=True
+        )
+        assert stopped.returncode == 130, stopped.stderr[-2000:]
+        told = "stopped; finished chunks and models are kept, `flywheel round` without --restart goes on"
+        assert stopped.stderr.splitlines()[-1] == told
+        assert rows(workspace.folder, f"SELECT chunks FROM stages WHERE round = 'r1' AND stage = '{stage}'") == [(1,)]
+    turn(workspace, workspace.config(), Silent())
+    for table in ("tasks", "candidates", "evaluations"):
+        sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
+        assert rows(workspace.folder, sql) == rows(turned, sql), table
+
+
 def test_a_changed_setting_is_refused_for_an_unfinished_round(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     subprocess.run([sys.executable, "-m", "tests.crash", workspace.folder, "propose", "after", "1"], check=False)

@@ -1,26 +1,25 @@
 """A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
 
+from flywheel.config.instructions import FiltersConfig, InstructionsConfig, ParaphrasesConfig
 from flywheel.config.loading import as_text, check, find, load, parse
-from flywheel.config.sections import (
+from flywheel.config.reward import (
     COLUMNS,
-    OPERATIONAL,
-    BudgetConfig,
-    Config,
     DataConfig,
-    EngineConfig,
-    EvaluationConfig,
-    FiltersConfig,
-    InstructionsConfig,
     JointConfig,
     LoraConfig,
     MemberConfig,
     MergeConfig,
-    ParaphrasesConfig,
-    PricesConfig,
     RewardConfig,
-    SamplingConfig,
     SearchConfig,
-    Section,
+)
+from flywheel.config.section import OPERATIONAL, Section
+from flywheel.config.sections import (
+    BudgetConfig,
+    Config,
+    EngineConfig,
+    EvaluationConfig,
+    PricesConfig,
+    SamplingConfig,
     TrainingConfig,
 )
 

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from flywheel.assets import presets
-from flywheel.config.sections import Config, Section
+from flywheel.config.section import Section
+from flywheel.config.sections import Config
 from flywheel.errors import ConfigError
 
 

@@ -16,7 +16,7 @@ from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, Completion, FinishReason, Origin, Proposal, Reworded, Task, Winner
 from flywheel.seeds import derive, generator
 
-STOP = ("\nExample ", "\nInstruction:", "\n\n")
+STOP = ("\nExample ", "\nInstruction:", "\nInput:", "\n\n")
 """What comes after an alternative."""
 Rewards = Callable[[Sequence[tuple[Task, str]]], list[float]]
 """What the reward model gives finished outputs of tasks, in order."""

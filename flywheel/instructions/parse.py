@@ -94,11 +94,16 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
 
 
 def parse_alternative(text: str) -> str | None:
-    """Read another way to say an instruction: the first paragraph, without label, quotes or markdown around it."""
+    """Read another way to say an instruction: the first paragraph, without label, quotes or markdown around it.
+
+    It ends where a further field or example begins.
+    """
     paragraph: list[str] = []
     for line in _lines(text, chat=False):
-        if _EXAMPLE.fullmatch(line) or (paragraph and not line.strip()):
+        label = _LABEL.match(line)
+        if _EXAMPLE.fullmatch(line) or (paragraph and (label or not line.strip())):
             break
+        line = line[label.end() :] if label else line
         if line.strip():
             paragraph.append(line)
     value = re.sub(r"^(?:\W*alternative(?: formulation)?\W*[:：]\W*)", "", _value(paragraph, None), flags=re.IGNORECASE)

@@ -73,6 +73,8 @@ def test_what_models_write_is_read_for_what_it_is(row: dict[str, Any]) -> None:
         ("\n\nPut them in order.\n\nExample 4\nInstruction: x", "Put them in order."),
         (' "Name the animal."', "Name the animal."),
         ("**Alternative:** Say it shorter.", "Say it shorter."),
+        ("Instruction: Say it shorter.", "Say it shorter."),
+        (" Find the animal.\nInput: hoe, bear\nConstraints: None", "Find the animal."),
         (" Two lines\nof one paragraph.\n\nA remark.", "Two lines\nof one paragraph."),
         (" Say “yes” or “no”.", "Say “yes” or “no”."),
         ("", None),

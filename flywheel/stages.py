@@ -1,0 +1,305 @@
+"""The stages of a round: what each one asks of the stations, and what it yields to the store.
+
+Every stage yields chunks; a chunk's rows and the stage's progress are one transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from flywheel.budget import Budget
+from flywheel.config import Config
+from flywheel.engines.engine import Engine, Sampling
+from flywheel.evaluation.compare import compare, incomparable
+from flywheel.evaluation.diversity import task_diversity
+from flywheel.evaluation.held_out import evaluate
+from flywheel.evaluation.judge import ask, load_judge
+from flywheel.evaluation.statistics import bootstrap_mean
+from flywheel.files import digest_model, publish
+from flywheel.generator import load_engine, load_prompts
+from flywheel.instructions.demos import Demos
+from flywheel.instructions.filters import Filters
+from flywheel.instructions.paraphrase import paraphrase
+from flywheel.instructions.propose import propose
+from flywheel.instructions.tasks import read_reworded, read_seeds, read_tasks
+from flywheel.instructions.text import Prompts, format_task
+from flywheel.progress import Counter, Progress
+from flywheel.records import (
+    Arm,
+    Candidate,
+    Chunk,
+    FinishReason,
+    Metric,
+    Model,
+    ModelKind,
+    Proposal,
+    Round,
+    Score,
+    SeedTask,
+    Selection,
+    Stage,
+    Task,
+)
+from flywheel.reward.build import load_scorer
+from flywheel.reward.model import RewardModel
+from flywheel.reward.text import Answer
+from flywheel.seeds import derive
+from flywheel.selection import select_all
+from flywheel.training import train_generator, training_examples
+from flywheel.workspace import Workspace
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One round at work: what its stages share, loaded when first needed."""
+
+    workspace: Workspace
+    config: Config
+    progress: Progress
+    budget: Budget
+    round: Round
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What the generator reads."""
+        return load_prompts(self.config, self.workspace.locate(self.workspace.store.model(self.round.generator_in)))
+
+    @cached_property
+    def seeds(self) -> list[SeedTask]:
+        return read_seeds(self.config.path(self.config.instructions.seeds))
+
+    @cached_property
+    def held_out(self) -> list[Task]:
+        return read_tasks(self.config.path(self.config.evaluation.tasks))
+
+    @property
+    def reward_model(self) -> str:
+        """The model that selects."""
+        assert self.round.reward_model is not None, "only proposing does without"
+        return self.round.reward_model
+
+    @cached_property
+    def scorer(self) -> RewardModel:
+        return load_scorer(self.workspace.locate(self.workspace.store.model(self.reward_model)), self.config)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the generator that writes this round's tasks and candidates."""
+        return load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in))
+
+    @cached_property
+    def earlier(self) -> list[str]:
+        """The rounds before this one."""
+        return [one.round for one in self.workspace.store.rounds() if one.number < self.round.number]
+
+    @cached_property
+    def filters(self) -> Filters:
+        """The filters, which know the seeds and every task kept so far."""
+        config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
+        protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
+        return Filters(config, protected=[*self.held_out, *protected], known=[*(seed.task for seed in self.seeds), *kept])
+
+    def stage(
+        self, stage: Stage, produce: Callable[[int, Counter], Iterator[Chunk[Any]]], *, total: int | None, unit: str
+    ) -> None:
+        """Run what is left of a stage, committing chunk by chunk. ``produce`` starts after the chunks done."""
+        store, name = self.workspace.store, self.round.round
+        before = store.progress(name, stage)
+        if before.finished:
+            return
+        with self.budget.watch(self.progress).work(f"{name} {stage}", total=total, unit=unit) as counter:
+            started = time.monotonic()
+            for chunk in produce(before.chunks, counter):
+                seconds = time.monotonic() - started
+                store.commit(name, stage, chunk, seconds=seconds, cost=self.budget.cost(tokens=chunk.tokens, seconds=seconds))
+                self.budget.spend(chunk.tokens)
+                started = time.monotonic()
+
+    def propose(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
+        """New tasks, until as many are kept as the config asks for."""
+        store, name, config = self.workspace.store, self.round.round, self.config.instructions
+        names = (self.config.seed, name, "propose")
+        winners = [one.task for one in store.winners(self.earlier)] if config.demos == "evolving" else []
+        so_far = store.proposed_so_far(name)
+        kept = [one.task for one in store.tasks(name)]
+        for chunk in propose(
+            self.engine,
+            self.prompts,
+            config,
+            demos=Demos(config, self.seeds, winners, names=names),
+            filters=self.filters,
+            best=self._best_task(),
+            names=names,
+            chunk=self.config.engine.chunk,
+            done=so_far,
+        ):
+            kept += [row.task for row in chunk.rows if row.reason is None and row.task]
+            if chunk.last:
+                before = [*(seed.task for seed in self.seeds), *store.kept_tasks(self.earlier)]
+                chunk = replace(chunk, metrics=task_diversity(kept, before, self.config.seed, name))
+            yield chunk
+            counter.to(len(kept))
+
+    def _best_task(self) -> Callable[[Sequence[Task]], list[float]]:
+        """What chooses among the tasks that one prompt gave."""
+        if self.config.instructions.best_by == "novelty":
+            return lambda tasks: [self.filters.novelty(task) for task in tasks]
+        return lambda tasks: self.scorer.score_texts([f"Instruction: {format_task(task)}" for task in tasks])
+
+    def answer(self, done: int, counter: Counter) -> Iterator[Chunk[Candidate]]:
+        """N candidates for each kept task."""
+        config = self.config.sampling
+        sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+        tasks = [one.task for one in self.workspace.store.tasks(self.round.round)]
+        for index, asked, last in self._chunks(tasks, done):
+            seed = derive(self.config.seed, self.round.round, "answer", index)
+            written = self.engine.generate(
+                [self.prompts.answer(task) for task in asked], n=config.n, sampling=sampling, seed=seed
+            )
+            rows = [
+                Candidate(
+                    task_id=task.task_id, candidate=place, output=one.text.strip(), finish_reason=one.finish_reason,
+                    tokens=one.tokens, logprob=one.logprob, seed=seed,
+                )
+                for task, group in zip(asked, written, strict=True)
+                for place, one in enumerate(group)
+            ]  # fmt: skip
+            yield Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows))
+            counter.to((index * self.config.engine.chunk + len(asked)) * config.n)
+
+    def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score]]:
+        """The merged reward model's score of every candidate."""
+        candidates = self.workspace.store.candidates(self.round.round)
+        tasks = [one.task for one in self.workspace.store.tasks(self.round.round)]
+        for index, asked, last in self._chunks(tasks, done):
+            rows = [(task, one) for task in asked for one in candidates[task.task_id]]
+            yield Chunk(rows=_scores(self.scorer, self.reward_model, rows), last=last)
+            counter.to((index * self.config.engine.chunk + len(asked)) * self.config.sampling.n)
+
+    def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
+        """Every arm's pick for every task, and what each member gave the winners."""
+        store, name = self.workspace.store, self.round.round
+        scored = store.scored(name, self.reward_model)
+        selections = select_all(scored, self.config.seed, name)
+        tasks = {one.task.task_id: one.task for one in store.tasks(name)}
+        best = [
+            (tasks[pick.task_id], scored[pick.task_id][pick.candidate].candidate) for pick in selections if pick.arm == Arm.BEST
+        ]
+        members = [store.model(member) for member in store.model(self.reward_model).numbers["members"]]
+        opinions = [
+            opinion
+            for member in members
+            for opinion in _scores(load_scorer(self.workspace.locate(member), self.config), member.model_id, best)
+        ]
+        yield Chunk(rows=[*selections, *opinions], last=True)
+        counter.to(len(tasks))
+
+    def paraphrase(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
+        """Other ways to say what the winners were asked."""
+        config = self.config.instructions.paraphrases
+        kept = self.workspace.store.paraphrased_so_far(self.round.round)
+        for chunk in paraphrase(
+            self.engine,
+            self.prompts,
+            config,
+            self.workspace.store.winners([self.round.round]),
+            demos=read_reworded(self.config.path(config.demos)),
+            filters=self.filters,
+            reward=lambda rows: self.scorer.score([Answer(task=task, output=output) for task, output in rows]),
+            names=(self.config.seed, self.round.round, "paraphrase"),
+            chunk=self.config.engine.chunk,
+            done=done,
+        ):
+            yield chunk
+            kept += sum(row.reason is None for row in chunk.rows)
+            counter.to(kept)
+
+    def train(self, done: int, counter: Counter) -> Iterator[Chunk[Model]]:
+        """The next generator, fine-tuned on the winners."""
+        store, name, config = self.workspace.store, self.round.round, self.config.training
+        shown = {seed.task.task_id: seed.task for seed in self.seeds}
+        if self.config.instructions.demos == "evolving":
+            shown |= {task.task_id: task for task in store.kept_tasks(self.earlier)}
+        examples = training_examples(
+            store.winners([*self.earlier, name] if config.data == "accumulate" else [name], paraphrases=config.paraphrases),
+            [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
+            self.prompts,
+            proposal_share=config.proposal_share,
+            names=(self.config.seed, name, "train"),
+        )
+        start_id = self.round.generator_in if config.start == "previous" else store.rounds()[0].generator_in
+        folder = self.workspace.models / f"generator-{name}"
+        with publish(folder) as unfinished:
+            numbers = train_generator(
+                str(self.workspace.locate(store.model(start_id))), unfinished, examples, config,
+                seed=derive(self.config.seed, name, "train"), advance=counter.to,
+                checkpoints=self.workspace.models / f"generator-{name}-{self.round.fingerprint[:12]}.training",
+            )  # fmt: skip
+        model = Model(
+            kind=ModelKind.GENERATOR, name=name, path=self.workspace.inside(folder), digest=digest_model(folder),
+            parent=start_id, recipe=config.model_dump(), numbers=numbers,
+        )  # fmt: skip
+        self.round = replace(self.round, generator_out=model.model_id)
+        yield Chunk(rows=[model], last=True)
+
+    def evaluate(self, done: int, counter: Counter) -> Iterator[Chunk[Any]]:
+        """Held-out outputs of the trained generator, scored by the reward model and by the judge."""
+        config, sampling = self.config.evaluation, self.config.sampling
+        generator = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
+        assert generator is not None
+        chunks = evaluate(
+            load_engine(self.config, self.workspace, self.workspace.store.model(generator)),
+            self.scorer,
+            partial(ask, load_judge(config.judge), config.judge),
+            self.prompts,
+            self.held_out,
+            samples=config.samples,
+            sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
+            seed=self.config.seed,
+            scorer_id=self.reward_model,
+            judge_id=self.round.judge,
+            chunk=self.config.engine.chunk,
+            done=done,
+        )
+        for index, chunk in enumerate(chunks, start=done):
+            yield chunk
+            counter.to(min((index + 1) * self.config.engine.chunk, len(self.held_out)) * config.samples)
+
+    def conclude(self) -> None:
+        """Record the round's figures and its verdict against its parent."""
+        store, config, name = self.workspace.store, self.config.evaluation, self.round.round
+        metrics = []
+        for metric, model_id in (("heldout.judge", self.round.judge), ("heldout.reward", self.reward_model)):
+            means = np.array([np.mean(scores) for scores in store.held_out_scores(name, model_id).values()])
+            if means.size:
+                estimate = bootstrap_mean(
+                    means, confidence=config.confidence, resamples=config.resamples, seed=derive(metric, name)
+                )
+                metrics.append(Metric(name=metric, **asdict(estimate)))
+        verdict = None
+        parent = next((one for one in store.rounds() if one.round == self.round.parent), None)
+        if parent and len(metrics) == 2 and not incomparable(parent, self.round):
+            comparison = compare(store, parent.round, name, unfinished=True)
+            verdict = (parent.round, str(comparison.verdict), comparison.as_json())
+        store.finish_round(name, metrics, verdict)
+
+    def _chunks(self, tasks: Sequence[Task], done: int) -> Iterator[tuple[int, Sequence[Task], bool]]:
+        """Index, tasks and whether they are the last, of every chunk after the first ``done``."""
+        size = self.config.engine.chunk
+        starts = range(0, len(tasks), size)
+        for index in range(done, len(starts)):
+            yield index, tasks[starts[index] : starts[index] + size], index == len(starts) - 1
+
+
+def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candidate]]) -> list[Score]:
+    answers = [Answer(task=task, output=one.output, finished=one.finish_reason == FinishReason.STOP) for task, one in rows]
+    return [
+        Score(task_id=one.task_id, candidate=one.candidate, model_id=model_id, score=score)
+        for (_, one), score in zip(rows, scorer.score(answers), strict=True)
+    ]
