@@ -65,3 +65,12 @@ def write_whole(path: Path, text: str) -> None:
     _sync(unfinished)
     unfinished.rename(path)
     _sync(path.parent)
+
+
+def encodable(text: str) -> bool:
+    """Whether a text has no half characters, which no tokenizer reads."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -270,3 +270,69 @@ def test_the_reward_model_can_choose_among_proposed_tasks(built: Path, tmp_path:
     sets = ["instructions.tasks=20", "instructions.best_of=3", "instructions.best_by=reward"]
     assert propose_only(workspace, workspace.config(sets), Silent()) == "r1"
     assert rows(workspace.folder, "SELECT count(*) FROM tasks WHERE kept") == [(20,)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": 3}', "has what is no text"),
+        ('{"text": "a", "when": 1}', "has what is no text"),
+        ('{"text": "\\ud800"}', "has what is no text"),
+        ('{"words": "a"}', "each line needs a text"),
+        ("[1]", "each line needs a text"),
+        ('{"text": "a", "finish_reason": "tired"}', "each line needs a text"),
+    ],
+)
+def test_a_broken_script_is_told_in_one_line(tmp_path: Path, cli: Cli, line: str, message: str) -> None:
+    (tmp_path / "script.jsonl").write_text(line)
+    sets = ["--set=engine.name=scripted", f"--set=engine.script={tmp_path / 'script.jsonl'}"]
+    outcome = cli("-w", tmp_path / "workspace", "propose", *sets)
+    assert outcome.code == 1
+    assert len(outcome.err.splitlines()) == 1
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed=99999999999999999999999", "seed: input should be less than"),
+        ("instructions.tasks=true", "instructions.tasks: input should not be yes or no, got True"),
+        ("instructions.best_of=1000000", "instructions.best_of: input should be less than or equal to 256"),
+        ("instructions.demos=all", "instructions.demos: input should be 'sets', 'pool' or 'evolving', got 'all'"),
+        ("instructions.filters.near=0.5", "did you mean 'instructions.filters.near_duplicate'?"),
+        ("instructions.filters.language=english", "instructions.filters.language: string should match pattern"),
+        ("instructions.filters.protected=[nowhere.jsonl]", "mend its path in the config"),
+        ("instructions.paraphrases.max_reward_fall=-1", "should be greater than or equal to 0, got -1"),
+        ("training.paraphrases=true", "set instructions.paraphrases.per_winner to 2 or more"),
+        ("prompt_style=chat", "has no chat template; set prompt_style to completion"),
+        ("prompts=/nowhere", "no folder of prompts at /nowhere"),
+        ("engine.script=x", "engine.script and engine.name scripted go together"),
+        ("budget.minutes=0", "budget.minutes: input should be greater than 0, got 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told_in_one_line(tmp_path: Path, cli: Cli, setting: str, message: str) -> None:
+    outcome = cli("-w", tmp_path / "workspace", "propose", "--set", setting)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.err.startswith("error: ")
+    assert message in outcome.err
+    assert not (tmp_path / "workspace").exists() or "engine" in setting
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no rows"),
+        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all' has 2 tasks; a prompt shows 3"),
+        ('{"set": 1, "instruction": "A", "input": "x"}\n{"instruction": "B", "input": "x"}', "seed set '1' has 1 tasks"),
+        ('{"instruction": "\\ud800", "input": "x"}\n' * 3, "'instruction' has half a character"),
+        ('{"instruction": " ", "input": "x"}', "'instruction' must be a text, got ' '"),
+        ('{"instruction": "A"', "is not JSON"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_told_in_one_line(tmp_path: Path, cli: Cli, content: str, message: str) -> None:
+    (tmp_path / "seeds.jsonl").write_text(content)
+    outcome = cli("-w", tmp_path / "workspace", "propose", "--set", f"instructions.seeds={tmp_path / 'seeds.jsonl'}")
+    assert outcome.code == 1
+    assert len(outcome.err.splitlines()) == 1
+    assert message in outcome.err

@@ -61,9 +61,10 @@ def round_command(
 
     workspace, checked = _prepared(config, [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
     told = []
-    from flywheel.budget import Budget
-    from flywheel.loop import turn
-    from flywheel.report.progress import Terminal
+    with _interruptible("round"):
+        from flywheel.budget import Budget
+        from flywheel.loop import turn
+        from flywheel.report.progress import Terminal
 
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
@@ -95,10 +96,10 @@ def propose(
     workspace, checked = _prepared(
         config, [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
     )
-    from flywheel.loop import propose_only
-    from flywheel.report.progress import Terminal
-
     with _interruptible("propose"):
+        from flywheel.loop import propose_only
+        from flywheel.report.progress import Terminal
+
         name = propose_only(workspace, checked, Terminal(), restart=restart)
     told = tables.summary(workspace.store.path, name)
     tables.print_json(told) if as_json else tables.print_summary(told)

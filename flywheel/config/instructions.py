@@ -35,7 +35,7 @@ class FiltersConfig(Section):
 class ParaphrasesConfig(Section):
     """Other ways to say the instructions of winners (Unnatural Instructions, section 2.3)."""
 
-    per_winner: int = Field(default=0, ge=0)
+    per_winner: int = Field(default=0, ge=0, le=256)
     """Alternatives to write for each winner; 0 writes none."""
     demos: str = "asset:data/paraphrases.jsonl"
     """Pairs of ``instruction`` and ``alternative``, of which two are shown."""
@@ -58,7 +58,7 @@ class InstructionsConfig(Section):
     """Three demos of one seed set; any three seeds; or seeds and past winners, which are chosen to be unlike each other."""
     evolving_share: Share = 1 / 3
     """Share of past winners among evolving demos."""
-    best_of: Positive = 1
+    best_of: int = Field(default=1, ge=1, le=256)
     """Tasks to write for each that is kept, from the same demos."""
     best_by: Literal["novelty", "reward"] = "novelty"
     """Which of them is kept: the least similar to all before it, or the one whose text the reward model likes best."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from flywheel.config.section import OPERATIONAL, Positive, Section
+from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "prompt"),
@@ -147,7 +147,7 @@ class RewardConfig(Section):
     """None trains all weights."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Any further argument of trl's RewardConfig, for all members."""
-    seed: int = 0
+    seed: Seed = 0
     """Apart from the run's seed, so that runs with different seeds can share a reward model."""
     batch_tokens: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
     """Tokens scored at once; 0 takes as many as the machine is fastest with."""

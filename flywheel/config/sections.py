@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 from flywheel.assets import ASSET, asset
 from flywheel.config.instructions import InstructionsConfig
 from flywheel.config.reward import RewardConfig
-from flywheel.config.section import OPERATIONAL, Positive, Section, Share
+from flywheel.config.section import OPERATIONAL, Positive, Section, Seed, Share
 
 
 class EngineConfig(Section):
@@ -43,7 +43,7 @@ class EngineConfig(Section):
 class SamplingConfig(Section):
     """How a task is answered."""
 
-    n: Positive = 4
+    n: int = Field(default=4, ge=1, le=4096)
     temperature: float = Field(default=1.0, gt=0.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: Positive = 256
@@ -109,7 +109,7 @@ class Config(Section):
     """Everything a run is made from."""
 
     base: Path = Field(default=Path("."), json_schema_extra=OPERATIONAL)
-    seed: int = 0
+    seed: Seed = 0
     generator: str
     prompts: str = "asset:prompts"
     """A folder of Jinja templates; what is not in it is taken from flywheel's own."""

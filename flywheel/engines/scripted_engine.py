@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flywheel.engines.engine import Sampling, cut_at_stop
 from flywheel.errors import DataError
+from flywheel.files import encodable
 from flywheel.records import Completion, FinishReason
 
 
@@ -26,13 +27,15 @@ class ScriptedEngine:
         try:
             rows = [json.loads(line) for line in script.read_text(encoding="utf-8").split("\n") if line.strip()]
             for row in rows:
+                if not all(isinstance(one, str) and encodable(one) for one in (row["text"], row.get("when", ""))):
+                    raise ValueError(f"{row!r} has what is no text")
                 completion = Completion(
                     text=row["text"],
                     tokens=len(row["text"].split()) + 1,
                     finish_reason=FinishReason(row.get("finish_reason", "stop")),
                 )
                 texts.setdefault(row.get("when", ""), []).append(completion)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"engine.script {script} cannot be replayed ({error}); each line needs a text") from None
         self._texts: dict[str, Iterator[Completion]] = {when: itertools.cycle(found) for when, found in texts.items()}
 

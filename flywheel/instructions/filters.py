@@ -201,7 +201,9 @@ def _language_filter(language: str) -> Filter:
 
     known = {name for name, _ in py3langid.rank("text")}
     if language not in known:
-        raise ConfigError(f"instructions.filters.language {language!r} is not known; known are {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"instructions.filters.language {language!r} is not known; known codes are {', '.join(sorted(known))}"
+        )
 
     def wrong_language(task: Task) -> str | None:
         return None if py3langid.classify(task.instruction)[0] == language else Dropped.WRONG_LANGUAGE

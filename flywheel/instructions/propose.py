@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from flywheel.config import InstructionsConfig
@@ -40,8 +41,9 @@ def propose(
     for, or ``config.max_total_tokens``, are spent.
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
+    dropped: Counter[str] = Counter()
     while done.kept < config.tasks:
-        wanted = _prompts_wanted(config, done, chunk)
+        wanted = _prompts_wanted(config, done, chunk, dropped)
         first = done.attempts // config.best_of
         shown = [demos.choose(number) for number in range(first, first + wanted)]
         written = engine.generate(
@@ -51,13 +53,14 @@ def propose(
         for tasks, group in zip(shown, written, strict=True):
             full = done.kept + sum(row.reason is None for row in rows) == config.tasks
             rows += _decide(group, tasks, prompts, filters, best, first=done.attempts + len(rows), full=full)
+        dropped.update(row.reason for row in rows if row.reason)
         tokens = sum(row.tokens for row in rows)
         kept = sum(row.reason is None for row in rows)
         done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
         yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens)
 
 
-def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int) -> int:
+def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int, dropped: Counter[str]) -> int:
     """As many prompts as will probably give what is still wanted, judged by what the earlier ones gave."""
     most = config.max_attempts * config.best_of * config.tasks
     spent = None
@@ -66,8 +69,10 @@ def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int) -> i
     elif config.max_total_tokens is not None and done.tokens >= config.max_total_tokens:
         spent = f"{done.tokens:,} tokens (instructions.max_total_tokens = {config.max_total_tokens:,})"
     if spent:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
         raise DataError(
-            f"{spent} gave {done.kept} of the {config.tasks} tasks asked for; {SEE_WHY}, then raise that limit and go on"
+            f"{spent} gave {done.kept} of the {config.tasks} tasks asked for{f' ({reasons})' if reasons else ''}; "
+            f"{SEE_WHY}, then mend the cause, or raise that limit and go on"
         )
     missing = config.tasks - done.kept
     prompts = done.attempts // config.best_of

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import DataError
+from flywheel.files import encodable
 from flywheel.records import Reworded, SeedTask, Task
 
 DEMOS = 3
@@ -50,6 +51,8 @@ def text_field(row: dict[str, Any], name: str, path: Path, default: str | None =
     value = row.get(name, default)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{path} line {row['line']}: {name!r} must be a text, got {value!r}; mend or remove the line")
+    if not encodable(value):
+        raise DataError(f"{path} line {row['line']}: {name!r} has half a character, {value!r}; mend or remove the line")
     return value
 
 

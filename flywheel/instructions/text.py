@@ -25,6 +25,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from flywheel.assets import asset
 from flywheel.errors import ConfigError
+from flywheel.functions import reason_of
 from flywheel.records import Reworded, Task
 
 
@@ -91,6 +92,8 @@ class Prompts:
             raise ConfigError(f"no template {error.name} travels with flywheel; mend prompts in the config") from None
         except TemplateSyntaxError as error:
             raise ConfigError(f"{error.filename} line {error.lineno}: {error.message}; mend the template") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the template {name} ({error}); mend it, or its rights") from None
 
     def _source(self, name: str) -> str:
         assert self._environment.loader is not None
@@ -100,8 +103,11 @@ class Prompts:
         template = self._templates[purpose]
         try:
             text = template.render(**values)
-        except TemplateError as error:
-            raise ConfigError(f"{template.filename}: {error.message}; mend the template") from None
+        except Exception as error:  # whatever the user's template does
+            reason = error.message if isinstance(error, TemplateError) else reason_of(error)
+            raise ConfigError(f"{template.filename}: {reason}; mend the template") from None
+        if not text.strip():
+            raise ConfigError(f"{template.filename} makes an empty prompt; mend the template")
         return self._chat(text.strip()) if self._chat else text
 
 

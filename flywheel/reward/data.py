@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from flywheel.config import COLUMNS, DataConfig
 from flywheel.errors import DataError
+from flywheel.files import encodable
 from flywheel.records import Task
 from flywheel.reward.conversation import as_answer, as_task, first_words, is_messages, is_transcript, turns_of
 from flywheel.reward.sources import SPLIT_NAMES, SourceRow, Split
-from flywheel.reward.text import Answer, encodable, shared_beginning
+from flywheel.reward.text import Answer, shared_beginning
 from flywheel.seeds import generator
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flywheel.config import Config
 from flywheel.errors import DataError, ModelError
+from flywheel.files import encodable
 from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
 from flywheel.reward.build import configured_reward_model, load_scorer
@@ -14,7 +15,7 @@ from flywheel.reward.check import Finding, check_reward_model
 from flywheel.reward.model import RewardModel
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split
-from flywheel.reward.text import Answer, encodable
+from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
 
 

@@ -43,15 +43,6 @@ def _text(prompts: Prompts, answer: Answer) -> str:
     return answer.output if answer.task is None else f"{prompts.answer(answer.task)} {answer.output.strip()}"
 
 
-def encodable(text: str) -> bool:
-    """Whether a text has no half characters, which no tokenizer reads."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def shared_beginning(sequences: Sequence[Sequence[Any]]) -> int:
     """How many items or characters all sequences have in common from their first on."""
     places = enumerate(zip(*sequences, strict=False))

@@ -137,5 +137,5 @@ def test_a_filter_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_language_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="language 'qq' is not known; known are ace, af, am"):
+    with pytest.raises(ConfigError, match="language 'qq' is not known; known codes are ace, af, am"):
         decide(TASK, language="qq")

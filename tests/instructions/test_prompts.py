@@ -88,12 +88,20 @@ def test_the_digest_is_of_the_templates_in_use() -> None:
         ("{% for %}", r"propose\.jinja line 1: .*mend the template"),
         ("{{ task.colour }}", r"propose\.jinja: 'task' is undefined; mend the template"),
         ("{{ demos.__class__.__mro__ }}", r"propose\.jinja: .*unsafe.*mend the template"),
+        ("{{ 1 / 0 }}", r"propose\.jinja: ZeroDivisionError: division by zero; mend the template"),
+        (" \n", r"propose\.jinja makes an empty prompt; mend the template"),
     ],
 )
 def test_a_broken_template_is_named(tmp_path: Path, template: str, message: str) -> None:
     (tmp_path / "propose.jinja").write_text(template)
     with pytest.raises(ConfigError, match=message):
         Prompts(tmp_path).propose(DEMOS)
+
+
+def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read the template answer\.jinja \(.*\); mend it"):
+        Prompts(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
