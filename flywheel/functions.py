@@ -18,7 +18,7 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         raise ConfigError(f"{key} must be module:function, got {name!r}")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise ConfigError(
             f"{key} {name!r} cannot be had ({reason_of(error)}); it must be module:function of something Python can import, "
             "such as a file in a folder of PYTHONPATH"
@@ -38,6 +38,6 @@ def source_file(function: Callable[..., Any]) -> Path | None:
     return Path(found) if found else None
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The kind of an error and what it says, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -21,7 +21,7 @@ def nano(*overrides: str) -> object:
         ("smapling.n=2", "unknown config key 'smapling'; did you mean 'sampling'?"),
         ("reward.members.pairs.wieght=1", "did you mean 'reward.members.pairs.weight'?"),
         ("sampling.n=0", "sampling.n: input should be greater than or equal to 1, got 0"),
-        ("sampling.n=many", "sampling.n: input should be a valid integer"),
+        ("sampling.n=many", "sampling.n: input should be a whole number, got 'many'"),
         ("sampling.temperature=-1", "sampling.temperature: input should be greater than 0, got -1"),
         ("training.start=nowhere", "training.start: input should be 'previous' or 'base', got 'nowhere'"),
         ("sampling.max_tokens=512", "sampling.max_tokens (512) must be below training.max_length (256)"),

@@ -275,12 +275,12 @@ def test_the_reward_model_can_choose_among_proposed_tasks(built: Path, tmp_path:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": 3}', "has what is no text"),
-        ('{"text": "a", "when": 1}', "has what is no text"),
-        ('{"text": "\\ud800"}', "has what is no text"),
-        ('{"words": "a"}', "each line needs a text"),
-        ("[1]", "each line needs a text"),
-        ('{"text": "a", "finish_reason": "tired"}', "each line needs a text"),
+        ('{"text": 3}', "line 1: text and when must be texts"),
+        ('{"text": "a", "when": 1}', "line 1: text and when must be texts"),
+        ('{"text": "\\ud800"}', "line 1: text and when must be texts"),
+        ('{"words": "a"}', "line 1 must be an object with a text"),
+        ("[1]", "line 1 must be an object with a text"),
+        ('{"text": "a", "finish_reason": "tired"}', "line 1 must be an object with a text"),
     ],
 )
 def test_a_broken_script_is_told_in_one_line(tmp_path: Path, cli: Cli, line: str, message: str) -> None:
@@ -300,7 +300,15 @@ def test_a_broken_script_is_told_in_one_line(tmp_path: Path, cli: Cli, line: str
         ("instructions.best_of=1000000", "instructions.best_of: input should be less than or equal to 256"),
         ("instructions.demos=all", "instructions.demos: input should be 'sets', 'pool' or 'evolving', got 'all'"),
         ("instructions.filters.near=0.5", "did you mean 'instructions.filters.near_duplicate'?"),
-        ("instructions.filters.language=english", "instructions.filters.language: string should match pattern"),
+        ("instructions.filters.language=english", "it must be an ISO 639 code such as en"),
+        (
+            "instructions.filters.custom=mine",
+            "instructions.filters.custom: input should be a list such as [one, two], got 'mine'",
+        ),
+        ("instructions.filters=3", "instructions.filters: input should be a section of keys and values, got 3"),
+        ("instructions.temperature=.inf", "should be a finite number"),
+        ("budget.minutes=.inf", "should be a finite number"),
+        ("instructions.tasks=1e3", "instructions.tasks: input should be a whole number, got '1e3'"),
         ("instructions.filters.protected=[nowhere.jsonl]", "mend its path in the config"),
         ("instructions.paraphrases.max_reward_fall=-1", "should be greater than or equal to 0, got -1"),
         ("training.paraphrases=true", "set instructions.paraphrases.per_winner to 2 or more"),

@@ -106,7 +106,7 @@ def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, tur
             [sys.executable, "-m", "tests.crash", workspace.folder, stage, "interrupt", "1"], capture_output=True, text=True
         )
         assert stopped.returncode == 130, stopped.stderr[-2000:]
-        told = "stopped; finished chunks and models are kept, `flywheel round` without --restart goes on"
+        told = "stopped: finished chunks and models are kept, the same command without --restart goes on"
         assert stopped.stderr.splitlines()[-1] == told
         assert rows(workspace.folder, f"SELECT chunks FROM stages WHERE round = 'r1' AND stage = '{stage}'") == [(1,)]
     turn(workspace, workspace.config(), Silent())

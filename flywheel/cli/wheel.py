@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -61,14 +62,14 @@ def round_command(
 
     workspace, checked = _prepared(config, [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
     told = []
-    with _interruptible("round"):
+    with _interruptible():
         from flywheel.budget import Budget
         from flywheel.loop import turn
         from flywheel.report.progress import Terminal
 
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
-        with _interruptible("round"):
+        with _interruptible():
             name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:
@@ -93,16 +94,16 @@ def propose(
     """
     from flywheel.report import tables
 
-    workspace, checked = _prepared(
-        config, [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
-    )
-    with _interruptible("propose"):
+    sets = [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
+    workspace, checked = _prepared(config, sets)
+    with _interruptible():
         from flywheel.loop import propose_only
         from flywheel.report.progress import Terminal
 
         name = propose_only(workspace, checked, Terminal(), restart=restart)
     told = tables.summary(workspace.store.path, name)
-    tables.print_json(told) if as_json else tables.print_summary(told)
+    options = [f"--set {shlex.quote(one)}" for one in sets]
+    tables.print_json(told) if as_json else tables.print_summary(told, goes_on=" ".join(["flywheel round", *options]))
 
 
 def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
@@ -121,12 +122,12 @@ def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
 
 
 @contextmanager
-def _interruptible(command: str) -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Ctrl-C stops in one line; what is done is in the store."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped; finished chunks and models are kept, `flywheel {command}` without --restart goes on", err=True)
+        typer.echo("stopped: finished chunks and models are kept, the same command without --restart goes on", err=True)
         raise typer.Exit(130) from None
 
 

@@ -26,7 +26,7 @@ class FiltersConfig(Section):
     """Words of the three fields together."""
     refusals: bool = True
     """Drop texts in which the model declines to write a task."""
-    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
+    language: str | None = None
     """Keep instructions in this language only: an ISO 639 code such as ``en``."""
     custom: tuple[str, ...] = ()
     """Functions of your own, ``module:function``: take a Task, return None to keep it or the reason to drop it."""
@@ -39,7 +39,7 @@ class ParaphrasesConfig(Section):
     """Alternatives to write for each winner; 0 writes none."""
     demos: str = "asset:data/paraphrases.jsonl"
     """Pairs of ``instruction`` and ``alternative``, of which two are shown."""
-    temperature: float = Field(default=1.0, gt=0.0)
+    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
     top_p: float = Field(default=0.99, gt=0.0, le=1.0)
     max_tokens: Positive = 128
     max_reward_fall: float | None = Field(default=0.5, ge=0.0)
@@ -50,7 +50,7 @@ class InstructionsConfig(Section):
     """How new tasks are proposed."""
 
     seeds: str = "asset:data/seeds.jsonl"
-    tasks: Positive = 500
+    tasks: int = Field(default=500, ge=1, le=1_000_000_000)
     """Tasks to keep in a round."""
     meta_prompt: Literal["enumerated", "minimal", "verbose"] = "enumerated"
     """How the demos are presented: numbered examples, nothing but the fields, or a full explanation first."""
@@ -62,7 +62,7 @@ class InstructionsConfig(Section):
     """Tasks to write for each that is kept, from the same demos."""
     best_by: Literal["novelty", "reward"] = "novelty"
     """Which of them is kept: the least similar to all before it, or the one whose text the reward model likes best."""
-    temperature: float = Field(default=1.0, gt=0.0)
+    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
     top_p: float = Field(default=0.99, gt=0.0, le=1.0)
     max_tokens: Positive = 256
     max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)

@@ -84,6 +84,22 @@ def parse(section: type[S], raw: Mapping[str, Any], name: str) -> S:
         raise ConfigError(f"{name}: {_explain(error)}") from None
 
 
+PLAIN_WORDS = {
+    "tuple_type": "input should be a list such as [one, two]",
+    "dict_type": "input should be a section of keys and values",
+    "model_type": "input should be a section of keys and values",
+    "int_type": "input should be a whole number",
+    "int_parsing": "input should be a whole number",
+    "int_from_float": "input should be a whole number",
+    "float_type": "input should be a number",
+    "float_parsing": "input should be a number",
+    "bool_type": "input should be true or false",
+    "bool_parsing": "input should be true or false",
+    "string_type": "input should be a text",
+}
+"""What pydantic says in the words of Python, by its types of error."""
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -113,10 +129,12 @@ def _explain(error: ValidationError) -> str:
         return f"unknown config key {key!r}; {hint}{more}"
     if first["type"] == "missing":
         return f"config key {key!r} is missing; add it, or start from `flywheel init --config nano`{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = PLAIN_WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}{more}"
+    # A rule on a whole section says itself which values are at odds.
+    value = "" if first["type"] == "value_error" and isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{value}{more}"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

@@ -44,7 +44,7 @@ class SamplingConfig(Section):
     """How a task is answered."""
 
     n: int = Field(default=4, ge=1, le=4096)
-    temperature: float = Field(default=1.0, gt=0.0)
+    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: Positive = 256
 

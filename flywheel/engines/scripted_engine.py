@@ -23,20 +23,17 @@ class ScriptedEngine:
     name = "scripted"
 
     def __init__(self, script: Path) -> None:
-        texts: dict[str, list[Completion]] = {}
         try:
-            rows = [json.loads(line) for line in script.read_text(encoding="utf-8").split("\n") if line.strip()]
-            for row in rows:
-                if not all(isinstance(one, str) and encodable(one) for one in (row["text"], row.get("when", ""))):
-                    raise ValueError(f"{row!r} has what is no text")
-                completion = Completion(
-                    text=row["text"],
-                    tokens=len(row["text"].split()) + 1,
-                    finish_reason=FinishReason(row.get("finish_reason", "stop")),
-                )
-                texts.setdefault(row.get("when", ""), []).append(completion)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"engine.script {script} cannot be replayed ({error}); each line needs a text") from None
+            lines = script.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read engine.script {script}: {error}") from None
+        texts: dict[str, list[Completion]] = {}
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                when, completion = _read(line, f"{script} line {number}")
+                texts.setdefault(when, []).append(completion)
+        if not texts:
+            raise DataError(f"engine.script {script} has no texts; add some")
         self._texts: dict[str, Iterator[Completion]] = {when: itertools.cycle(found) for when, found in texts.items()}
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
@@ -51,3 +48,17 @@ class ScriptedEngine:
         one = next(self._texts[when])
         text, reason = cut_at_stop(one.text, sampling.stop, one.finish_reason)
         return Completion(text=text, tokens=one.tokens, finish_reason=reason)
+
+
+def _read(line: str, place: str) -> tuple[str, Completion]:
+    """What prompts a line is for, and its text."""
+    try:
+        row = json.loads(line)
+        text, when, finish_reason = row["text"], row.get("when", ""), FinishReason(row.get("finish_reason", "stop"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            f"{place} must be an object with a text, and a finish_reason of stop or length; mend {line[:60]!r}"
+        ) from None
+    if not all(isinstance(one, str) and encodable(one) for one in (text, when)):
+        raise DataError(f"{place}: text and when must be texts; mend {line[:60]!r}")
+    return when, Completion(text=text, tokens=len(text.split()) + 1, finish_reason=finish_reason)

@@ -36,7 +36,7 @@ class Demos:
             if seed.set_name is not None:
                 self._sets.setdefault(seed.set_name, []).append(seed.task)
         if len(self._pool) < DEMOS:
-            raise ConfigError(f"{config.seeds} has {len(self._pool)} seeds, and a prompt shows {DEMOS}; add some")
+            raise ConfigError(f"{config.seeds} has {len(self._pool)} different tasks, and a prompt shows {DEMOS}; add some")
         compare = config.filters.compare
         self._winners = diverse(winners, *names, compare=compare) if self._mode == "evolving" else []
 

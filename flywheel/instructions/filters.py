@@ -202,7 +202,8 @@ def _language_filter(language: str) -> Filter:
     known = {name for name, _ in py3langid.rank("text")}
     if language not in known:
         raise ConfigError(
-            f"instructions.filters.language {language!r} is not known; known codes are {', '.join(sorted(known))}"
+            f"instructions.filters.language {language!r} is not known; it must be an ISO 639 code such as en, one of "
+            f"{', '.join(sorted(known))}"
         )
 
     def wrong_language(task: Task) -> str | None:
@@ -217,10 +218,10 @@ def _own(name: str) -> Filter:
     def ask(task: Task) -> str | None:
         try:
             reason = function(task)
-        except Exception as error:  # whatever the user's function raises
+        except (Exception, SystemExit) as error:  # whatever the user's function raises
             raise DataError(f"the filter {name} failed ({reason_of(error)}); mend it and go on with the same command") from None
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
             raise DataError(f"the filter {name} gave {reason!r}; it must give None to keep a task or the reason to drop it")
-        return reason
+        return " ".join(reason.split()) if reason else None
 
     return ask

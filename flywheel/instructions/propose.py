@@ -19,7 +19,7 @@ from flywheel.seeds import derive
 
 STOP = ("\nExample ",)
 """What begins a further example."""
-SEE_WHY = """see why with `flywheel sql "SELECT reason, count(*) FROM tasks GROUP BY ALL"`"""
+SEE_WHY = """see what was written with `flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"`"""
 
 
 def propose(

@@ -46,7 +46,7 @@ class Prompts:
             lstrip_blocks=True,
             autoescape=False,
         )
-        self._chat = chat
+        self._folder, self._chat = folder, chat
         style = "chat/" if chat else ""
         kind = "" if meta_prompt == "enumerated" else f"-{meta_prompt}"
         self._names = {name: f"{style}{name}.jinja" for name in ("answer", "paraphrase")}
@@ -86,6 +86,8 @@ class Prompts:
         return f"Instruction: {format_task(task)}" if self.chat else f" {format_task(task)}"
 
     def _template(self, name: str) -> Template:
+        if (self._folder / name).is_dir():
+            raise ConfigError(f"{self._folder / name} is a folder, and should be a template; mend prompts in the config")
         try:
             return self._environment.get_template(name)
         except TemplateNotFound as error:

@@ -104,8 +104,8 @@ def _dropped(path: Path, name: str, origin: str) -> dict[str, int]:
     return {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts() if row["origin"] == origin}
 
 
-def print_summary(told: Mapping[str, Any]) -> None:
-    """A round's summary for a person."""
+def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -> None:
+    """A round's summary for a person; ``goes_on`` is the command that goes on with an unfinished one."""
     name = told["round"]
     if told["parent"] is None:
         print_line(f"{name}: the untouched generator: judge {_figure(told['judge'])}, reward {_figure(told['reward'])}")
@@ -130,7 +130,7 @@ def print_summary(told: Mapping[str, Any]) -> None:
     elif told["status"] == "done":
         print_line(f"{name} was evaluated otherwise than {told['parent']}, so it has no verdict")
     else:
-        print_line(f"{name} is {told['status']}; `flywheel round` goes on with it")
+        print_line(f"{name} is not finished; `{goes_on}` goes on with it")
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

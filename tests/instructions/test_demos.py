@@ -83,7 +83,7 @@ def test_diverse_tasks_are_unlike_each_other() -> None:
 
 
 def test_too_few_seeds_are_refused() -> None:
-    with pytest.raises(ConfigError, match="has 2 seeds, and a prompt shows 3"):
+    with pytest.raises(ConfigError, match="has 2 different tasks, and a prompt shows 3"):
         drawn(1, seeds=SEEDS[:2])
 
 

@@ -123,13 +123,17 @@ def test_tasks_that_speak_of_refusing_are_none(text: str) -> None:
 def test_a_filter_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_filters.py").write_text(
         "def no_fruit(task):\n    return 'fruit' if 'fig' in task.input else None\n"
-        "def fails(task):\n    raise ValueError('no idea')\ndef wrong(task):\n    return 3\n"
+        "def fails(task):\n    raise ValueError('no idea')\ndef leaves(task):\n    raise SystemExit(3)\n"
+        "def two_lines(task):\n    return 'one\\n two'\ndef wrong(task):\n    return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert decide(TASK, custom=("own_filters:no_fruit",)).reason == "fruit"
     assert decide(LONG, custom=("own_filters:no_fruit",)) == KEPT
     with pytest.raises(DataError, match=r"the filter own_filters:fails failed \(ValueError: no idea\)"):
         decide(TASK, custom=("own_filters:fails",))
+    with pytest.raises(DataError, match=r"the filter own_filters:leaves failed \(SystemExit: 3\)"):
+        decide(TASK, custom=("own_filters:leaves",))
+    assert decide(TASK, custom=("own_filters:two_lines",)).reason == "one two"
     with pytest.raises(DataError, match="own_filters:wrong gave 3; it must give None to keep a task"):
         decide(TASK, custom=("own_filters:wrong",))
     with pytest.raises(ConfigError, match=r"instructions\.filters\.custom 'own_filters:gone' cannot be had"):
@@ -137,5 +141,5 @@ def test_a_filter_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_language_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="language 'qq' is not known; known codes are ace, af, am"):
+    with pytest.raises(ConfigError, match="'qq' is not known; it must be an ISO 639 code such as en, one of ace, af, am"):
         decide(TASK, language="qq")

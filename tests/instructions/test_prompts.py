@@ -104,6 +104,12 @@ def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Prompts(tmp_path)
 
 
+def test_a_folder_in_the_place_of_a_template_is_named(tmp_path: Path) -> None:
+    (tmp_path / "propose.jinja").mkdir()
+    with pytest.raises(ConfigError, match=r"propose\.jinja is a folder, and should be a template"):
+        Prompts(tmp_path)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder of prompts at"):
         Prompts(tmp_path / "nowhere")
