@@ -68,10 +68,7 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
                 current.append(line)
             continue
         name = label["name"].lower().split()[-1].rstrip("s")
-        if name not in ("instruction", "input", "constraint"):
-            ended = True
-            break
-        if name == "instruction" and _written(fields):
+        if name not in ("instruction", "input", "constraint") or (name == "instruction" and _written(fields)):
             ended = True
             break
         rest = line[label.end() :]
