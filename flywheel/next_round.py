@@ -19,7 +19,7 @@ from flywheel.functions import load_function, source_file
 from flywheel.generator import load_prompts
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
-from flywheel.instructions.tasks import DEMOS, read_reworded, read_seeds, read_tasks
+from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_reworded, read_seeds, read_tasks
 from flywheel.models import local_folder
 from flywheel.records import Model, ModelKind, Round, SeedTask, Task
 from flywheel.workspace import Workspace
@@ -40,7 +40,7 @@ def check_inputs(config: Config) -> None:
     prompts.propose([seed.task for seed in seeds[:DEMOS]])
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:
-        prompts.paraphrase(tasks[0], read_reworded(config.path(instructions.paraphrases.demos))[:2])
+        prompts.paraphrase(tasks[0], read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS])
     ask(load_judge(config.evaluation.judge), config.evaluation.judge, [(task, "nothing") for task in tasks])
 
 

@@ -148,7 +148,9 @@ class Filters:
         """Whether the same instruction and input were kept before."""
         return key_of(task) in self._known
 
-    def check(self, task: Task | None, raw: str, *, cut: bool, demos: Collection[Key]) -> Decision:
+    def check(
+        self, task: Task | None, raw: str, *, cut: bool, demos: Collection[Key], near_duplicates: bool = True
+    ) -> Decision:
         """Decide about an attempt; ``cut`` if the token limit ended it, ``demos`` are the keys of the tasks it was shown."""
         if cut:
             return Decision(reason=Dropped.TRUNCATED)
@@ -160,7 +162,7 @@ class Filters:
             return Decision(reason=Dropped.COPIES_DEMO)
         if self.knows(task):
             return Decision(reason=Dropped.REPEATED)
-        return self.check_text(task)
+        return self.check_text(task, near_duplicates=near_duplicates)
 
     def check_text(self, task: Task, *, near_duplicates: bool = True) -> Decision:
         """Decide about a task by what it says."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
 from flywheel.engines.engine import Engine, Sampling
-from flywheel.instructions.filters import Decision, Dropped, Filters, Key, is_refusal, key_of
+from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_alternative
 from flywheel.instructions.similarity import words
@@ -68,22 +68,15 @@ def _read(
     """An alternative and what is decided about it; ``seen`` collects those of the chunk."""
     alternative = parse_alternative(completion.text)
     task = replace(winner.task, instruction=alternative) if alternative else None
-    shown = {text for pair in demos for text in (pair.instruction, pair.alternative)}
-    if completion.finish_reason == FinishReason.LENGTH:
-        decision = Decision(reason=Dropped.TRUNCATED)
-    elif task is None:
-        decision = Decision(reason=Dropped.MISSING_FIELD)
-    elif is_refusal(task.instruction):
-        decision = Decision(reason=Dropped.REFUSAL)
-    elif words(task.instruction) == words(winner.task.instruction):
+    cut = completion.finish_reason == FinishReason.LENGTH
+    shown = {key_of(replace(winner.task, instruction=text)) for pair in demos for text in (pair.instruction, pair.alternative)}
+    if task and not cut and words(task.instruction) == words(winner.task.instruction):
         decision = Decision(reason=Dropped.UNCHANGED)
-    elif task.instruction in shown:
-        decision = Decision(reason=Dropped.COPIES_DEMO)
-    elif filters.knows(task) or key_of(task) in seen:
-        decision = Decision(reason=Dropped.REPEATED)
     else:
         # A paraphrase is like its parent: that is no reason to drop it.
-        decision = filters.check_text(task, near_duplicates=False)
+        decision = filters.check(task, completion.text, cut=cut, demos=shown, near_duplicates=False)
+    if decision == KEPT and task and key_of(task) in seen:
+        decision = Decision(reason=Dropped.REPEATED)
     if task:
         seen.add(key_of(task))
     return Proposal(

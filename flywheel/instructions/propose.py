@@ -43,7 +43,8 @@ def propose(
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
     dropped: Counter[str] = Counter()
     while done.kept < config.tasks:
-        wanted = _prompts_wanted(config, done, chunk, dropped)
+        _refuse_beyond_caps(config, done, dropped)
+        wanted = _prompts_wanted(config, done, chunk)
         first = done.attempts // config.best_of
         shown = [demos.choose(number) for number in range(first, first + wanted)]
         written = engine.generate(
@@ -60,24 +61,31 @@ def propose(
         yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens)
 
 
-def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int, dropped: Counter[str]) -> int:
-    """As many prompts as will probably give what is still wanted, judged by what the earlier ones gave."""
-    most = config.max_attempts * config.best_of * config.tasks
-    spent = None
-    if done.attempts >= most:
+def _most_attempts(config: InstructionsConfig) -> int:
+    return config.max_attempts * config.best_of * config.tasks
+
+
+def _refuse_beyond_caps(config: InstructionsConfig, done: Proposed, dropped: Counter[str]) -> None:
+    """Raise DataError where a cap is met, with what the attempts of this call were dropped for."""
+    if done.attempts >= _most_attempts(config):
         spent = f"{done.attempts:,} attempts (instructions.max_attempts = {config.max_attempts} for each task)"
     elif config.max_total_tokens is not None and done.tokens >= config.max_total_tokens:
         spent = f"{done.tokens:,} tokens (instructions.max_total_tokens = {config.max_total_tokens:,})"
-    if spent:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
-        raise DataError(
-            f"{spent} gave {done.kept} of the {config.tasks} tasks asked for{f' ({reasons})' if reasons else ''}; "
-            f"{SEE_WHY}, then mend the cause, or raise that limit and go on"
-        )
+    else:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
+    raise DataError(
+        f"{spent} gave {done.kept} of the {config.tasks} tasks asked for{f' ({reasons})' if reasons else ''}; "
+        f"{SEE_WHY}, then mend the cause, or raise that limit and go on"
+    )
+
+
+def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int) -> int:
+    """As many prompts as will probably give what is still wanted, judged by what the earlier ones gave."""
     missing = config.tasks - done.kept
     prompts = done.attempts // config.best_of
     wanted = math.ceil(missing * prompts / done.kept) if done.kept else missing
-    return min(chunk, wanted, math.ceil((most - done.attempts) / config.best_of))
+    return min(chunk, wanted, math.ceil((_most_attempts(config) - done.attempts) / config.best_of))
 
 
 def _decide(

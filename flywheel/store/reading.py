@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from flywheel.errors import StoreError
+from flywheel.records import Stage
 from flywheel.store.database import connection, first_line
 
 
@@ -81,8 +82,8 @@ def stages(path: Path, name: str) -> Table:
     return query(
         path,
         "SELECT stage, rows, tokens, seconds, finished_at IS NOT NULL AS finished FROM stages WHERE round = ? "
-        "ORDER BY list_position(['propose', 'answer', 'score', 'select', 'paraphrase', 'train', 'evaluate'], stage)",
-        [name],
+        "ORDER BY list_position(?, stage)",
+        [name, [str(stage) for stage in Stage]],
     )
 
 
