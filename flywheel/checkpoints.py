@@ -1,4 +1,7 @@
-"""Trainings that lose little when they are stopped: checkpoints that are whole, and going on from the last one."""
+"""Trainings that lose little when they are stopped: checkpoints that are whole, and going on from the last one.
+
+Where several processes train together, the first one decides for all, and waits for all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import distributed
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from flywheel.errors import BudgetSpent
@@ -22,11 +27,15 @@ def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, adva
     """Train to the end, from the last whole checkpoint in the folder on; returns what the trainer returns.
 
     A checkpoint is written every so many minutes, and where ``advance`` raises BudgetSpent, which is raised again.
-    The trainer must have ``checkpoints`` as its ``output_dir`` and ``save_strategy="no"``.
+    ``advance`` is called in the first process only. The trainer must have ``checkpoints`` as its ``output_dir`` and
+    ``save_strategy="no"``.
     """
     trainer.remove_callback(PrinterCallback)
     watching = _Watching(advance, minutes)
     trainer.add_callback(watching)
+    if trainer.is_world_process_zero():
+        _remove_broken(checkpoints)
+    _wait_for_all()
     result = trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     if watching.stopped:
         raise watching.stopped
@@ -41,26 +50,50 @@ class _Watching(TrainerCallback):
         self.stopped: BudgetSpent | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        spent = self._tell(state) if state.is_world_process_zero else None
+        stop, save = spent is not None, time.monotonic() - self._last >= self._every_s
+        if distributed.is_initialized():
+            decided = torch.tensor([stop, save], dtype=torch.int32, device=args.device)
+            distributed.broadcast(decided, 0)
+            stop, save = (bool(one) for one in decided.tolist())
+        # The last step of all is not worth stopping at: the model is trained.
+        if state.global_step == state.max_steps:
+            return
+        if stop:
+            self.stopped = spent or BudgetSpent("the first process was told to stop")
+            control.should_training_stop = True
+        control.should_save = control.should_save or stop or save
+
+    def _tell(self, state: TrainerState) -> BudgetSpent | None:
         try:
             self._advance(state.global_step, state.max_steps)
         except BudgetSpent as spent:
-            # The last step of all is not worth stopping at: the model is trained.
-            if state.global_step < state.max_steps:
-                self.stopped = spent
-                control.should_save = control.should_training_stop = True
-        if time.monotonic() - self._last >= self._every_s and state.global_step < state.max_steps:
-            control.should_save = True
+            return spent
+        return None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._last = time.monotonic()
-        (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / WHOLE).touch()
+        _wait_for_all()
+        if state.is_world_process_zero:
+            (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
-def _last_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in found:
+def _wait_for_all() -> None:
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _remove_broken(folder: Path) -> None:
+    for path in _checkpoints(folder):
         if not (path / WHOLE).exists():
             shutil.rmtree(path)
-    whole = [path for path in found if path.exists()]
+
+
+def _last_whole(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None

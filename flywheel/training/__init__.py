@@ -1,0 +1,6 @@
+"""Train: the generator is fine-tuned on the winners with trl, and keeps its skill to propose."""
+
+from flywheel.training.examples import Example, training_examples
+from flywheel.training.train import train_generator
+
+__all__ = ["Example", "train_generator", "training_examples"]

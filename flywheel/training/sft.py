@@ -1,0 +1,184 @@
+"""Supervised fine-tuning with trl, in one process or as one of several."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from flywheel.checkpoints import Advance, train_resumably
+from flywheel.config import TrainingConfig
+from flywheel.errors import ConfigError, DataError, EngineError, ModelError
+from flywheel.training.adapters import merged, with_adapters
+from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
+from flywheel.training.job import Job
+
+
+def train(job: Job, advance: Advance) -> dict[str, Any]:
+    """Do a training, or this process's part of it; `train_generator` says what it returns and raises."""
+    config = job.config
+    _check_machine(config)
+    tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    rows, lengths = _rows(job, tokenizer)
+    try:
+        trainer = _trainer(job, rows, lengths, tokenizer)
+        result = train_resumably(trainer, job.checkpoints, minutes=config.checkpoint_minutes, advance=advance)
+    except torch.OutOfMemoryError:
+        raise EngineError(
+            f"training ran out of the GPU's memory; set training.accumulate to {config.accumulate * 2}, "
+            "training.gradient_checkpointing to true, or training.lora"
+        ) from None
+    # Of every step, those before a checkpoint too, over all processes: the trainer's own figure knows neither.
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    loss = fmean(losses) if losses else result.training_loss
+    if not math.isfinite(loss):
+        raise ModelError(f"training ended with a loss of {loss}; lower training.learning_rate")
+    # Gathered by all processes, where each has a part of it; written by one.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+    return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
+
+
+def give_back() -> None:
+    """Free what a training held on the GPU, for the engine that comes after it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _check_machine(config: TrainingConfig) -> None:
+    if config.dtype == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError("training.dtype is bfloat16, which this machine's GPU does not compute in; set it to float32")
+
+
+def _rows(job: Job, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict[str, str]], list[int]]:
+    """The examples that fit, and the tokens of each."""
+    settings = AutoConfig.from_pretrained(job.start, trust_remote_code=job.trust_remote_code).get_text_config()
+    context = getattr(settings, "max_position_embeddings", None) or job.config.max_length
+    limit = min(job.config.max_length, context)
+    texts = [example.prompt + example.completion + tokenizer.eos_token for example in job.examples]
+    lengths = [len(ids) for ids in tokenizer(texts).input_ids]
+    rows = [
+        {"prompt": example.prompt, "completion": example.completion}
+        for example, length in zip(job.examples, lengths, strict=True)
+        if length <= limit
+    ]
+    if not rows:
+        too_long = f"all {len(texts)} training texts are over"
+        if context < job.config.max_length:
+            raise DataError(f"{too_long} the {context} tokens that the generator reads; take one that reads more")
+        raise DataError(f"{too_long} training.max_length ({job.config.max_length}); raise it")
+    return rows, [length for length in lengths if length <= limit]
+
+
+class _Trainer(SFTTrainer):
+    """trl's trainer, with an order of the texts that is ours where it has one."""
+
+    order: Order | None = None
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return self.order or super()._get_train_sampler(*args, **kwargs)
+
+
+def _trainer(job: Job, rows: list[dict[str, str]], lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:
+    config = job.config
+    # Adapters are trained on weights of half the size, and merged into whole ones.
+    model = _load(job, torch.bfloat16 if config.lora and config.dtype == "bfloat16" else torch.float32)
+    if config.batching == "packed" and not keeps_apart(model):
+        raise ConfigError(
+            f"training.batching is packed, but packed texts of a {model.config.model_type} model would read each other; "
+            "set it to grouped"
+        )
+    if config.lora:
+        model = with_adapters(model, config.lora, seed=job.seed)
+    try:
+        settings = SFTConfig(**(_arguments(job, lengths) | config.args))
+        # trl refuses one process with several GPUs; it has the first, and the others are for `training.processes`.
+        settings._n_gpu = min(1, settings.n_gpu)
+        trainer = _Trainer(model=model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training.args: {' '.join(str(error).split())}") from None
+    if config.batching == "packed":
+        trainer.data_collator = Rows(tokenizer.pad_token_id)
+    if config.batching == "grouped" or settings.world_size > 1:
+        _order(trainer, job)
+    return trainer
+
+
+def _order(trainer: _Trainer, job: Job) -> None:
+    """Give a trainer an order of its texts, and as many blank ones as all processes need to have some of each batch."""
+    texts, settings = trainer.train_dataset, trainer.args
+    at_once = settings.per_device_train_batch_size * settings.world_size
+    blanks = -len(texts) % at_once if settings.world_size > 1 else 0
+    trainer.train_dataset = filled_up(texts, blanks, trainer.processing_class.pad_token_id)
+    trainer.order = Order(
+        [len(ids) for ids in texts["input_ids"]], blanks=blanks, batch=at_once * settings.gradient_accumulation_steps,
+        grouped=job.config.batching == "grouped", seed=job.seed,
+    )  # fmt: skip
+    trainer.add_callback(Epochs(trainer.order))
+
+
+def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
+    """What trl's SFTConfig is made from; ``lengths`` are the tokens of each text."""
+    config = job.config
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parts = processes * config.accumulate
+    if config.batch_size % parts:
+        raise ConfigError(
+            f"training.batch_size ({config.batch_size}) does not go into {processes} processes x training.accumulate "
+            f"({config.accumulate}); set it to a multiple of {parts}"
+        )
+    arguments = {
+        "num_train_epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "per_device_train_batch_size": config.batch_size // parts,
+        "gradient_accumulation_steps": config.accumulate,
+        "max_length": config.max_length,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "completion_only_loss": True,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": config.dtype == "bfloat16",
+        "seed": job.seed,
+        "output_dir": str(job.checkpoints),
+        "save_strategy": "no",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true",
+    }
+    if config.batching == "packed":
+        row, rows = row_length(lengths, texts=config.batch_size, parts=parts)
+        arguments |= {"packing": True, "max_length": row, "per_device_train_batch_size": rows}
+    return arguments
+
+
+def _load(job: Job, dtype: torch.dtype) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(
+        job.start, dtype=dtype, use_safetensors=True, trust_remote_code=job.trust_remote_code
+    )
+
+
+def _save(job: Job, model: Any, weights: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the trained generator as a folder of its own, adapters merged in."""
+    if job.config.lora:
+        model = merged(model, weights, into=_load(job, torch.float32), lora=job.config.lora)
+    # The trainer switches the cache off; whoever generates with the saved model needs it.
+    model.config.use_cache = True
+    model.save_pretrained(job.folder, state_dict=None if job.config.lora else weights)
+    tokenizer.save_pretrained(job.folder)

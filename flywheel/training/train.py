@@ -1,0 +1,54 @@
+"""The way into a training: in this process, or in processes that `accelerate launch` starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.config import TrainingConfig
+from flywheel.errors import DataError
+from flywheel.training.examples import Example
+from flywheel.training.job import Job
+from flywheel.training.launch import launch
+
+if TYPE_CHECKING:
+    from flywheel.checkpoints import Advance
+
+
+def train_generator(
+    start: str,
+    folder: Path,
+    examples: Sequence[Example],
+    config: TrainingConfig,
+    *,
+    seed: int,
+    advance: Advance,
+    checkpoints: Path,
+    base: Path = Path("."),
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns rows, dropped rows and loss.
+
+    ``checkpoints`` is a folder for what a stopped training goes on from; it is removed at the end. The path in
+    ``training.accelerate_config`` starts from ``base``. Raises ConfigError for settings that this machine, the generator
+    or trl do not take, DataError where there is nothing to train on, ModelError where the loss is no number, EngineError
+    where memory is short or a process of the training fails, and again what ``advance`` raises.
+    """
+    if not examples:
+        raise DataError(
+            "no task of this round has a finished candidate, so there is nothing to train on; raise sampling.max_tokens"
+        )
+    job = Job(
+        start=start, folder=folder, examples=tuple(examples), config=config, seed=seed, checkpoints=checkpoints,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    if config.processes > 1 or config.accelerate_config is not None:
+        file = config.accelerate_config
+        return launch(job, base / Path(file).expanduser() if file is not None else None, advance)
+    from flywheel.training.sft import give_back, train
+
+    try:
+        return train(job, advance)
+    finally:
+        give_back()
