@@ -1,0 +1,27 @@
+"""A round r1 that is opened without building or evaluating anything, for benchmarks of single stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flywheel.budget import Budget
+from flywheel.config import Config
+from flywheel.next_round import open_round
+from flywheel.progress import Silent
+from flywheel.records import Chunk, Model, Proposal, Stage, Task
+from flywheel.stages import Run
+from flywheel.workspace import Workspace
+
+
+def begin(workspace: Workspace, config: Config, reward: Model | None = None) -> Run:
+    """The unfinished r1 of a workspace, opened where it is not."""
+    opened = open_round(workspace, config, reward, proposing=True)
+    budget = Budget(config.budget, config.prices)
+    return Run(workspace=workspace, config=config, progress=Silent(), budget=budget, round=opened)
+
+
+def give_tasks(run: Run, tasks: Sequence[Task]) -> None:
+    """Let a round have these tasks, as if its generator had proposed them after the first seeds."""
+    demos = tuple(seed.task.task_id for seed in run.seeds[:3])
+    rows = [Proposal(attempt=place, raw="", demos=demos, tokens=0, task=task) for place, task in enumerate(tasks)]
+    run.stage(Stage.PROPOSE, lambda done, counter: iter([Chunk(rows=rows, last=True)]), total=len(tasks), unit="tasks")

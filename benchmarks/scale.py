@@ -1,0 +1,229 @@
+"""Time and memory of everything that is ours, from 100 to 100,000 tasks: a round whose models cost nothing.
+
+The generator replays a script of distinct tasks and of outputs, and scores are made of an output's letters; all else is the
+real thing: prompts, parsing, every filter that can be on, near-duplicates, selection, the store. Each stage of each size
+runs in a process of its own, as a continued round does: its peak of memory is what it holds beyond what was there when it
+began (libraries, script, open round). Linux only, for the peaks. `--json` for scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import random
+import re
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import duckdb  # noqa: F401  (imported before the clock starts, as the three below)
+import pyarrow  # noqa: F401
+import sacrebleu  # noqa: F401
+from _rounds import begin
+
+from flywheel import config as configuration
+from flywheel import stages
+from flywheel.assets import asset
+from flywheel.config import Config
+from flywheel.instructions.text import format_task
+from flywheel.quiet import silence
+from flywheel.records import Model, ModelKind, Stage, Task
+from flywheel.report import tables
+from flywheel.reward.text import Answer
+from flywheel.stages import Run
+from flywheel.store import reading
+from flywheel.training import training_examples
+from flywheel.workspace import Workspace
+
+SIZES = (100, 1_000, 10_000, 100_000)
+MEMBERS = ("thumbs", "pairs", "form")
+OUTPUTS = 1_000
+SETTINGS = (
+    "engine.name=scripted",
+    "sampling.n=4",
+    "instructions.filters.near_duplicate=0.7",
+    "instructions.filters.compare=instruction",
+    "instructions.filters.held_out_similarity=0.7",
+    "instructions.filters.max_words=400",
+)
+
+
+class Letters:
+    """A reward model that costs nothing: the same text has the same score, and few have one in common."""
+
+    def score(self, answers: Sequence[Answer]) -> list[float]:
+        return [zlib.crc32(one.output.encode()) / 2**32 for one in answers]
+
+
+def distinct_tasks(count: int) -> Iterator[Task]:
+    """Tasks in the words of the general seeds, as often as there, some 12 in an instruction and 25 in an input."""
+    rng = random.Random(0)
+    rows = [json.loads(line) for line in asset("data/seeds.jsonl").read_text(encoding="utf-8").splitlines()]
+    words = re.findall(r"[a-z]+", " ".join(f"{row['instruction']} {row['input']}" for row in rows).lower())
+    for _ in range(count):
+        said = " ".join(rng.choices(words, k=rng.randint(8, 16)))
+        yield Task(instruction=f"{said.capitalize()}.", input=" ".join(rng.choices(words, k=rng.randint(10, 40))))
+
+
+def prepare(folder: Path, size: int) -> None:
+    """A workspace with a script of so many tasks, and its r1 open."""
+    rng = random.Random(1)
+    outputs = (" ".join(rng.choices(("ant", "bee", "cow", "doe", "elk"), k=rng.randint(5, 40))) for _ in range(OUTPUTS))
+    lines = itertools.chain(
+        ({"text": f" {format_task(task)}"} for task in distinct_tasks(size + size // 10)),
+        ({"text": output, "when": "\nOutput:"} for output in outputs),
+    )
+    folder.mkdir()
+    with (folder / "script.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+    workspace = Workspace(folder)
+    settings = [*SETTINGS, f"engine.script={folder / 'script.jsonl'}", f"instructions.tasks={size}"]
+    workspace.init(configuration.find("nano"), settings)
+    members = [Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12) for name in MEMBERS]
+    reward = Model(
+        kind=ModelKind.REWARD, name="letters", path="letters", digest="letters" * 12,
+        numbers={"members": [one.model_id for one in members]},
+    )  # fmt: skip
+    for model in (*members, reward):
+        workspace.store.record_model(model)
+    begin(workspace, workspace.config(), reward)
+
+
+def views(run: Run) -> None:
+    """What a user looks at after a round."""
+    path, name = run.workspace.store.path, run.round.round
+    reading.rounds_summary(path)
+    tables.summary(path, name)
+    reading.query(path, "SELECT count(*), avg(reward), avg(margin) FROM dataset WHERE round = ?", [name])
+    reading.query(path, "SELECT * FROM best_of_n_curve WHERE round = ?", [name])
+
+
+def texts_to_train(run: Run) -> None:
+    """What the train stage reads before its trainer starts."""
+    store, name = run.workspace.store, run.round.round
+    shown = {seed.task.task_id: seed.task for seed in run.seeds}
+    training_examples(
+        store.winners([name]),
+        [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
+        run.prompts,
+        proposal_share=run.config.training.proposal_share,
+        names=(run.config.seed, name, "train"),
+    )
+
+
+def known_tasks(run: Run) -> None:
+    """What the next round's filters learn before its first task."""
+    assert run.filters.knows(run.seeds[0].task)
+
+
+STEPS: dict[str, Callable[[Run], None]] = {
+    "propose": lambda run: run.stage(Stage.PROPOSE, run.propose, total=None, unit="tasks"),
+    "answer": lambda run: run.stage(Stage.ANSWER, run.answer, total=None, unit="candidates"),
+    "score": lambda run: run.stage(Stage.SCORE, run.score, total=None, unit="candidates"),
+    "select": lambda run: run.stage(Stage.SELECT, run.select, total=None, unit="tasks"),
+    "texts to train on": texts_to_train,
+    "next round's filters": known_tasks,
+    "summaries and views": views,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one step of one size took."""
+
+    tasks: int
+    step: str
+    seconds: float
+    growth_mib: float
+    """Peak of the memory in use, beyond what was in use when the step began."""
+    file_mib: float
+    """Of the database, after it."""
+
+
+def measured(folder: Path, size: int, step: str) -> Cost:
+    """One step in a process of its own."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_measure, args=(folder, size, step, sender))
+    process.start()
+    sender.close()
+    try:
+        cost: Cost = receiver.recv()
+    except EOFError:
+        sys.exit(f"{step} of {size:,} tasks failed")
+    process.join()
+    return cost
+
+
+def _measure(folder: Path, size: int, step: str, sender: multiprocessing.connection.Connection) -> None:
+    workspace = Workspace(folder)
+    config: Config = workspace.config()
+    with mock.patch.object(stages, "load_scorer", return_value=Letters()):
+        run = begin(workspace, config, workspace.store.models(ModelKind.REWARD)[0])
+        _ = run.engine, run.prompts, run.seeds, run.held_out
+        # Linux: makes the peak what is in use now.
+        Path("/proc/self/clear_refs").write_text("5")
+        before, started = _memory("VmRSS"), time.perf_counter()
+        STEPS[step](run)
+        seconds, peak = time.perf_counter() - started, _memory("VmHWM")
+    file_mib = workspace.store.path.stat().st_size / 2**20
+    sender.send(Cost(tasks=size, step=step, seconds=seconds, growth_mib=peak - before, file_mib=file_mib))
+
+
+def _memory(name: str) -> float:
+    """A figure of this process in MiB."""
+    return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
+
+
+def counted(folder: Path) -> tuple[int, int]:
+    """Tasks and winners of the finished r1."""
+    (row,) = reading.query(Workspace(folder).store.path, "SELECT kept, winners FROM rounds_summary WHERE round = 'r1'").rows
+    return row[0], row[1]
+
+
+def table(title: str, sizes: Sequence[int], rows: dict[str, list[str]]) -> None:
+    print(f"\n{title:<24}" + "".join(f"{size:>12,}" for size in sizes))
+    for name, values in rows.items():
+        print(f"{name:<24}" + "".join(f"{value:>12}" for value in values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    silence()
+    costs: dict[tuple[str, int], Cost] = {}
+    for size in arguments.sizes:
+        with tempfile.TemporaryDirectory() as root:
+            folder = Path(root) / "workspace"
+            maker = multiprocessing.get_context("fork").Process(target=prepare, args=(folder, size))
+            maker.start()
+            maker.join()
+            for step in STEPS:
+                costs[step, size] = measured(folder, size, step)
+            if counted(folder) != (size, size):
+                sys.exit(f"{size:,} tasks were asked for, {counted(folder)} were kept and won")
+    if arguments.json:
+        print(json.dumps({"costs": [asdict(cost) for cost in costs.values()], "cores": os.cpu_count()}))
+        return
+    sizes = arguments.sizes
+    print(f"n = 4, {os.cpu_count()} cores, {platform.machine()}, each step once in a process of its own")
+    per_thousand = {step: [f"{1000 * costs[step, size].seconds / size:.3f}" for size in sizes] for step in STEPS}
+    wholes = [sum(costs[step, size].seconds for step in STEPS) for size in sizes]
+    per_thousand["together"] = [f"{1000 * whole / size:.3f}" for whole, size in zip(wholes, sizes, strict=True)]
+    table("s per 1,000 tasks", sizes, per_thousand)
+    table("MiB beyond the start", sizes, {step: [f"{costs[step, size].growth_mib:.0f}" for size in sizes] for step in STEPS})
+    table("", sizes, {"MiB of the database": [f"{costs[list(STEPS)[-1], size].file_mib:.1f}" for size in sizes]})
+
+
+if __name__ == "__main__":
+    main()
