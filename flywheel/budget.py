@@ -7,13 +7,15 @@ keeps a checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flywheel.config import BudgetConfig, PricesConfig
+from flywheel.engines.engine import Engine, Sampling
 from flywheel.errors import BudgetSpent
 from flywheel.progress import Counter, Progress
+from flywheel.records import Completion
 
 
 class Budget:
@@ -22,21 +24,41 @@ class Budget:
     def __init__(self, limits: BudgetConfig, prices: PricesConfig) -> None:
         self._limits, self._prices = limits, prices
         self._started = time.monotonic()
-        self._tokens = 0
+        self._tokens = self._prompt_tokens = 0
 
-    def spend(self, tokens: int) -> None:
-        """Count generated tokens; raises BudgetSpent as `check` does."""
+    def spend(self, tokens: int, prompt_tokens: int = 0) -> None:
+        """Count tokens generated and read; raises BudgetSpent as `check` does."""
         self._tokens += tokens
+        self._prompt_tokens += prompt_tokens
         self.check()
 
-    def cost(self, *, tokens: int, seconds: float) -> float:
+    def cost(self, *, tokens: int, prompt_tokens: int = 0, seconds: float) -> float:
         """What work costs at the configured prices."""
-        return seconds / 3600 * self._prices.hour + tokens / 1e6 * self._prices.million_tokens
+        return self._prices.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=seconds)
+
+    def guard(self, engine: Engine) -> Engine:
+        """The engine, which begins nothing that could cost more than is left where tokens have a price."""
+        priced = self._prices.million_tokens or self._prices.million_prompt_tokens
+        return _Guarded(engine, self) if priced and self._limits.cost is not None else engine
+
+    def reserve(self, *, tokens: int, prompt_tokens: int) -> None:
+        """Raise BudgetSpent where so much more could cost more than is left."""
+        limit, spent = self._limits.cost, self._cost_so_far()
+        most = self.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=0.0)
+        if limit is not None and spent + most > limit:
+            raise BudgetSpent(
+                f"budget.cost = {limit:,} could be passed by the next chunk ({spent:,.4g} is spent, it may cost up to "
+                f"{most:,.4g}); what is done is kept, the same command goes on with a larger budget"
+            )
+
+    def _cost_so_far(self) -> float:
+        seconds = time.monotonic() - self._started
+        return self.cost(tokens=self._tokens, prompt_tokens=self._prompt_tokens, seconds=seconds)
 
     def check(self) -> None:
         """Raise BudgetSpent where a limit is reached."""
         seconds = time.monotonic() - self._started
-        spent = {"tokens": self._tokens, "minutes": seconds / 60, "cost": self.cost(tokens=self._tokens, seconds=seconds)}
+        spent = {"tokens": self._tokens, "minutes": seconds / 60, "cost": self._cost_so_far()}
         for name, value in spent.items():
             limit = getattr(self._limits, name)
             if limit is not None and value >= limit:
@@ -71,3 +93,23 @@ class _WatchedCounter:
     def to(self, done: int, total: int | None = None) -> None:
         self.counter.to(done, total)
         self.budget.check()
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """Asks the budget before every chunk; a token has at least one byte, so the bytes of a prompt are its most tokens."""
+
+    engine: Engine
+    budget: Budget
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        read = sum(len(prompt.encode()) for prompt in prompts)
+        self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read)
+        return self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+
+    def close(self) -> None:
+        self.engine.close()

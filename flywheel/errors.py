@@ -23,6 +23,10 @@ class ModelError(FlywheelError):
     """A model folder that is missing, incomplete or corrupt."""
 
 
+class EngineError(FlywheelError):
+    """An engine that cannot start or fails at work: a package that is missing, a server that is gone, memory that is short."""
+
+
 class StoreError(FlywheelError):
     """A workspace or database that cannot be read or written as asked."""
 

@@ -1,26 +1,83 @@
-"""The generator at work: the engine that runs it, and the prompts that it reads."""
+"""The generator at work: where it is, the engine that runs it, and the prompts that it reads.
+
+A generator is a folder, or a model behind an endpoint. The latter is not trained: a local student is, in its place.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
+from collections.abc import Callable
 
-from flywheel.config import Config
-from flywheel.engines.engine import Engine, load
+from flywheel.config import Config, EngineConfig
+from flywheel.engines.engine import Choice, Engine, choose, load
+from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
-from flywheel.models import chat_format
-from flywheel.records import Model
+from flywheel.models import chat_format, has_chat_format, local_folder
+from flywheel.records import Model, ModelKind
 from flywheel.workspace import Workspace
+
+ENDPOINT = "endpoint:"
+"""Begins the recorded path of a model that is not on disk."""
+
+
+def configured_generator(config: Config, workspace: Workspace) -> Model:
+    """The generator that a configuration names, as it is before any round."""
+    if config.engine.name == "openai":
+        # The address is not part of it: the same model may be served elsewhere tomorrow.
+        digest = hashlib.sha256(config.generator.encode()).hexdigest()
+        name = config.generator.rstrip("/").rpartition("/")[2]
+        return Model(kind=ModelKind.GENERATOR, name=name, path=ENDPOINT + config.generator, digest=digest)
+    return _on_disk(config, config.generator, workspace)
+
+
+def configured_student(config: Config, workspace: Workspace) -> Model:
+    """What is trained, as it is before any round: the student, else the generator itself."""
+    if config.training.student is None:
+        return configured_generator(config, workspace)
+    return _on_disk(config, config.training.student, workspace)
+
+
+def _on_disk(config: Config, source: str, workspace: Workspace) -> Model:
+    folder = local_folder(config.model(source))
+    return Model(kind=ModelKind.GENERATOR, name="r0", path=workspace.inside(folder.resolve()), digest=digest_model(folder))
+
+
+def chosen_engine(config: Config) -> Choice:
+    """The engine that runs the generator of a configuration, and why."""
+    if config.engine.name == "openai":
+        return Choice(name="openai", why=f"{config.generator} is served at {config.engine.endpoint.base_url}")
+    return choose(config.engine, local_folder(config.model(config.generator)))
 
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
-    """The configured engine on a recorded generator."""
+    """The engine on a recorded model: the configured one on the generator, what ``auto`` stands for on a student."""
     settings = config.engine
+    if model.path.startswith(ENDPOINT):
+        from flywheel.engines.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(model.path.removeprefix(ENDPOINT), settings, chat=config.prompt_style == "chat")
+    if settings.name == "openai":
+        settings = EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
     if settings.script is not None:
         settings = settings.model_copy(update={"script": str(config.path(settings.script))})
     return load(settings, workspace.locate(model), cache=workspace.models / "converted", digest=model.digest[:12])
 
 
-def load_prompts(config: Config, generator: Path) -> Prompts:
-    """The prompts in the style of the config; raises ModelError where the generator in this folder has no chat template."""
-    chat = chat_format(generator, trust_remote_code=config.engine.trust_remote_code) if config.prompt_style == "chat" else None
+def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:
+    """What a recorded model reads, in the style of the config.
+
+    Raises ModelError where a generator has no chat template and should; a student without one reads plain text.
+    """
+    trust = config.engine.trust_remote_code
+    chat: Callable[[str], str] | None = None
+    if config.prompt_style == "chat" and model.path.startswith(ENDPOINT):
+        chat = _as_said  # the server has the template
+    elif config.prompt_style == "chat":
+        folder = workspace.locate(model)
+        if config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust):
+            chat = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
     return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=chat)
+
+
+def _as_said(words: str) -> str:
+    return words

@@ -6,12 +6,12 @@ A killed round is continued by the same call, from the chunk after the last comm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from flywheel.budget import Budget
 from flywheel.config import Config
 from flywheel.errors import BudgetSpent
-from flywheel.next_round import check_inputs, open_round, refuse_changes
+from flywheel.next_round import check_inputs, identity_of, open_round, refuse_changes
 from flywheel.progress import Progress
 from flywheel.quiet import silence
 from flywheel.records import Round, Stage
@@ -36,8 +36,9 @@ def turn(
             store.discard_unfinished()
         for _ in range(2):
             current = open_round(workspace, config, reward)
-            with _marked(store, current):
-                run_round(Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current))
+            run = Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current)
+            with _marked(store, current), closing(run):
+                run_round(run)
             if current.number > 0:
                 break
     return current.round
@@ -57,8 +58,9 @@ def propose_only(
         if restart:
             store.discard_unfinished()
         current = open_round(workspace, config, reward, proposing=True)
-        with _marked(store, current):
-            propose_tasks(Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current))
+        run = Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current)
+        with _marked(store, current), closing(run):
+            propose_tasks(run)
     return current.round
 
 
@@ -68,9 +70,9 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
     silence()
     with workspace.at_work():
         workspace.store.migrate()
-        check_inputs(config)
+        check_inputs(config, workspace)
         if not restart:
-            refuse_changes(workspace.store.rounds(), config.identity())
+            refuse_changes(workspace.store.rounds(), identity_of(config))
         yield
 
 

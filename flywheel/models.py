@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flywheel.errors import ModelError
 
@@ -44,10 +45,19 @@ def check_model(folder: Path) -> None:
             raise ModelError(f"{path} is corrupt ({error}); copy or build the model anew") from None
 
 
-def chat_format(folder: Path, *, trust_remote_code: bool = False) -> Callable[[str], str]:
+def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
+    """Whether a model's tokenizer has a chat template."""
+    from transformers import AutoTokenizer
+
+    return bool(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code).chat_template)
+
+
+def chat_format(
+    folder: Path, *, arguments: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+) -> Callable[[str], str]:
     """What puts a user's words into the chat template of a model, up to where the model answers.
 
-    Raises ModelError where its tokenizer has no chat template.
+    ``arguments`` are what the template takes beside the words. Raises ModelError where its tokenizer has no chat template.
     """
     from transformers import AutoTokenizer
 
@@ -58,7 +68,9 @@ def chat_format(folder: Path, *, trust_remote_code: bool = False) -> Callable[[s
 
     def as_chat(words: str) -> str:
         message = [{"role": "user", "content": words}]
-        text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        text = str(
+            tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {}))
+        )
         # A tokenizer that begins every text with its start token would write it twice.
         return text.removeprefix(tokenizer.bos_token) if begun else text
 

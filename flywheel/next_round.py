@@ -16,7 +16,7 @@ from flywheel.errors import ConfigError, ModelError
 from flywheel.evaluation.judge import ask, load_judge
 from flywheel.files import digest_files, digest_model
 from flywheel.functions import load_function, source_file
-from flywheel.generator import load_prompts
+from flywheel.generator import chosen_engine, configured_generator, configured_student, load_prompts
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_reworded, read_seeds, read_tasks
@@ -27,7 +27,7 @@ from flywheel.workspace import Workspace
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
 
-def check_inputs(config: Config) -> None:
+def check_inputs(config: Config, workspace: Workspace) -> None:
     """Raise for what a round would stumble over late, before minutes are spent on it."""
     instructions = config.instructions
     seeds = read_seeds(config.path(instructions.seeds))
@@ -36,7 +36,11 @@ def check_inputs(config: Config) -> None:
     for path in instructions.filters.protected:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
-    prompts = load_prompts(config, local_folder(config.model(config.generator)))
+    configured_student(config, workspace)
+    accelerate = config.training.accelerate_config
+    if accelerate is not None and not config.path(accelerate).is_file():
+        raise ConfigError(f"no file at training.accelerate_config {accelerate}; mend the path, or take it out")
+    prompts = load_prompts(config, workspace, configured_generator(config, workspace))
     prompts.propose([seed.task for seed in seeds[:DEMOS]])
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:
@@ -59,10 +63,11 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         parent = next((one for one in rounds if one.round == unfinished.parent), None)
     else:
         parent = rounds[-1] if rounds else None
-    generator = _generator_after(parent, workspace, config)
+    generator, trained = _models_after(parent, workspace, config)
+    engine = chosen_engine(config)
     tasks = read_tasks(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
-    identity = _identity(config, generator, reward, tasks, seeds)
+    identity = _identity(config, load_prompts(config, workspace, generator).digest, trained, reward, tasks, seeds)
     store.set_seeds(identity["digest.seeds"], seeds)
     if unfinished:
         return _go_on_with(unfinished, workspace, identity, reward)
@@ -71,7 +76,8 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         digest=hashlib.sha256(config.evaluation.judge.encode()).hexdigest(),
     )  # fmt: skip
     store.record_model(judge)
-    store.record_model(generator)
+    for model in {generator.model_id: generator, trained.model_id: trained}.values():
+        store.record_model(model)
     store.set_heldout(identity["digest.heldout"], tasks)
     number = parent.number + 1 if parent else 0
     opened = Round(
@@ -84,10 +90,11 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         identity=identity,
         config=config.model_dump(mode="json"),
         generator_in=generator.model_id,
-        generator_out=generator.model_id if number == 0 else None,
+        generator_out=trained.model_id if number == 0 else None,
         reward_model=reward.model_id if reward else None,
         judge=judge.model_id,
         versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        engine={"name": engine.name, "why": engine.why},
     )
     store.open_round(opened)
     return opened
@@ -103,13 +110,13 @@ def _go_on_with(unfinished: Round, workspace: Workspace, identity: Mapping[str, 
 
 
 def _identity(
-    config: Config, generator: Model, reward: Model | None, held_out: Sequence[Task], seeds: Sequence[SeedTask]
+    config: Config, prompts: str, trained: Model, reward: Model | None, held_out: Sequence[Task], seeds: Sequence[SeedTask]
 ) -> dict[str, Any]:
-    """All that can change the rows of a round."""
+    """All that can change the rows of a round; ``prompts`` is their digest."""
     instructions = config.instructions
-    found = config.identity() | {
-        "digest.generator": generator.digest,
-        "digest.prompts": load_prompts(config, local_folder(config.model(config.generator))).digest,
+    found = identity_of(config) | {
+        "digest.generator": trained.digest,
+        "digest.prompts": prompts,
         "digest.seeds": _digest_of([[seed.set_name, seed.task.task_id] for seed in seeds]),
         "digest.heldout": _digest_of([["", [task.task_id for task in held_out]]]),
     }
@@ -121,14 +128,26 @@ def _identity(
         files.append(config.path(instructions.paraphrases.demos))
     if files:
         found["digest.instructions"] = digest_files(*files)
+    if config.training.accelerate_config is not None:
+        found["digest.accelerate"] = digest_files(config.path(config.training.accelerate_config))
     return found
 
 
-def _generator_after(parent: Round | None, workspace: Workspace, config: Config) -> Model:
-    """The generator that the parent trained, or the configured one; raises ModelError where it has changed on disk."""
-    if parent is None:
-        folder = local_folder(config.model(config.generator))
-        return Model(kind=ModelKind.GENERATOR, name="r0", path=workspace.inside(folder.resolve()), digest=digest_model(folder))
+def identity_of(config: Config) -> dict[str, Any]:
+    """The fields of a config that can change results, with the engine that ``auto`` stands for here."""
+    return config.identity() | {"engine.name": chosen_engine(config).name}
+
+
+def _models_after(parent: Round | None, workspace: Workspace, config: Config) -> tuple[Model, Model]:
+    """Who writes after a parent round, and what was trained so far: the same, unless a student is trained.
+
+    Raises ModelError where what the parent trained has changed on disk.
+    """
+    trained = configured_student(config, workspace) if parent is None else _trained_by(parent, workspace)
+    return (trained if config.training.student is None else configured_generator(config, workspace)), trained
+
+
+def _trained_by(parent: Round, workspace: Workspace) -> Model:
     assert parent.generator_out is not None
     model = workspace.store.model(parent.generator_out)
     folder = local_folder(str(workspace.locate(model)))

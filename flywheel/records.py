@@ -21,6 +21,8 @@ class FinishReason(StrEnum):
     """The model ended the text itself, or wrote a stop string."""
     LENGTH = "length"
     """The token limit cut the text. Such a candidate is kept in the store and never wins."""
+    PROMPT_TOO_LONG = "prompt-too-long"
+    """Nothing was written: prompt and token limit together are more than the model reads. Never wins either."""
 
 
 class Arm(StrEnum):
@@ -84,6 +86,8 @@ class Completion:
     finish_reason: FinishReason
     logprob: float | None = None
     """Mean log-probability per token, where the engine gives it."""
+    prompt_tokens: int = 0
+    """Tokens read for it; where a prompt was read once for several completions, the first of them carries them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +267,9 @@ class Chunk(Generic[Row]):
     last: bool
     """Whether the stage is done with these rows."""
     tokens: int = 0
+    """Tokens generated for them."""
+    prompt_tokens: int = 0
+    """Tokens read for them."""
     metrics: Sequence[Metric] = ()
     """Figures of the stage, committed with the rows and not counted among them."""
 
@@ -294,6 +301,8 @@ class Round:
     """None until the round needs one: tasks can be proposed without."""
     judge: str
     versions: Mapping[str, str]
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """What runs the generator, and why that: ``name``, ``why``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

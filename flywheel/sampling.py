@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from flywheel.config import Config
@@ -36,8 +37,9 @@ def best_of(workspace: Workspace, config: Config, task: Task, *, n: int) -> list
     sampling = Sampling(
         temperature=config.sampling.temperature, top_p=config.sampling.top_p, max_tokens=config.sampling.max_tokens
     )
-    prompt = load_prompts(config, workspace.locate(generator)).answer(task)
-    (written,) = engine.generate([prompt], n=n, sampling=sampling, seed=config.seed)
+    prompt = load_prompts(config, workspace, generator).answer(task)
+    with closing(engine):
+        (written,) = engine.generate([prompt], n=n, sampling=sampling, seed=config.seed)
     assert latest.reward_model is not None
     scorer = load_scorer(workspace.locate(workspace.store.model(latest.reward_model)), config)
     finished = [one.finish_reason == FinishReason.STOP for one in written]

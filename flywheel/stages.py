@@ -5,17 +5,19 @@ Every stage yields chunks; a chunk's rows and the stage's progress are one trans
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from flywheel.budget import Budget
 from flywheel.config import Config
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.evaluation.compare import compare, incomparable
 from flywheel.evaluation.diversity import task_diversity
 from flywheel.evaluation.held_out import evaluate
@@ -51,8 +53,11 @@ from flywheel.reward.model import RewardModel
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.selection import select_all
+from flywheel.store.store import BLOCK
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
+
+Item = TypeVar("Item")
 
 
 @dataclass(kw_only=True)
@@ -68,7 +73,7 @@ class Run:
     @cached_property
     def prompts(self) -> Prompts:
         """What the generator reads."""
-        return load_prompts(self.config, self.workspace.locate(self.workspace.store.model(self.round.generator_in)))
+        return load_prompts(self.config, self.workspace, self.workspace.store.model(self.round.generator_in))
 
     @cached_property
     def seeds(self) -> list[SeedTask]:
@@ -91,7 +96,16 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """The engine of the generator that writes this round's tasks and candidates."""
-        return load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in))
+        return self._engine_of(self.workspace.store.model(self.round.generator_in))
+
+    def _engine_of(self, model: Model) -> Engine:
+        return self.budget.guard(load_engine(self.config, self.workspace, model))
+
+    def close(self) -> None:
+        """Give back the memory of generator and reward model; they are loaded again when needed."""
+        if "engine" in self.__dict__:
+            self.__dict__.pop("engine").close()
+        self.__dict__.pop("scorer", None)
 
     @cached_property
     def earlier(self) -> list[str]:
@@ -103,7 +117,9 @@ class Run:
         """The filters, which know the seeds and every task kept so far."""
         config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
         protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
-        return Filters(config, protected=[*self.held_out, *protected], known=[*(seed.task for seed in self.seeds), *kept])
+        return Filters(
+            config, protected=[*self.held_out, *protected], known=itertools.chain((seed.task for seed in self.seeds), kept)
+        )
 
     def stage(
         self, stage: Stage, produce: Callable[[int, Counter], Iterator[Chunk[Any]]], *, total: int | None, unit: str
@@ -117,8 +133,9 @@ class Run:
             started = time.monotonic()
             for chunk in produce(before.chunks, counter):
                 seconds = time.monotonic() - started
-                store.commit(name, stage, chunk, seconds=seconds, cost=self.budget.cost(tokens=chunk.tokens, seconds=seconds))
-                self.budget.spend(chunk.tokens)
+                cost = self.budget.cost(tokens=chunk.tokens, prompt_tokens=chunk.prompt_tokens, seconds=seconds)
+                store.commit(name, stage, chunk, seconds=seconds, cost=cost)
+                self.budget.spend(chunk.tokens, chunk.prompt_tokens)
                 started = time.monotonic()
 
     def propose(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
@@ -127,7 +144,7 @@ class Run:
         names = (self.config.seed, name, "propose")
         winners = [one.task for one in store.winners(self.earlier)] if config.demos == "evolving" else []
         so_far = store.proposed_so_far(name)
-        kept = [one.task for one in store.tasks(name)]
+        kept = so_far.kept
         for chunk in propose(
             self.engine,
             self.prompts,
@@ -139,12 +156,14 @@ class Run:
             chunk=self.config.engine.chunk,
             done=so_far,
         ):
-            kept += [row.task for row in chunk.rows if row.reason is None and row.task]
+            new = [row.task for row in chunk.rows if row.reason is None and row.task]
+            kept += len(new)
             if chunk.last:
-                before = [*(seed.task for seed in self.seeds), *store.kept_tasks(self.earlier)]
-                chunk = replace(chunk, metrics=task_diversity(kept, before, self.config.seed, name))
+                before = itertools.chain((seed.task for seed in self.seeds), store.kept_tasks(self.earlier))
+                tasks = itertools.chain(store.kept_tasks([name]), new)
+                chunk = replace(chunk, metrics=task_diversity(tasks, before, self.config.seed, name, count=kept))
             yield chunk
-            counter.to(len(kept))
+            counter.to(kept)
 
     def _best_task(self) -> Callable[[Sequence[Task]], list[float]]:
         """What chooses among the tasks that one prompt gave."""
@@ -156,8 +175,7 @@ class Run:
         """N candidates for each kept task."""
         config = self.config.sampling
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
-        tasks = [one.task for one in self.workspace.store.tasks(self.round.round)]
-        for index, asked, last in self._chunks(tasks, done):
+        for index, asked, last in self._chunks(done, self._tasks):
             seed = derive(self.config.seed, self.round.round, "answer", index)
             written = self.engine.generate(
                 [self.prompts.answer(task) for task in asked], n=config.n, sampling=sampling, seed=seed
@@ -170,35 +188,33 @@ class Run:
                 for task, group in zip(asked, written, strict=True)
                 for place, one in enumerate(group)
             ]  # fmt: skip
-            yield Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows))
+            yield Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows), prompt_tokens=prompt_tokens(written))
             counter.to((index * self.config.engine.chunk + len(asked)) * config.n)
 
     def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score]]:
         """The merged reward model's score of every candidate."""
-        candidates = self.workspace.store.candidates(self.round.round)
-        tasks = [one.task for one in self.workspace.store.tasks(self.round.round)]
-        for index, asked, last in self._chunks(tasks, done):
-            rows = [(task, one) for task in asked for one in candidates[task.task_id]]
+        for index, asked, last in self._chunks(done, self._answered):
+            rows = [row for group in asked for row in group]
             yield Chunk(rows=_scores(self.scorer, self.reward_model, rows), last=last)
             counter.to((index * self.config.engine.chunk + len(asked)) * self.config.sampling.n)
 
     def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
-        """Every arm's pick for every task, and what each member gave the winners."""
+        """Every arm's pick for every task; then what each member gave the winners, one member in memory at a time."""
         store, name = self.workspace.store, self.round.round
-        scored = store.scored(name, self.reward_model)
-        selections = select_all(scored, self.config.seed, name)
-        tasks = {one.task.task_id: one.task for one in store.tasks(name)}
-        best = [
-            (tasks[pick.task_id], scored[pick.task_id][pick.candidate].candidate) for pick in selections if pick.arm == Arm.BEST
-        ]
-        members = [store.model(member) for member in store.model(self.reward_model).numbers["members"]]
-        opinions = [
-            opinion
-            for member in members
-            for opinion in _scores(load_scorer(self.workspace.locate(member), self.config), member.model_id, best)
-        ]
-        yield Chunk(rows=[*selections, *opinions], last=True)
-        counter.to(len(tasks))
+        spans, members = store.spans(name, BLOCK), store.model(self.reward_model).numbers["members"]
+        steps = [(judge, attempts) for judge in (None, *members) for attempts in spans]
+        scorer: tuple[str, RewardModel] | None = None
+        for index, (member, attempts) in enumerate(steps[done:], start=done):
+            rows: list[Selection] | list[Score]
+            if member is None:
+                rows = select_all(store.scored(name, self.reward_model, attempts), self.config.seed, name)
+            else:
+                if scorer is None or scorer[0] != member:
+                    scorer = member, load_scorer(self.workspace.locate(store.model(member)), self.config)
+                winners = [row for group in self._answered(attempts, arm=Arm.BEST) for row in group]
+                rows = _scores(scorer[1], member, winners)
+            yield Chunk(rows=rows, last=index == len(steps) - 1)
+            counter.to(min((index + 1) * BLOCK, self.config.instructions.tasks))
 
     def paraphrase(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
         """Other ways to say what the winners were asked."""
@@ -221,43 +237,55 @@ class Run:
             counter.to(kept)
 
     def train(self, done: int, counter: Counter) -> Iterator[Chunk[Model]]:
-        """The next generator, fine-tuned on the winners."""
+        """The next generator, or the student in its place, fine-tuned on the winners."""
         store, name, config = self.workspace.store, self.round.round, self.config.training
+        start = store.model(self._trained_before())
+        self.close()
         shown = {seed.task.task_id: seed.task for seed in self.seeds}
         if self.config.instructions.demos == "evolving":
             shown |= {task.task_id: task for task in store.kept_tasks(self.earlier)}
         examples = training_examples(
             store.winners([*self.earlier, name] if config.data == "accumulate" else [name], paraphrases=config.paraphrases),
             [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
-            self.prompts,
+            load_prompts(self.config, self.workspace, start),
             proposal_share=config.proposal_share,
             names=(self.config.seed, name, "train"),
         )
-        start_id = self.round.generator_in if config.start == "previous" else store.rounds()[0].generator_in
         folder = self.workspace.models / f"generator-{name}"
         with publish(folder) as unfinished:
             numbers = train_generator(
-                str(self.workspace.locate(store.model(start_id))), unfinished, examples, config,
+                str(self.workspace.locate(start)), unfinished, examples, config,
                 seed=derive(self.config.seed, name, "train"), advance=counter.to,
                 checkpoints=self.workspace.models / f"generator-{name}-{self.round.fingerprint[:12]}.training",
+                base=self.config.base, trust_remote_code=self.config.engine.trust_remote_code,
             )  # fmt: skip
         model = Model(
             kind=ModelKind.GENERATOR, name=name, path=self.workspace.inside(folder), digest=digest_model(folder),
-            parent=start_id, recipe=config.model_dump(), numbers=numbers,
+            parent=start.model_id, recipe=config.model_dump(), numbers=numbers,
         )  # fmt: skip
         self.round = replace(self.round, generator_out=model.model_id)
         yield Chunk(rows=[model], last=True)
 
+    def _trained_before(self) -> str:
+        """What training starts from."""
+        rounds = self.workspace.store.rounds()
+        after = self.round.parent if self.config.training.start == "previous" else rounds[0].round
+        model_id = next(one.generator_out for one in rounds if one.round == after)
+        assert model_id is not None, "the parent is done"
+        return model_id
+
     def evaluate(self, done: int, counter: Counter) -> Iterator[Chunk[Any]]:
         """Held-out outputs of the trained generator, scored by the reward model and by the judge."""
         config, sampling = self.config.evaluation, self.config.sampling
-        generator = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
-        assert generator is not None
+        model_id = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
+        assert model_id is not None
+        model = self.workspace.store.model(model_id)
+        engine = self._engine_of(model)
         chunks = evaluate(
-            load_engine(self.config, self.workspace, self.workspace.store.model(generator)),
+            engine,
             self.scorer,
             partial(ask, load_judge(config.judge), config.judge),
-            self.prompts,
+            load_prompts(self.config, self.workspace, model),
             self.held_out,
             samples=config.samples,
             sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
@@ -267,9 +295,10 @@ class Run:
             chunk=self.config.engine.chunk,
             done=done,
         )
-        for index, chunk in enumerate(chunks, start=done):
-            yield chunk
-            counter.to(min((index + 1) * self.config.engine.chunk, len(self.held_out)) * config.samples)
+        with closing(engine):
+            for index, chunk in enumerate(chunks, start=done):
+                yield chunk
+                counter.to(min((index + 1) * self.config.engine.chunk, len(self.held_out)) * config.samples)
 
     def conclude(self) -> None:
         """Record the round's figures and its verdict against its parent."""
@@ -289,12 +318,27 @@ class Run:
             verdict = (parent.round, str(comparison.verdict), comparison.as_json())
         store.finish_round(name, metrics, verdict)
 
-    def _chunks(self, tasks: Sequence[Task], done: int) -> Iterator[tuple[int, Sequence[Task], bool]]:
-        """Index, tasks and whether they are the last, of every chunk after the first ``done``."""
+    def _chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item], bool]]:
+        """Index, items and whether they are the last, of every chunk after the first ``done``.
+
+        ``read`` gives one item for each task of some attempts; it is asked for many chunks at once, never for a round.
+        """
         size = self.config.engine.chunk
-        starts = range(0, len(tasks), size)
-        for index in range(done, len(starts)):
-            yield index, tasks[starts[index] : starts[index] + size], index == len(starts) - 1
+        spans, together = self.workspace.store.spans(self.round.round, size), max(1, BLOCK // size)
+        for first in range(done, len(spans), together):
+            block = spans[first : first + together]
+            items = read(range(block[0].start, block[-1].stop))
+            for place in range(len(block)):
+                index = first + place
+                yield index, items[place * size : (place + 1) * size], index == len(spans) - 1
+
+    def _tasks(self, attempts: range) -> list[Task]:
+        return self.workspace.store.tasks_of(self.round.round, attempts)
+
+    def _answered(self, attempts: range, arm: Arm | None = None) -> list[list[tuple[Task, Candidate]]]:
+        """The candidates of each task, all or those that one arm picked."""
+        candidates = self.workspace.store.candidates(self.round.round, attempts, arm=arm)
+        return [[(task, one) for one in candidates.get(task.task_id, ())] for task in self._tasks(attempts)]
 
 
 def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candidate]]) -> list[Score]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from safetensors.torch import load_file
 from flywheel.assets import asset
 from flywheel.budget import Budget
 from flywheel.config import BudgetConfig, PricesConfig, TrainingConfig
+from flywheel.engines.engine import Sampling
 from flywheel.errors import BudgetSpent, ConfigError
 from flywheel.instructions.text import Prompts
 from flywheel.loop import turn
 from flywheel.nano.data import held_out_tasks
 from flywheel.progress import Silent
-from flywheel.records import Stage, Winner
+from flywheel.records import Completion, Stage, Winner
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -57,7 +60,7 @@ def test_a_cost_needs_a_price(small: list[str]) -> None:
         configuration.load(configuration.find("nano"), [*small, "budget.cost=1"])
 
 
-@pytest.mark.parametrize("limit", ["budget.tokens=600", "budget.cost=0.6"])
+@pytest.mark.parametrize("limit", ["budget.tokens=600", "budget.cost=6.5"])
 def test_a_round_stopped_again_and_again_ends_with_the_same_rows(limit: str, built: Path, turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     config = workspace.config([limit, "prices.million_tokens=1000"])
@@ -76,6 +79,36 @@ def test_a_round_stopped_again_and_again_ends_with_the_same_rows(limit: str, bui
         assert rows(workspace.folder, sql) == rows(turned, sql), table
     spent = rows(workspace.folder, "SELECT sum(tokens), sum(cost) FROM stages WHERE round = 'r1'")[0]
     assert spent[1] == pytest.approx(spent[0] / 1000)
+
+
+def test_nothing_is_begun_that_could_cost_more_than_is_left() -> None:
+    class Counting:
+        name, asked = "counting", 0
+
+        def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+            self.asked += 1
+            return []
+
+        def close(self) -> None:
+            return
+
+    prices = PricesConfig(million_tokens=10.0, million_prompt_tokens=5.0)
+    most = Sampling(temperature=1.0, top_p=1.0, max_tokens=100)
+    # 10 prompts of 20 bytes and 4 answers each: at most 4,000 tokens for 0.04 and 200 read for 0.001.
+    for limit, asked in ((0.0412, 1), (0.0408, 0)):
+        inner = Counting()
+        engine = Budget(BudgetConfig(cost=limit), prices).guard(inner)
+        with contextlib.ExitStack() as stack:
+            if not asked:
+                stack.enter_context(pytest.raises(BudgetSpent, match=r"could be passed by the next chunk \(0 is spent, it may"))
+            engine.generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
+        assert inner.asked == asked
+    budget = Budget(BudgetConfig(cost=0.05), prices)
+    budget.spend(500, 1000)
+    with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.05 could be passed by the next chunk \(0\.01 is spent"):
+        budget.guard(inner).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
+    unpriced = Budget(BudgetConfig(cost=0.01), PricesConfig(hour=1.0))
+    assert unpriced.guard(inner) is inner
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage != Stage.PARAPHRASE])

@@ -52,6 +52,7 @@ def round_command(
     config: ConfigOption = None,
     overrides: Overrides = None,
     restart: Restart = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what one round would do and take; do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn the wheel: build what is missing, run or resume the next round, print its verdict.
@@ -60,12 +61,18 @@ def round_command(
     """
     from flywheel.report import tables
 
-    workspace, checked = _prepared(config, [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
+    sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
+    if dry_run:
+        _tell_plan(config, sets, restart=restart, as_json=as_json)
+        return
+    workspace, checked = _prepared(config, sets)
     told = []
     with _interruptible():
         from flywheel.budget import Budget
         from flywheel.loop import turn
         from flywheel.report.progress import Terminal
+
+        _tell_engine(checked)
 
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
@@ -100,23 +107,55 @@ def propose(
         from flywheel.loop import propose_only
         from flywheel.report.progress import Terminal
 
+        _tell_engine(checked)
         name = propose_only(workspace, checked, Terminal(), restart=restart)
     told = tables.summary(workspace.store.path, name)
     options = [f"--set {shlex.quote(one)}" for one in sets]
     tables.print_json(told) if as_json else tables.print_summary(told, goes_on=" ".join(["flywheel round", *options]))
 
 
+def _tell_plan(config: str | None, sets: list[str], *, restart: bool, as_json: bool) -> None:
+    """Print what one round would do; not even a workspace is made."""
+    from flywheel.report.plan import print_plan
+
+    workspace, checked = _configured(config, sets)
+    with _interruptible():
+        from flywheel.estimate.dry_run import dry_run
+
+        plan = dry_run(workspace, checked, restart=restart)
+    print_plan(plan, as_json=as_json)
+
+
+def _tell_engine(config: Config) -> None:
+    """Say which engine ``auto`` stands for here."""
+    if config.engine.name == "auto":
+        from flywheel.generator import chosen_engine
+
+        choice = chosen_engine(config)
+        typer.echo(f"{'engine':<22} {choice.name}: {choice.why}", err=True)
+
+
 def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
     """The workspace, made where there is none, and its configuration with the overrides."""
+    from flywheel.config import find
+
+    workspace, checked = _configured(config, sets)
+    if not workspace.exists:
+        from flywheel.next_round import check_inputs
+
+        check_inputs(checked, workspace)
+        workspace.init(find(config or "nano"))
+    return workspace, workspace.config(sets)
+
+
+def _configured(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
+    """The workspace, which need not be there, and the configuration that it has or would get."""
     from flywheel.config import find, load
 
     workspace = named_workspace()
     if not workspace.exists:
-        from flywheel.next_round import check_inputs
-
-        check_inputs(load(find(config or "nano"), sets))
-        workspace.init(find(config or "nano"))
-    elif config is not None:
+        return workspace, load(find(config or "nano"), sets)
+    if config is not None:
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
     return workspace, workspace.config(sets)
 

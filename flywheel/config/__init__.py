@@ -1,5 +1,6 @@
 """A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
 
+from flywheel.config.engine import EndpointConfig, EngineConfig
 from flywheel.config.instructions import FiltersConfig, InstructionsConfig, ParaphrasesConfig
 from flywheel.config.loading import as_text, check, find, load, parse
 from flywheel.config.reward import (
@@ -16,12 +17,11 @@ from flywheel.config.section import OPERATIONAL, Section
 from flywheel.config.sections import (
     BudgetConfig,
     Config,
-    EngineConfig,
     EvaluationConfig,
     PricesConfig,
     SamplingConfig,
-    TrainingConfig,
 )
+from flywheel.config.training import TrainingConfig
 
 __all__ = [
     "COLUMNS",
@@ -29,6 +29,7 @@ __all__ = [
     "BudgetConfig",
     "Config",
     "DataConfig",
+    "EndpointConfig",
     "EngineConfig",
     "EvaluationConfig",
     "FiltersConfig",

@@ -8,36 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from flywheel.assets import ASSET, asset
+from flywheel.config.engine import EngineConfig
 from flywheel.config.instructions import InstructionsConfig
 from flywheel.config.reward import RewardConfig
-from flywheel.config.section import OPERATIONAL, Positive, Section, Seed, Share
-
-
-class EngineConfig(Section):
-    """What runs the generator."""
-
-    name: Literal["auto", "ctranslate2", "transformers", "scripted"] = "auto"
-    """``auto`` is CTranslate2 on a CPU and transformers on a GPU; ``scripted`` replays texts, for tests and benchmarks."""
-    script: str | None = None
-    """The texts that the scripted engine replays: jsonl with ``text``, and where they differ ``finish_reason`` and ``when``."""
-    device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
-    compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
-    workers: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
-    """Texts are written on this many cores at once; 0 means all of them. The texts stay the same."""
-    chunk: Positive = 128
-    """Prompts per committed chunk. Part of the identity: random numbers are drawn per chunk."""
-    trust_remote_code: bool = False
-
-    @model_validator(mode="after")
-    def _script_goes_with_scripted(self) -> Self:
-        if (self.name == "scripted") != (self.script is not None):
-            raise ValueError("engine.script and engine.name scripted go together; set both or neither")
-        return self
+from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
+from flywheel.config.training import TrainingConfig
 
 
 class SamplingConfig(Section):
@@ -47,27 +27,6 @@ class SamplingConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0, le=100.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: Positive = 256
-
-
-class TrainingConfig(Section):
-    """How the generator is fine-tuned on the winners."""
-
-    start: Literal["previous", "base"] = "previous"
-    """Train the previous round's generator on, or the base anew."""
-    data: Literal["replace", "accumulate"] = "replace"
-    """Train on this round's winners, or on those of all rounds so far."""
-    proposal_share: Share = 0.2
-    """Share of proposal-shaped texts among the training texts, so that the generator still can propose."""
-    paraphrases: bool = False
-    """Train on the winners' paraphrases too, with the output of the winner."""
-    checkpoint_minutes: float = Field(default=10.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """A killed training goes on from its last checkpoint."""
-    epochs: float = Field(default=1.0, gt=0.0)
-    learning_rate: float = Field(default=1e-5, gt=0.0)
-    batch_size: Positive = 8
-    max_length: Positive = 1024
-    args: dict[str, Any] = Field(default_factory=dict)
-    """Any further argument of trl's SFTConfig."""
 
 
 class EvaluationConfig(Section):
@@ -93,7 +52,7 @@ class BudgetConfig(Section):
     """Tokens generated."""
     minutes: float | None = Field(default=None, gt=0.0)
     cost: float | None = Field(default=None, gt=0.0)
-    """In the currency of ``prices``."""
+    """In the currency of ``prices``. Where tokens have a price, a chunk that could go beyond it is not begun."""
 
 
 class PricesConfig(Section):
@@ -103,6 +62,12 @@ class PricesConfig(Section):
     """Of the machine."""
     million_tokens: float = Field(default=0.0, ge=0.0)
     """Of generated tokens."""
+    million_prompt_tokens: float = Field(default=0.0, ge=0.0)
+    """Of tokens read."""
+
+    def cost(self, *, tokens: int, prompt_tokens: int, seconds: float) -> float:
+        """What work costs."""
+        return seconds / 3600 * self.hour + (tokens * self.million_tokens + prompt_tokens * self.million_prompt_tokens) / 1e6
 
 
 class Config(Section):
@@ -115,6 +80,8 @@ class Config(Section):
     """A folder of Jinja templates; what is not in it is taken from flywheel's own."""
     prompt_style: Literal["completion", "chat"] = "completion"
     """``completion`` for base models; ``chat`` for models whose tokenizer has a chat template."""
+    chat_arguments: dict[str, Any] = Field(default_factory=dict)
+    """What a local model's chat template is told, such as ``enable_thinking: false``."""
     engine: EngineConfig = EngineConfig()
     instructions: InstructionsConfig = InstructionsConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -131,8 +98,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _endpoints_are_not_trained(self) -> Config:
+        if self.engine.name == "openai" and self.training.student is None:
+            raise ValueError("a generator behind an endpoint is not trained; set training.student to a local model that is")
+        return self
+
+    @model_validator(mode="after")
     def _money_has_a_price(self) -> Config:
-        if self.budget.cost is not None and not (self.prices.hour or self.prices.million_tokens):
+        prices = (self.prices.hour, self.prices.million_tokens, self.prices.million_prompt_tokens)
+        if self.budget.cost is not None and not any(prices):
             raise ValueError("budget.cost needs a price; set prices.hour or prices.million_tokens")
         return self
 

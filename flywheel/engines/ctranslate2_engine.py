@@ -11,22 +11,25 @@ import json
 import random
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, cut_at_stop, workers
-from flywheel.errors import ModelError
+from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, token_ids, too_long, workers
+from flywheel.errors import ConfigError, ModelError
 from flywheel.files import publish
 from flywheel.records import Completion, FinishReason
 from flywheel.seeds import derive
 
-SHARD = 64
-"""Prompts that are written together by one thread."""
+SHARD = 256
+"""Candidates that one thread writes. Part of the results; large enough that loading the model for it costs little."""
+BATCH = 64
+"""Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""
 _seeding = threading.Lock()
 
 
@@ -37,37 +40,59 @@ class CTranslate2Engine:
 
     def __init__(self, model: Path, config: EngineConfig, *, cache: Path, digest: str) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code)
+        if device(config) != "cpu" and config.device != "auto":
+            raise ConfigError(f"engine.name ctranslate2 works on the CPU here, engine.device is {config.device}; set vllm")
+        if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
+            raise ConfigError(f"engine.compute_type {config.compute_type} is not to be had on this CPU; set float32 or int8")
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._workers = workers(config)
+        self._context = context_length(model)
+        self._ends = end_tokens(model, self._tokenizer)
         if self._tokenizer.eos_token is None:
             raise ModelError(f"the tokenizer of {model} has no eos_token, so no text would ever end; add one")
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        shards = [(start // SHARD, prompts[start : start + SHARD]) for start in range(0, len(prompts), SHARD)]
+        read = token_ids(self._tokenizer, prompts)
+        fits = [place for place, ids in enumerate(read) if len(ids) + sampling.max_tokens <= self._context]
+        written = [too_long(n) for _ in prompts]
+        # CTranslate2 reads a batch as far as its shortest prompt goes and the rest token by token, so prompts of one length
+        # belong together. The longest first: then no core is left with the largest shard at the end.
+        fits.sort(key=lambda place: len(read[place]), reverse=True)
+        size = max(1, SHARD // n)
+        shards = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
 
-        def write(shard: tuple[int, Sequence[str]]) -> list[list[Completion]]:
-            return self._write(shard[1], n=n, sampling=sampling, seed=derive(seed, shard[0]))
+        def write(shard: tuple[int, list[int]]) -> list[list[Completion]]:
+            number, places = shard
+            return self._write([read[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
 
         with ThreadPoolExecutor(self._workers) as pool:
-            return [completions for shard in pool.map(write, shards) for completions in shard]
+            for (_, places), groups in zip(shards, pool.map(write, shards), strict=True):
+                for place, group in zip(places, groups, strict=True):
+                    written[place] = group
+        return written
 
-    def _write(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in self._tokenizer(list(prompts)).input_ids]
+    def close(self) -> None:
+        """Nothing to give back: weights are in memory only while a shard is written."""
+
+    def _write(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
         results = self._seeded(seed, tokens[0]).generate_batch(
             tokens,
+            max_batch_size=max(1, BATCH // n),
             num_hypotheses=n,
             max_length=sampling.max_tokens,
             sampling_topk=0,
             sampling_topp=sampling.top_p,
             sampling_temperature=sampling.temperature,
-            end_token=[self._tokenizer.eos_token],
+            end_token=self._ends,
             include_prompt_in_result=False,
             return_end_token=True,
             return_scores=True,
         )
         rng = random.Random(seed)
-        return [self._completions(result, sampling, rng) for result in results]
+        texts = iter(self._texts([ids for result in results for ids in result.sequences_ids]))
+        return [self._completions(result, texts, len(ids), sampling, rng) for result, ids in zip(results, prompts, strict=True)]
 
     def _seeded(self, seed: int, tokens: list[str]) -> ctranslate2.Generator:
         """A generator whose one thread has drawn its first numbers from this seed."""
@@ -78,17 +103,29 @@ class CTranslate2Engine:
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
 
-    def _completions(self, result: ctranslate2.GenerationResult, sampling: Sampling, rng: random.Random) -> list[Completion]:
-        eos = self._tokenizer.eos_token_id
+    def _texts(self, written: Sequence[list[int]]) -> list[str]:
+        return list(self._tokenizer.batch_decode(written, skip_special_tokens=True))
+
+    def _completions(
+        self, result: ctranslate2.GenerationResult, texts: Iterator[str], read: int, sampling: Sampling, rng: random.Random
+    ) -> list[Completion]:
         completions = []
         for ids, logprob in zip(result.sequences_ids, result.scores, strict=True):
-            ended = bool(ids) and ids[-1] == eos
-            text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
-            text, reason = cut_at_stop(text, sampling.stop, FinishReason.STOP if ended else FinishReason.LENGTH)
+            ended = bool(ids) and ids[-1] in self._ends
+            text, reason = cut_at_stop(next(texts), sampling.stop, FinishReason.STOP if ended else FinishReason.LENGTH)
             completions.append(Completion(text=text, tokens=len(ids), finish_reason=reason, logprob=logprob))
         # They come sorted by likelihood; positions must not carry that.
         rng.shuffle(completions)
-        return completions
+        return [replace(completions[0], prompt_tokens=read), *completions[1:]]
+
+
+def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
+    """Whether CTranslate2 knows the architecture of a model."""
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError):
+        return False
+    return type(config).__name__ in ctranslate2.converters.transformers._MODEL_LOADERS
 
 
 def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
@@ -101,7 +138,7 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
     try:
         with publish(folder) as unfinished:
             shutil.rmtree(unfinished)
-            converter.convert(str(unfinished))
+            converter.convert(str(unfinished), quantization=None if config.compute_type == "float32" else config.compute_type)
             _name_missing_tokens(unfinished / "config.json")
     except (ValueError, NotImplementedError) as error:
         raise ModelError(f"CTranslate2 cannot convert {model} ({error}); set engine.name to transformers") from None

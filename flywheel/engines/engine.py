@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from flywheel.config import EngineConfig
 from flywheel.errors import ConfigError
@@ -27,13 +30,22 @@ class Sampling:
 class Engine(Protocol):
     """Runs one generator."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As the config names it."""
+        ...
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """Return n completions of each prompt, in the order of the prompts.
 
-        The same model, prompts, n, sampling and seed give the same completions, on any number of workers.
+        The same model, prompts, n, sampling and seed give the same completions, whatever was written before and on any
+        number of workers; behind an endpoint that is its server's affair. A prompt that leaves no room for
+        ``sampling.max_tokens`` gets n empty completions that say so. Raises EngineError where the engine fails.
         """
+        ...
+
+    def close(self) -> None:
+        """Give its memory back; it writes no more."""
         ...
 
 
@@ -43,11 +55,62 @@ def cut_at_stop(text: str, stop: Sequence[str], finish_reason: FinishReason) -> 
     return (text[: min(positions)], FinishReason.STOP) if positions else (text, finish_reason)
 
 
-def choose(config: EngineConfig) -> str:
-    """The name of the engine that ``auto`` stands for on this machine."""
+def prompt_tokens(written: Sequence[Sequence[Completion]]) -> int:
+    """Tokens that were read for these completions."""
+    return sum(one.prompt_tokens for group in written for one in group)
+
+
+def too_long(n: int) -> list[Completion]:
+    """What a prompt gets that leaves no room for an answer."""
+    return [Completion(text="", tokens=0, finish_reason=FinishReason.PROMPT_TOO_LONG)] * n
+
+
+def context_length(model: Path) -> int:
+    """How many tokens a model reads and writes together, as its config says; a great many where it does not."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    found = next((config[key] for key in ("max_position_embeddings", "n_positions", "n_ctx") if config.get(key)), sys.maxsize)
+    return int(found)
+
+
+def end_tokens(model: Path, tokenizer: Any) -> list[int]:
+    """The tokens that end a text: the tokenizer's, and those that a model's generation_config names."""
+    path = model / "generation_config.json"
+    named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+    return sorted({tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None})
+
+
+def token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of prompts; an empty one is the token that texts begin with, for a model must read something."""
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return [list(ids) or [begin] for ids in tokenizer(list(prompts)).input_ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """An engine and the reason for it."""
+
+    name: str
+    why: str
+
+
+def choose(config: EngineConfig, model: Path) -> Choice:
+    """The engine that runs a generator's folder on this machine: the configured one, or what ``auto`` stands for.
+
+    Raises ConfigError for a device that is absent.
+    """
     if config.name != "auto":
-        return config.name
-    return "ctranslate2" if device(config) == "cpu" else "transformers"
+        return Choice(name=config.name, why="engine.name says so")
+    if device(config) != "cpu":
+        if find_spec("vllm"):
+            return Choice(name="vllm", why="there is a GPU, and vllm is installed")
+        return Choice(name="transformers", why="there is a GPU; vllm would be faster: pip install 'flywheel[vllm]'")
+    from flywheel.engines.ctranslate2_engine import converts
+
+    kind = json.loads((model / "config.json").read_text(encoding="utf-8")).get("model_type", "?")
+    if converts(model, trust_remote_code=config.trust_remote_code):
+        return Choice(name="ctranslate2", why="no GPU, and CTranslate2 is fastest on a CPU")
+    return Choice(name="transformers", why=f"no GPU, and CTranslate2 does not know {kind} models")
 
 
 def device(config: EngineConfig) -> str:
@@ -70,10 +133,15 @@ def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engi
         from flywheel.engines.scripted_engine import ScriptedEngine
 
         return ScriptedEngine(Path(config.script))
-    if choose(config) == "ctranslate2":
+    name = choose(config, model).name
+    if name == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import CTranslate2Engine
 
         return CTranslate2Engine(model, config, cache=cache, digest=digest)
+    if name == "vllm":
+        from flywheel.engines.vllm_engine import VLLMEngine
+
+        return VLLMEngine(model, config)
     from flywheel.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(model, config)

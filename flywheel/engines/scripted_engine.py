@@ -39,6 +39,9 @@ class ScriptedEngine:
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         return [[self._next(prompt, sampling) for _ in range(n)] for prompt in prompts]
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
     def _next(self, prompt: str, sampling: Sampling) -> Completion:
         when = next((one for one in self._texts if one and one in prompt), "")
         if when not in self._texts:

@@ -1,4 +1,4 @@
-"""How unlike each other the tasks of a round are. Pure functions; all but `novel_share` at one sample size.
+"""How unlike each other the tasks of a round are. Pure functions; all but novelty at one sample size.
 
 Each figure sees another kind of sameness: distinct-n the same phrases, the compression ratio long repeats, self-BLEU
 sentences made alike, the kinds what is asked for. All of them change with the number of texts, so they are measured on
@@ -47,29 +47,38 @@ def self_bleu(texts: Sequence[str]) -> float:
     return sum(scores) / len(scores) / 100
 
 
-def novel_share(instructions: Sequence[str], earlier: Iterable[str]) -> float:
-    """Share of instructions that none of the earlier ones is similar to."""
-    index = SimilarityIndex(NOVEL)
-    for number, instruction in enumerate(dict.fromkeys(earlier)):
-        index.add(str(number), instruction)
-    return sum(index.nearest(one) is None for one in instructions) / len(instructions) if instructions else 0.0
+def _index(instructions: Iterable[str]) -> SimilarityIndex:
+    """An index in which each instruction is once."""
+    index, seen = SimilarityIndex(NOVEL), set[int]()
+    for instruction in instructions:
+        if hash(instruction) not in seen:
+            seen.add(hash(instruction))
+            index.add("", instruction)
+    return index
 
 
-def task_diversity(tasks: Sequence[Task], earlier: Sequence[Task], *names: object) -> list[Metric]:
-    """The figures of a round's kept tasks; ``earlier`` are seeds and the kept tasks of earlier rounds.
+def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: object, count: int) -> list[Metric]:
+    """The figures of the kept tasks of a round, ``count`` in all; ``earlier`` are seeds and what earlier rounds kept.
 
-    Sameness is measured on instruction and input together, kinds and novelty on instructions.
+    Sameness is measured on instruction and input together, kinds and novelty on instructions. The tasks are gone through
+    once and not kept.
     """
-    sample = generator("diversity", *names).sample(list(tasks), min(SAMPLE, len(tasks)))
-    texts = [f"{task.instruction} {task.input}" for task in sample]
-    kinds = Counter(kind_of(task.instruction) for task in tasks)
+    places = generator("diversity", *names).sample(range(count), min(SAMPLE, count))
+    drawn, sample = set(places), dict[int, str]()
+    known, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
+    for place, task in enumerate(tasks):
+        kinds[kind_of(task.instruction)] += 1
+        novel += known.nearest(task.instruction) is None
+        if place in drawn:
+            sample[place] = f"{task.instruction} {task.input}"
+    texts = [sample[place] for place in places]
     figures = {
         "tasks.sample": float(len(sample)),
         "tasks.distinct_1": distinct_n(texts, 1),
         "tasks.distinct_2": distinct_n(texts, 2),
         "tasks.compression_ratio": compression_ratio(texts),
         "tasks.self_bleu": self_bleu(texts[:SELF_BLEU_SAMPLE]),
-        "tasks.novel": novel_share([task.instruction for task in tasks], [task.instruction for task in earlier]),
+        "tasks.novel": novel / count if count else 0.0,
         "tasks.kinds": float(len(kinds)),
     }
     figures |= {f"tasks.kind.{kind}": float(count) for kind, count in kinds.most_common()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.evaluation.judge import Judge
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, FinishReason, Sample, SampleScore, Task
@@ -56,4 +56,9 @@ def evaluate(
             for row, score in zip(outputs, values, strict=True)
             if score is not None
         ]
-        yield Chunk(rows=[*outputs, *scores], last=index == len(starts) - 1, tokens=sum(row.tokens for row in outputs))
+        yield Chunk(
+            rows=[*outputs, *scores],
+            last=index == len(starts) - 1,
+            tokens=sum(row.tokens for row in outputs),
+            prompt_tokens=prompt_tokens(written),
+        )

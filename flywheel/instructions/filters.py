@@ -15,7 +15,7 @@ from flywheel.config import FiltersConfig
 from flywheel.errors import ConfigError, DataError
 from flywheel.functions import load_function, reason_of
 from flywheel.instructions.similarity import SimilarityIndex, words
-from flywheel.records import Task
+from flywheel.records import FinishReason, Task
 
 
 class Dropped(StrEnum):
@@ -23,6 +23,8 @@ class Dropped(StrEnum):
 
     TRUNCATED = "truncated"
     """The token limit cut it."""
+    PROMPT_TOO_LONG = "prompt too long"
+    """The demos leave the generator no room to write a task of the length allowed."""
     MISSING_FIELD = "missing field"
     """It has no instruction, no input or no constraints."""
     REFUSAL = "refusal"
@@ -134,25 +136,28 @@ class Filters:
         self._config = config
         self._protected = Protected(protected, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
         self._index = SimilarityIndex(config.near_duplicate or 1.0)
-        self._known: set[Key] = set()
+        # Hashes: a whole text each would be most of what a large run keeps in memory.
+        self._known: set[int] = set()
         self._alone = self._filters_of_a_task(config)
         for task in known:
             self.keep(task)
 
     def keep(self, task: Task) -> None:
         """Remember a task that was kept, so that later ones are compared with it."""
-        self._known.add(key_of(task))
+        self._known.add(hash(key_of(task)))
         self._index.add(task.task_id, self._compared(task))
 
     def knows(self, task: Task) -> bool:
         """Whether the same instruction and input were kept before."""
-        return key_of(task) in self._known
+        return hash(key_of(task)) in self._known
 
     def check(
-        self, task: Task | None, raw: str, *, cut: bool, demos: Collection[Key], near_duplicates: bool = True
+        self, task: Task | None, raw: str, *, ended: FinishReason, demos: Collection[Key], near_duplicates: bool = True
     ) -> Decision:
-        """Decide about an attempt; ``cut`` if the token limit ended it, ``demos`` are the keys of the tasks it was shown."""
-        if cut:
+        """Decide about an attempt by how it ended and what it says; ``demos`` are the keys of the tasks it was shown."""
+        if ended == FinishReason.PROMPT_TOO_LONG:
+            return Decision(reason=Dropped.PROMPT_TOO_LONG)
+        if ended == FinishReason.LENGTH:
             return Decision(reason=Dropped.TRUNCATED)
         if self._config.refusals and is_refusal(raw if task is None else task.instruction):
             return Decision(reason=Dropped.REFUSAL)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_alternative
@@ -59,7 +59,12 @@ def paraphrase(
         for row in rows:
             if row.reason is None and row.task:
                 filters.keep(row.task)
-        yield Chunk(rows=rows, last=index == len(starts) - 1, tokens=sum(row.tokens for row in rows))
+        yield Chunk(
+            rows=rows,
+            last=index == len(starts) - 1,
+            tokens=sum(row.tokens for row in rows),
+            prompt_tokens=prompt_tokens(written),
+        )
 
 
 def _read(
@@ -68,13 +73,12 @@ def _read(
     """An alternative and what is decided about it; ``seen`` collects those of the chunk."""
     alternative = parse_alternative(completion.text)
     task = replace(winner.task, instruction=alternative) if alternative else None
-    cut = completion.finish_reason == FinishReason.LENGTH
     shown = {key_of(replace(winner.task, instruction=text)) for pair in demos for text in (pair.instruction, pair.alternative)}
-    if task and not cut and words(task.instruction) == words(winner.task.instruction):
+    if task and completion.finish_reason == FinishReason.STOP and words(task.instruction) == words(winner.task.instruction):
         decision = Decision(reason=Dropped.UNCHANGED)
     else:
         # A paraphrase is like its parent: that is no reason to drop it.
-        decision = filters.check(task, completion.text, cut=cut, demos=shown, near_duplicates=False)
+        decision = filters.check(task, completion.text, ended=completion.finish_reason, demos=shown, near_duplicates=False)
     if decision == KEPT and task and key_of(task) in seen:
         decision = Decision(reason=Dropped.REPEATED)
     if task:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from flywheel.config import InstructionsConfig
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
@@ -58,7 +58,7 @@ def propose(
         tokens = sum(row.tokens for row in rows)
         kept = sum(row.reason is None for row in rows)
         done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
-        yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens)
+        yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(written))
 
 
 def _most_attempts(config: InstructionsConfig) -> int:
@@ -102,7 +102,7 @@ def _decide(
     parsed = [parse_task(one.text, chat=prompts.chat) for one in written]
     keys = {key_of(demo) for demo in demos}
     decisions = [
-        filters.check(read.task, one.text, cut=one.finish_reason == FinishReason.LENGTH and not read.ended, demos=keys)
+        filters.check(read.task, one.text, ended=FinishReason.STOP if read.ended else one.finish_reason, demos=keys)
         for read, one in zip(parsed, written, strict=True)
     ]
     passed = [(place, read.task) for place, read in enumerate(parsed) if decisions[place] == KEPT and read.task]

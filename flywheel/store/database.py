@@ -26,13 +26,17 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) ->
     """A connection for the length of the block; for writing, the block is one transaction.
 
     Raises StoreError where the file cannot be opened, is held by another process for longer than
-    ``wait_s`` seconds, or was written by a newer flywheel.
+    ``wait_s`` seconds, or was written by a newer flywheel. One of an older flywheel is upgraded first.
     """
     if read_only and not path.exists():
         raise StoreError(f"no database at {path}; make one with `flywheel round`, or name the workspace with --workspace")
     opened = _open(path, read_only=read_only, wait_s=wait_s)
     try:
         if read_only:
+            if 0 < _version(opened) < migrations()[-1][0]:
+                opened.close()
+                migrate(path)
+                opened = _open(path, read_only=True, wait_s=wait_s)
             _refuse_other_versions(opened, path)
             yield opened
             return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import (
+    Arm,
     Candidate,
     Chunk,
     CurvePoint,
@@ -17,6 +18,7 @@ from flywheel.records import (
     Metric,
     Model,
     ModelKind,
+    Origin,
     Proposal,
     Proposed,
     ProposedTask,
@@ -36,6 +38,14 @@ from flywheel.store.database import connection, migrate
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+
+BLOCK = 4096
+"""Tasks whose rows the stations have in memory at once: a round may have any number."""
+EVERY = range(2**63 - 1)
+"""All attempts of a round."""
+ROUND_JSON = ("identity", "config", "versions", "engine")
+"""Columns of a round that hold JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +125,7 @@ class Store:
         found = []
         for row in rows:
             values = dict(zip(names, row, strict=True))
-            for name in ("identity", "config", "versions"):
+            for name in ROUND_JSON:
                 values[name] = json.loads(values[name])
             found.append(Round(**values))
         return found
@@ -123,7 +133,7 @@ class Store:
     def open_round(self, opened: Round) -> None:
         """Record a new round."""
         values = {field.name: getattr(opened, field.name) for field in fields(Round)}
-        for name in ("identity", "config", "versions"):
+        for name in ROUND_JSON:
             values[name] = json.dumps(values[name])
         with connection(self.path, read_only=False) as db:
             db.execute(
@@ -185,9 +195,10 @@ class Store:
             for record_type, rows in _by_type([*chunk.rows, *chunk.metrics]).items():
                 _WRITERS[record_type](db, name, rows)
             db.execute(
-                "UPDATE stages SET chunks = chunks + 1, rows = rows + ?, tokens = tokens + ?, seconds = seconds + ?, "
-                "cost = cost + ?, finished_at = CASE WHEN ? THEN now() END WHERE round = ? AND stage = ?",
-                [len(chunk.rows), chunk.tokens, seconds, cost, chunk.last, name, str(stage)],
+                "UPDATE stages SET chunks = chunks + 1, rows = rows + ?, tokens = tokens + ?, "
+                "prompt_tokens = prompt_tokens + ?, seconds = seconds + ?, cost = cost + ?, "
+                "finished_at = CASE WHEN ? THEN now() END WHERE round = ? AND stage = ?",
+                [len(chunk.rows), chunk.tokens, chunk.prompt_tokens, seconds, cost, chunk.last, name, str(stage)],
             )
 
     # What the stations read
@@ -212,13 +223,31 @@ class Store:
         assert row is not None
         return int(row[0])
 
-    def kept_tasks(self, names: Sequence[str]) -> list[Task]:
-        """Every kept task of these rounds, paraphrases too, in the order they were written."""
+    def kept_tasks(self, names: Sequence[str]) -> Iterator[Task]:
+        """Every kept task of these rounds, paraphrases too, in the order they were written; read block by block."""
+        for name in (one.round for one in self.rounds() if one.round in names):
+            for origin in (Origin.PROPOSED, Origin.PARAPHRASED):
+                for attempts in self.spans(name, BLOCK, origin):
+                    yield from self.tasks_of(name, attempts, origin)
+
+    def spans(self, name: str, size: int, origin: Origin = Origin.PROPOSED) -> list[range]:
+        """The kept tasks of a round in groups of ``size``, in order: from which attempt to which each of them goes."""
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT t.instruction, t.input, t.constraints FROM tasks AS t JOIN rounds AS r USING (round) "
-                "WHERE t.kept AND list_contains(?, t.round) ORDER BY r.number, t.origin DESC, t.attempt",
-                [list(names)],
+                "SELECT min(attempt), max(attempt) + 1 FROM ("
+                "SELECT attempt, (row_number() OVER (ORDER BY attempt) - 1) // ? AS span "
+                "FROM tasks WHERE round = ? AND kept AND origin = ?) GROUP BY span ORDER BY span",
+                [size, name, str(origin)],
+            ).fetchall()
+        return [range(first, end) for first, end in rows]
+
+    def tasks_of(self, name: str, attempts: range, origin: Origin = Origin.PROPOSED) -> list[Task]:
+        """The kept tasks of these attempts of a round, in order."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT instruction, input, constraints FROM tasks "
+                "WHERE round = ? AND kept AND origin = ? AND attempt >= ? AND attempt < ? ORDER BY attempt",
+                [name, str(origin), attempts.start, attempts.stop],
             ).fetchall()
         return [Task(instruction=instruction, input=text, constraints=constraints) for instruction, text, constraints in rows]
 
@@ -235,12 +264,15 @@ class Store:
             for instruction, text, constraints, demos in rows
         ]
 
-    def candidates(self, name: str) -> dict[str, list[Candidate]]:
-        """The candidates of each task of a round, by task id, in order."""
+    def candidates(self, name: str, attempts: range = EVERY, *, arm: Arm | None = None) -> dict[str, list[Candidate]]:
+        """The candidates of each task of a round, by task id, in order: all of them, or those that one arm picked."""
         names = [field.name for field in fields(Candidate)]
+        picked = "AND (task_id, candidate) IN (SELECT (task_id, candidate) FROM selections WHERE round = ? AND arm = ?) "
         with connection(self.path) as db:
             rows = db.execute(
-                f"SELECT {', '.join(names)} FROM candidates WHERE round = ? ORDER BY task_id, candidate", [name]
+                f"SELECT {', '.join(names)} FROM candidates WHERE round = ? AND task_id IN ({_ANSWERED}) "
+                f"{picked if arm else ''}ORDER BY task_id, candidate",
+                [name, name, attempts.start, attempts.stop, *([name, str(arm)] if arm else [])],
             ).fetchall()
         found: dict[str, list[Candidate]] = {}
         for row in rows:
@@ -249,16 +281,17 @@ class Store:
             found.setdefault(values["task_id"], []).append(Candidate(**values))
         return found
 
-    def scored(self, name: str, model_id: str) -> dict[str, list[Scored]]:
+    def scored(self, name: str, model_id: str, attempts: range = EVERY) -> dict[str, list[Scored]]:
         """The candidates of each task of a round with what a reward model gave them."""
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT task_id, candidate, score FROM scores WHERE round = ? AND model_id = ?", [name, model_id]
+                f"SELECT task_id, candidate, score FROM scores WHERE round = ? AND model_id = ? AND task_id IN ({_ANSWERED})",
+                [name, model_id, name, attempts.start, attempts.stop],
             ).fetchall()
         rewards = {(task_id, candidate): score for task_id, candidate, score in rows}
         return {
             task_id: [Scored(candidate=one, reward=rewards[task_id, one.candidate]) for one in candidates]
-            for task_id, candidates in self.candidates(name).items()
+            for task_id, candidates in self.candidates(name, attempts).items()
         }
 
     def winners(self, names: Sequence[str], *, paraphrases: bool = False) -> list[Winner]:
@@ -298,6 +331,8 @@ class Store:
             ).fetchall()
         return dict(rows)
 
+
+_ANSWERED = "SELECT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND attempt >= ? AND attempt < ?"
 
 # Records as columns: one Arrow table a chunk, because DuckDB takes rows one by one a hundred times slower.
 

@@ -10,7 +10,7 @@ import pytest
 from flywheel.config import FiltersConfig
 from flywheel.errors import ConfigError, DataError
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, is_refusal, key_of
-from flywheel.records import Task
+from flywheel.records import FinishReason, Task
 
 TASK = Task(instruction="Sort the words in alphabetical order.", input="pear, fig, apple", constraints="One line.")
 LONG = Task(
@@ -30,7 +30,8 @@ def decide(
     cut: bool = False, raw: str = "", demos: list[Task] | None = None, **config: Any,
 ) -> Decision:  # fmt: skip
     filters = Filters(FiltersConfig(**config), protected=protected or [], known=known or [])
-    return filters.check(one, raw, cut=cut, demos={key_of(demo) for demo in demos or []})
+    ended = FinishReason.LENGTH if cut else FinishReason.STOP
+    return filters.check(one, raw, ended=ended, demos={key_of(demo) for demo in demos or []})
 
 
 def test_a_task_like_no_other_is_kept() -> None:
@@ -70,11 +71,11 @@ def test_near_duplicates_name_what_they_are_like() -> None:
 
 def test_tasks_that_are_kept_count_from_then_on() -> None:
     filters = Filters(FiltersConfig(), protected=[], known=[])
-    assert filters.check(TASK, "", cut=False, demos=()) == KEPT
+    assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()) == KEPT
     assert filters.novelty(TASK) == 1.0
     filters.keep(TASK)
     assert filters.knows(TASK)
-    assert filters.check(TASK, "", cut=False, demos=()).reason == Dropped.REPEATED
+    assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()).reason == Dropped.REPEATED
     assert filters.novelty(task("Sort the words in reverse alphabetical order.")) == pytest.approx(1 / 13)
 
 

@@ -1,0 +1,111 @@
+"""Rounds whose generator is behind an endpoint: it writes, and a local student is trained on the winners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flywheel import config as configuration
+from flywheel.config import EngineConfig
+from flywheel.engines.engine import Engine, load
+from flywheel.errors import BudgetSpent, ConfigError, EngineError
+from flywheel.loop import turn
+from flywheel.progress import Silent
+from flywheel.workspace import Workspace
+from tests.conftest import Cli, copy
+from tests.servers import NANO, Manners, NanoServer
+from tests.test_loop import rows
+
+KEY = "sk-this-must-never-be-seen"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with closing(load(EngineConfig(name="ctranslate2"), NANO, cache=tmp_path_factory.mktemp("c"), digest="nano")) as started:
+        yield started
+
+
+def through(server: NanoServer, *more: str) -> list[str]:
+    return [
+        "generator=nano", "engine.name=openai", f"engine.endpoint.base_url={server.url}", "engine.endpoint.retries=1",
+        "training.student=asset:data/nano/generator", "prices.million_tokens=20", "prices.million_prompt_tokens=5", *more,
+    ]  # fmt: skip
+
+
+def test_the_endpoint_writes_and_the_student_is_trained(
+    engine: Engine, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    workspace = Workspace(copy(built, tmp_path))
+    with NanoServer(engine, Manners(key=KEY)) as server:
+        config = workspace.config(through(server))
+        assert [turn(workspace, config, Silent()) for _ in range(2)] == ["r1", "r2"]
+    ran = rows(
+        workspace.folder,
+        "SELECT r.round, g.path, json_extract_string(r.engine, 'name'), t.parent, p.generator_out FROM rounds AS r "
+        "JOIN models AS g ON g.model_id = r.generator_in JOIN models AS t ON t.model_id = r.generator_out "
+        "JOIN rounds AS p ON p.round = r.parent ORDER BY r.number",
+    )
+    assert [row[:3] for row in ran] == [("r1", "endpoint:nano", "openai"), ("r2", "endpoint:nano", "openai")]
+    assert all(parent == before for _, _, _, parent, before in ran)
+    answered = rows(workspace.folder, "SELECT count(*), count(DISTINCT task_id) FROM candidates WHERE round = 'r1'")
+    assert answered == [(320, 80)]
+    paid = "SELECT sum(tokens), sum(prompt_tokens), sum(cost) FROM stages WHERE round = 'r1' AND stage IN ('propose', 'answer')"
+    tokens, read, cost = rows(workspace.folder, paid)[0]
+    assert cost == pytest.approx((20 * tokens + 5 * read) / 1e6)
+    assert read > tokens
+    everything = b"".join(path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file())
+    assert KEY.encode() not in everything
+
+
+def test_a_server_that_dies_loses_nothing_and_another_goes_on(engine: Engine, built: Path, tmp_path: Path) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+
+    class Dying(NanoServer):
+        """Answers 60 tasks."""
+
+        def post(self, request: object, content: bytes) -> object:  # type: ignore[override]
+            if sum(one.get("n") == 4 for one in self.asked) > 60:
+                self.stop()
+                return None
+            return super().post(request, content)  # type: ignore[arg-type]
+
+    with NanoServer(engine) as whole:
+        dying = Dying(engine)
+        with pytest.raises(EngineError, match=r"what is done is kept, and the same command goes on"):
+            turn(workspace, workspace.config(through(dying)), Silent())
+        assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("failed",)]
+        kept = "SELECT task_id, candidate, output FROM candidates WHERE round = 'r1' ORDER BY ALL"
+        before = rows(workspace.folder, kept)
+        assert len(before) == 48 * 4
+        # The address is not part of what a round is.
+        assert turn(workspace, workspace.config(through(whole)), Silent()) == "r1"
+    after = rows(workspace.folder, kept)
+    assert set(before) < set(after)
+    assert len(after) == 320
+    assert rows(workspace.folder, "SELECT DISTINCT count(*) FROM candidates WHERE round = 'r1' GROUP BY task_id") == [(4,)]
+
+
+def test_a_hard_budget_is_never_passed(engine: Engine, built: Path, tmp_path: Path) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    with NanoServer(engine) as server:
+        config = workspace.config(through(server, "budget.cost=0.3"))
+        for _ in range(3):
+            with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.3 could be passed by the next chunk"):
+                turn(workspace, config.model_copy(update={"sampling": config.sampling.model_copy(update={"n": 64})}), Silent())
+    spent = rows(workspace.folder, "SELECT sum(cost) FROM stages WHERE round = 'r1'")[0][0]
+    assert 0 < spent < 0.3
+
+
+def test_what_makes_no_sense_is_one_line(engine: Engine, small: list[str], tmp_path: Path, cli: Cli) -> None:
+    with NanoServer(engine) as server:
+        sets = through(server)
+        with pytest.raises(ConfigError, match=r"is not trained; set training\.student to a local model that is"):
+            configuration.load(configuration.find("nano"), [one for one in sets if "student" not in one])
+        options = [option for one in [*small, *sets, "training.student=/nowhere"] for option in ("--set", one)]
+        outcome = cli("-w", tmp_path / "w", "round", *options)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err.splitlines()[-1] == "error: no model folder at /nowhere; mend the path in the config"
