@@ -6,6 +6,7 @@ keeps a checkpoint.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,22 +25,26 @@ class Budget:
     def __init__(self, limits: BudgetConfig, prices: PricesConfig) -> None:
         self._limits, self._prices = limits, prices
         self._started = time.monotonic()
-        self._tokens = self._prompt_tokens = 0
+        self._tokens, self._priced = 0, (0, 0)
 
-    def spend(self, tokens: int, prompt_tokens: int = 0) -> None:
-        """Count tokens generated and read; raises BudgetSpent as `check` does."""
+    def spend(self, tokens: int, prompt_tokens: int = 0, *, free: bool = False) -> None:
+        """Count tokens generated and read, which are not paid for where they are free; raises BudgetSpent as `check` does."""
         self._tokens += tokens
-        self._prompt_tokens += prompt_tokens
+        if not free:
+            self._priced = (self._priced[0] + tokens, self._priced[1] + prompt_tokens)
         self.check()
 
     def cost(self, *, tokens: int, prompt_tokens: int = 0, seconds: float) -> float:
         """What work costs at the configured prices."""
         return self._prices.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=seconds)
 
-    def guard(self, engine: Engine) -> Engine:
-        """The engine, which begins nothing that could cost more than is left where tokens have a price."""
+    def guard(self, engine: Engine, *, choices: int) -> Engine:
+        """The engine, which begins nothing that could cost more than is left where tokens have a price.
+
+        A prompt is read once for so many ``choices``.
+        """
         priced = self._prices.million_tokens or self._prices.million_prompt_tokens
-        return _Guarded(engine, self) if priced and self._limits.cost is not None else engine
+        return _Guarded(engine, self, choices) if priced and self._limits.cost is not None else engine
 
     def reserve(self, *, tokens: int, prompt_tokens: int) -> None:
         """Raise BudgetSpent where so much more could cost more than is left."""
@@ -53,7 +58,7 @@ class Budget:
 
     def _cost_so_far(self) -> float:
         seconds = time.monotonic() - self._started
-        return self.cost(tokens=self._tokens, prompt_tokens=self._prompt_tokens, seconds=seconds)
+        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds)
 
     def check(self) -> None:
         """Raise BudgetSpent where a limit is reached."""
@@ -101,13 +106,14 @@ class _Guarded:
 
     engine: Engine
     budget: Budget
+    choices: int
 
     @property
     def name(self) -> str:
         return self.engine.name
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        read = sum(len(prompt.encode()) for prompt in prompts)
+        read = sum(len(prompt.encode()) for prompt in prompts) * math.ceil(n / self.choices)
         self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read)
         return self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
 

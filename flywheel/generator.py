@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from flywheel.config import Config, EngineConfig
 from flywheel.engines.engine import Choice, Engine, choose, load
@@ -44,9 +45,10 @@ def _on_disk(config: Config, source: str, workspace: Workspace) -> Model:
 
 def chosen_engine(config: Config) -> Choice:
     """The engine that runs the generator of a configuration, and why."""
-    if config.engine.name == "openai":
+    folder = generator_folder(config)
+    if folder is None:
         return Choice(name="openai", why=f"{config.generator} is served at {config.engine.endpoint.base_url}")
-    return choose(config.engine, local_folder(config.model(config.generator)))
+    return choose(config.engine, folder)
 
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
@@ -64,19 +66,27 @@ def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
 
 
 def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:
-    """What a recorded model reads, in the style of the config.
+    """What a recorded model reads, in the style of the config; raises as `prompts_of`."""
+    return prompts_of(config, None if model.path.startswith(ENDPOINT) else workspace.locate(model))
+
+
+def generator_folder(config: Config) -> Path | None:
+    """The folder of a configuration's generator; None for one behind an endpoint."""
+    return None if config.engine.name == "openai" else local_folder(config.model(config.generator))
+
+
+def prompts_of(config: Config, folder: Path | None) -> Prompts:
+    """What a model reads, in the style of the config; it has no folder where it is behind an endpoint.
 
     Raises ModelError where a generator has no chat template and should; a student without one reads plain text.
     """
-    trust = config.engine.trust_remote_code
-    chat: Callable[[str], str] | None = None
-    if config.prompt_style == "chat" and model.path.startswith(ENDPOINT):
-        chat = _as_said  # the server has the template
-    elif config.prompt_style == "chat":
-        folder = workspace.locate(model)
-        if config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust):
-            chat = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
-    return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=chat)
+    trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
+    words: Callable[[str], str] | None = None
+    if chat and folder is None:
+        words = _as_said  # the server has the template
+    elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
+        words = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=words)
 
 
 def _as_said(words: str) -> str:

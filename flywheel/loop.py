@@ -70,7 +70,7 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
     silence()
     with workspace.at_work():
         workspace.store.migrate()
-        check_inputs(config, workspace)
+        check_inputs(config)
         if not restart:
             refuse_changes(workspace.store.rounds(), identity_of(config))
         yield

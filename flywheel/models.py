@@ -68,9 +68,7 @@ def chat_format(
 
     def as_chat(words: str) -> str:
         message = [{"role": "user", "content": words}]
-        text = str(
-            tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {}))
-        )
+        text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {})))
         # A tokenizer that begins every text with its start token would write it twice.
         return text.removeprefix(tokenizer.bos_token) if begun else text
 

@@ -16,7 +16,14 @@ from flywheel.errors import ConfigError, ModelError
 from flywheel.evaluation.judge import ask, load_judge
 from flywheel.files import digest_files, digest_model
 from flywheel.functions import load_function, source_file
-from flywheel.generator import chosen_engine, configured_generator, configured_student, load_prompts
+from flywheel.generator import (
+    chosen_engine,
+    configured_generator,
+    configured_student,
+    generator_folder,
+    load_prompts,
+    prompts_of,
+)
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_reworded, read_seeds, read_tasks
@@ -27,7 +34,7 @@ from flywheel.workspace import Workspace
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
 
-def check_inputs(config: Config, workspace: Workspace) -> None:
+def check_inputs(config: Config) -> None:
     """Raise for what a round would stumble over late, before minutes are spent on it."""
     instructions = config.instructions
     seeds = read_seeds(config.path(instructions.seeds))
@@ -36,11 +43,12 @@ def check_inputs(config: Config, workspace: Workspace) -> None:
     for path in instructions.filters.protected:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
-    configured_student(config, workspace)
+    if config.training.student is not None:
+        local_folder(config.model(config.training.student))
     accelerate = config.training.accelerate_config
     if accelerate is not None and not config.path(accelerate).is_file():
         raise ConfigError(f"no file at training.accelerate_config {accelerate}; mend the path, or take it out")
-    prompts = load_prompts(config, workspace, configured_generator(config, workspace))
+    prompts = prompts_of(config, generator_folder(config))
     prompts.propose([seed.task for seed in seeds[:DEMOS]])
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:

@@ -96,10 +96,10 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """The engine of the generator that writes this round's tasks and candidates."""
-        return self._engine_of(self.workspace.store.model(self.round.generator_in))
+        return self._guarded(load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in)))
 
-    def _engine_of(self, model: Model) -> Engine:
-        return self.budget.guard(load_engine(self.config, self.workspace, model))
+    def _guarded(self, engine: Engine) -> Engine:
+        return self.budget.guard(engine, choices=self.config.engine.endpoint.most_choices)
 
     def close(self) -> None:
         """Give back the memory of generator and reward model; they are loaded again when needed."""
@@ -129,13 +129,16 @@ class Run:
         before = store.progress(name, stage)
         if before.finished:
             return
+        # Prices are those of the generator: what a student writes costs its machine's time only.
+        free = stage == Stage.EVALUATE and self.config.training.student is not None
         with self.budget.watch(self.progress).work(f"{name} {stage}", total=total, unit=unit) as counter:
             started = time.monotonic()
             for chunk in produce(before.chunks, counter):
                 seconds = time.monotonic() - started
-                cost = self.budget.cost(tokens=chunk.tokens, prompt_tokens=chunk.prompt_tokens, seconds=seconds)
+                tokens, read = (0, 0) if free else (chunk.tokens, chunk.prompt_tokens)
+                cost = self.budget.cost(tokens=tokens, prompt_tokens=read, seconds=seconds)
                 store.commit(name, stage, chunk, seconds=seconds, cost=cost)
-                self.budget.spend(chunk.tokens, chunk.prompt_tokens)
+                self.budget.spend(chunk.tokens, chunk.prompt_tokens, free=free)
                 started = time.monotonic()
 
     def propose(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
@@ -280,7 +283,9 @@ class Run:
         model_id = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
         assert model_id is not None
         model = self.workspace.store.model(model_id)
-        engine = self._engine_of(model)
+        engine = load_engine(self.config, self.workspace, model)
+        if self.config.training.student is None:
+            engine = self._guarded(engine)
         chunks = evaluate(
             engine,
             self.scorer,

@@ -97,7 +97,7 @@ def test_nothing_is_begun_that_could_cost_more_than_is_left() -> None:
     # 10 prompts of 20 bytes and 4 answers each: at most 4,000 tokens for 0.04 and 200 read for 0.001.
     for limit, asked in ((0.0412, 1), (0.0408, 0)):
         inner = Counting()
-        engine = Budget(BudgetConfig(cost=limit), prices).guard(inner)
+        engine = Budget(BudgetConfig(cost=limit), prices).guard(inner, choices=4)
         with contextlib.ExitStack() as stack:
             if not asked:
                 stack.enter_context(pytest.raises(BudgetSpent, match=r"could be passed by the next chunk \(0 is spent, it may"))
@@ -106,9 +106,12 @@ def test_nothing_is_begun_that_could_cost_more_than_is_left() -> None:
     budget = Budget(BudgetConfig(cost=0.05), prices)
     budget.spend(500, 1000)
     with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.05 could be passed by the next chunk \(0\.01 is spent"):
-        budget.guard(inner).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
+        budget.guard(inner, choices=4).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
+    # Two requests a prompt read it twice: 0.04 and 0.002.
+    with pytest.raises(BudgetSpent, match=r"it may cost up to 0\.042\)"):
+        Budget(BudgetConfig(cost=0.0412), prices).guard(inner, choices=2).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
     unpriced = Budget(BudgetConfig(cost=0.01), PricesConfig(hour=1.0))
-    assert unpriced.guard(inner) is inner
+    assert unpriced.guard(inner, choices=4) is inner
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage != Stage.PARAPHRASE])

@@ -459,12 +459,5 @@ def test_a_config_of_no_known_model_is_one_line(cli: Cli, tmp_path: Path, monkey
     refused(cli("-w", tmp_path / "w", "round", "--dry-run", *sets), "of no model that transformers knows")
 
 
-def test_a_database_of_an_older_flywheel_is_left_alone(cli: Cli, turned: Path, tmp_path: Path) -> None:
-    folder = copy(turned, tmp_path)
-    with duckdb.connect(str(folder / "flywheel.duckdb")) as db:
-        db.execute("DELETE FROM migrations WHERE version = (SELECT max(version) FROM migrations)")
-    refused(cli("-w", folder, "round", "--dry-run"), "is of an older flywheel; `flywheel round` brings it up to date")
-
-
 def test_held_out_tasks_are_as_many_as_there_are(cli: Cli, turned: Path) -> None:
     assert by_name(planned(cli, turned))["r3 evaluate"]["count"] == HELD_OUT * 4

@@ -57,6 +57,8 @@ def test_the_endpoint_writes_and_the_student_is_trained(
     tokens, read, cost = rows(workspace.folder, paid)[0]
     assert cost == pytest.approx((20 * tokens + 5 * read) / 1e6)
     assert read > tokens
+    # What the student writes at home is not the endpoint's to charge for.
+    assert rows(workspace.folder, "SELECT sum(cost) FROM stages WHERE stage = 'evaluate' AND round = 'r1'") == [(0.0,)]
     everything = b"".join(path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file())
     assert KEY.encode() not in everything
 

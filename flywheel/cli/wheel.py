@@ -143,7 +143,7 @@ def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
     if not workspace.exists:
         from flywheel.next_round import check_inputs
 
-        check_inputs(checked, workspace)
+        check_inputs(checked)
         workspace.init(find(config or "nano"))
     return workspace, workspace.config(sets)
 

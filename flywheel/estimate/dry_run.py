@@ -42,7 +42,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     """
     silence()
     inputs = find_inputs(config)
-    check_inputs(inputs.checkable(), workspace)
+    check_inputs(inputs.checkable())
     engine = chosen_engine(inputs)
     state = state_of(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
     machine, writing = machines(inputs, engine)

@@ -44,6 +44,8 @@ class Work:
     basis: str | None = ROOFLINE
     """What the seconds come from: a round whose rates were measured, or ``roofline``."""
     note: str = ""
+    free: bool = False
+    """Whether its tokens have no price: a student writes them here, not the generator at its endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,8 @@ class Plan:
 
     def cost(self, work: Work) -> float:
         """What a piece of work costs at the configured prices, without the time that is not known."""
-        return self.prices.cost(tokens=work.tokens, prompt_tokens=work.prompt_tokens, seconds=work.seconds or 0.0)
+        tokens, read = (0, 0) if work.free else (work.tokens, work.prompt_tokens)
+        return self.prices.cost(tokens=tokens, prompt_tokens=read, seconds=work.seconds or 0.0)
 
     @property
     def total(self) -> dict[str, Any]:

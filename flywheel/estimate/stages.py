@@ -170,8 +170,9 @@ class Stages:
         elif work.seconds is not None:
             work = replace(work, seconds=work.seconds + self._reading_seconds(tokens))
         return replace(
-            work, unit="samples", rows=rows, note=f"{samples} of each held-out task; the judge's time is not counted"
-        )
+            work, unit="samples", rows=rows, note=f"{samples} of each held-out task; the judge's time is not counted",
+            free=self.config.training.student is not None,
+        )  # fmt: skip
 
     def _writing(
         self, name: str, writer: Writer, prompt: Length, *, prompts: int, n: int, max_tokens: int, rate: Rate | None

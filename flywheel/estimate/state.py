@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.config import Config
-from flywheel.errors import StoreError
 from flywheel.estimate.history import Rate, rates
 from flywheel.next_round import refuse_changes
 from flywheel.records import Stage
-from flywheel.store.database import migrations
 from flywheel.store.reading import query
 from flywheel.workspace import Workspace
 
@@ -30,17 +28,13 @@ class State:
 
 
 def state_of(workspace: Workspace, config: Config, identity: Mapping[str, Any], *, restart: bool) -> State:
-    """Read the database, where there is one, and change nothing.
+    """Read the database, where there is one; only one of an older flywheel is changed, as whatever reads it upgrades it.
 
-    Raises ConfigError where an unfinished round was begun with other settings, and StoreError for a database of an older
-    schema, which only a round brings up to date.
+    Raises ConfigError where an unfinished round was begun with other settings.
     """
     path = workspace.store.path
     if not path.exists():
         return State(rounds=("r0", "r1"), done=(), rates={}, winners=0)
-    found = query(path, "SELECT max(version) AS version FROM migrations").as_dicts()[0]["version"]
-    if found < migrations()[-1][0]:
-        raise StoreError(f"{path} is of an older flywheel; `flywheel round` brings it up to date, a dry run changes nothing")
     rounds = workspace.store.rounds()
     if not restart:
         refuse_changes(rounds, identity)
