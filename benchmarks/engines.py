@@ -4,6 +4,9 @@
 kept. The stage renders the prompts, writes, and commits every candidate to DuckDB. Both have their model loaded before. They
 take turns in one process; what is printed is each one's median and their ratio.
 
+With --large both run a Llama of 85M parameters with random weights, which writes as slowly as a real model of that size:
+what a candidate costs beside its tokens weighs less there.
+
 (b) The same prompts with N = 1, 4, 16 and 64: milliseconds for a candidate, and tokens read for it. `--json` for scripts.
 """
 
@@ -47,9 +50,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--n", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--large", action="store_true", help="a model of GPT-2's size with random weights")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     silence()
+    global NANO
+    if arguments.large:
+        NANO = large(Path(tempfile.mkdtemp()))
     told: dict[str, Any] = {"cores": os.cpu_count(), "tasks": arguments.tasks, "n": arguments.n}
     if not arguments.json:
         print(f"{arguments.tasks} tasks x {arguments.n} candidates, {os.cpu_count()} cores, {platform.machine()}")
@@ -83,8 +90,25 @@ def measure(name: str, size: int, arguments: argparse.Namespace) -> dict[str, An
             "candidates_per_s": medians,
             "runs": {key: values[1:] for key, values in rates.items()},
             "ratio": medians["stage"] / medians["raw"],
-            "by_n": by_n(engine, prompts, 16 if name == "transformers" else 64),
+            "by_n": {} if arguments.large else by_n(engine, prompts, 16 if name == "transformers" else 64),
         }
+
+
+def large(folder: Path) -> Path:
+    """A model of GPT-2's size, with nano's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(NANO)
+    config = LlamaConfig(
+        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, vocab_size=len(tokenizer),
+        max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def stage(engine: Engine, tasks: list[Task], n: int, folder: Path) -> float:
@@ -194,6 +218,8 @@ def show(name: str, told: dict[str, Any]) -> None:
         ratio = f"  {told['ratio']:5.2f} of it" if key == "stage" else ""
         rate, spread = told["candidates_per_s"][key], f"({min(runs):,.0f} to {max(runs):,.0f})"
         print(f"{label:<28} {rate:>8,.0f} candidates/s  {spread:<18}{ratio}")
+    if not told["by_n"]:
+        return
     costs = ", ".join(f"N = {n}: {cost['ms']:.2f} ms, {cost['prompt_tokens']:.2f} tokens" for n, cost in told["by_n"].items())
     print(f"  a candidate, and tokens read for it: {costs}")
 

@@ -26,10 +26,14 @@ from flywheel.files import publish
 from flywheel.records import Completion, FinishReason
 from flywheel.seeds import derive
 
-SHARD = 256
-"""Candidates that one thread writes. Part of the results; large enough that loading the model for it costs little."""
 BATCH = 64
 """Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""
+TINY_BYTES = 64 << 20
+"""A model smaller than this writes a batch in little more time than it takes to be loaded."""
+SHARD, TINY_SHARD = 128, 512
+"""Candidates that one thread writes, and of a tiny model. Part of the results."""
+TINY_PROMPTS = 128
+"""And no more prompts than this, so that a chunk with few candidates for each keeps several cores at work."""
 _seeding = threading.Lock()
 
 
@@ -46,6 +50,7 @@ class CTranslate2Engine:
             raise ConfigError(f"engine.compute_type {config.compute_type} is not to be had on this CPU; set float32 or int8")
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
+        self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
         self._workers = workers(config)
         self._context = context_length(model)
         self._ends = end_tokens(model, self._tokenizer)
@@ -59,7 +64,7 @@ class CTranslate2Engine:
         # CTranslate2 reads a batch as far as its shortest prompt goes and the rest token by token, so prompts of one length
         # belong together. The longest first: then no core is left with the largest shard at the end.
         fits.sort(key=lambda place: len(read[place]), reverse=True)
-        size = max(1, SHARD // n)
+        size = max(1, min(TINY_PROMPTS, TINY_SHARD // n) if self._tiny else SHARD // n)
         shards = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
 
         def write(shard: tuple[int, list[int]]) -> list[list[Completion]]:
