@@ -76,14 +76,20 @@ class RewardModel:
     def score(self, answers: Sequence[Answer]) -> list[float]:
         """One score per answer, in order; higher is better. Outputs of one task are cheapest beside each other."""
         texts = answer_texts(self._prompts, answers, end_mark(self.tokenizer))
-        return self._standardised(self._raw(texts, [answer.task for answer in answers]))
+        return self._standardised(self._each_once(texts, [answer.task for answer in answers]))
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
         """One score per text, taken as it is. Texts over the maximum length lose their beginning."""
-        return self._standardised(self._raw(texts, [None] * len(texts)))
+        return self._standardised(self._each_once(texts, [None] * len(texts)))
 
     def _standardised(self, raw: Sequence[float]) -> list[float]:
         return [(score - self._mean) / self._std for score in raw]
+
+    def _each_once(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
+        """Raw scores; a text that several candidates share is read once, and scores the same for all of them."""
+        asked = dict(zip(texts, tasks, strict=True))
+        scores = dict(zip(asked, self._raw(list(asked), list(asked.values())), strict=True))
+        return [scores[text] for text in texts]
 
     @torch.inference_mode()
     def _raw(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:

@@ -90,6 +90,13 @@ def test_no_more_tokens_are_read_than_the_model_has_positions(tmp_path: Path) ->
         assert len(scorer.score_texts(["bee " * 2000, "bee"])) == 2
 
 
+def test_the_same_text_scores_the_same_wherever_it_is(folder: Path, prompts: Prompts, answers: list[Answer]) -> None:
+    scorer = RewardModel(folder, prompts)
+    once, twice = scorer.score(answers), scorer.score([*answers, *reversed(answers)])
+    assert twice[: len(answers)] == twice[: len(answers) - 1 : -1]
+    assert twice[: len(answers)] == once
+
+
 def test_nothing_scored_is_nothing(folder: Path) -> None:
     assert RewardModel(folder).score([]) == []
 
