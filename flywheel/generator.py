@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flywheel.config import Config, EngineConfig
-from flywheel.engines.engine import Choice, Engine, choose, load
+from flywheel.engines.engine import Choice, Engine, check, choose, load
 from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
 from flywheel.models import chat_format, has_chat_format, local_folder
@@ -47,8 +47,13 @@ def chosen_engine(config: Config) -> Choice:
     """The engine that runs the generator of a configuration, and why."""
     folder = generator_folder(config)
     if folder is None:
-        return Choice(name="openai", why=f"{config.generator} is served at {config.engine.endpoint.base_url}")
+        return Choice(name="openai", why=f"{config.generator} is behind an endpoint")
     return choose(config.engine, folder)
+
+
+def check_engine(config: Config) -> None:
+    """Raise where the engine of a configuration could not start on this machine."""
+    check(config.engine, generator_folder(config))
 
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from flywheel.budget import Budget
 from flywheel.config import Config
 from flywheel.errors import BudgetSpent
+from flywheel.generator import check_engine
 from flywheel.next_round import check_inputs, identity_of, open_round, refuse_changes
 from flywheel.progress import Progress
 from flywheel.quiet import silence
@@ -71,6 +72,7 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
     with workspace.at_work():
         workspace.store.migrate()
         check_inputs(config)
+        check_engine(config)
         if not restart:
             refuse_changes(workspace.store.rounds(), identity_of(config))
         yield

@@ -86,4 +86,6 @@ def _download(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name") from None
+        raise ModelError(
+            f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or the network"
+        ) from None

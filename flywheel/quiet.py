@@ -16,6 +16,6 @@ def silence() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("trl", "accelerate", "mergekit", "ctranslate2"):
+    for name in ("trl", "accelerate", "mergekit", "ctranslate2", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(transformers|trl|torch|mergekit|accelerate|peft|ctranslate2)(\.|$)")

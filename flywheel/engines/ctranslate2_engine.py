@@ -44,10 +44,7 @@ class CTranslate2Engine:
 
     def __init__(self, model: Path, config: EngineConfig, *, cache: Path, digest: str) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code)
-        if device(config) != "cpu" and config.device != "auto":
-            raise ConfigError(f"engine.name ctranslate2 works on the CPU here, engine.device is {config.device}; set vllm")
-        if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
-            raise ConfigError(f"engine.compute_type {config.compute_type} is not to be had on this CPU; set float32 or int8")
+        refuse_what_is_not_here(config)
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
@@ -122,6 +119,14 @@ class CTranslate2Engine:
         # They come sorted by likelihood; positions must not carry that.
         rng.shuffle(completions)
         return [replace(completions[0], prompt_tokens=read), *completions[1:]]
+
+
+def refuse_what_is_not_here(config: EngineConfig) -> None:
+    """Raise ConfigError for a device or a compute type that CTranslate2 does not have on this machine."""
+    if device(config) != "cpu" and config.device != "auto":
+        raise ConfigError(f"engine.name ctranslate2 works on the CPU here, engine.device is {config.device}; set vllm")
+    if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
+        raise ConfigError(f"engine.compute_type {config.compute_type} is not to be had on this CPU; set float32 or int8")
 
 
 def converts(model: Path, *, trust_remote_code: bool = False) -> bool:

@@ -124,6 +124,26 @@ def device(config: EngineConfig) -> str:
     return config.device
 
 
+def check(config: EngineConfig, model: Path | None) -> None:
+    """Raise for an engine that could not start on a generator's folder (None behind an endpoint), before work is begun."""
+    if config.name == "openai":
+        from flywheel.engines import openai_engine  # noqa: F401 - raises where its package is missing
+
+        return
+    if config.name == "scripted" or model is None:
+        return
+    device(config)
+    name = choose(config, model).name
+    if name == "vllm":
+        from flywheel.engines.vllm_engine import refuse_other_releases
+
+        refuse_other_releases()
+    elif name == "ctranslate2":
+        from flywheel.engines.ctranslate2_engine import refuse_what_is_not_here
+
+        refuse_what_is_not_here(config)
+
+
 def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engine:
     """Start the engine on a generator's folder.
 

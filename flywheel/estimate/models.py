@@ -80,7 +80,9 @@ def find_model(source: str) -> Found:
         return Found(source=source, folder=Path(hf_hub_download(source, "config.json")).parent, whole=False)
     except refusals as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name") from None
+        raise ModelError(
+            f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or go online"
+        ) from None
 
 
 def read_config(found: Found, *, trust_remote_code: bool = False) -> PretrainedConfig:

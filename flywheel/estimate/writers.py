@@ -38,7 +38,7 @@ def chosen_engine(inputs: Inputs) -> Choice:
     """The engine that runs the generator, and why."""
     config = inputs.config
     if inputs.generator is None:
-        return Choice(name="openai", why=f"{config.generator} is served at {config.engine.endpoint.base_url}")
+        return Choice(name="openai", why=f"{config.generator} is behind an endpoint")
     return choose(config.engine, inputs.generator.folder)
 
 

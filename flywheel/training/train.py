@@ -37,7 +37,8 @@ def train_generator(
     """
     if not examples:
         raise DataError(
-            "no task of this round has a finished candidate, so there is nothing to train on; raise sampling.max_tokens"
+            "no task of this round has a finished candidate, so there is nothing to train on; see candidates.finish_reason: "
+            "raise sampling.max_tokens where it is length, lower it where it is prompt-too-long"
         )
     job = Job(
         start=start, folder=folder, examples=tuple(examples), config=config, seed=seed, checkpoints=checkpoints,

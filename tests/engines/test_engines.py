@@ -24,7 +24,9 @@ from flywheel.errors import ConfigError, EngineError, FlywheelError
 from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
 from flywheel.records import Completion, FinishReason
+from tests.conftest import Cli, copy
 from tests.servers import NanoServer
+from tests.test_loop import rows
 
 NANO = asset("data/nano/generator")
 FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
@@ -256,6 +258,21 @@ def test_packages_and_types_that_are_missing_are_one_line(tmp_path: Path, monkey
             assert "torch sees no GPU" in asked_for(name=name, device="cuda")
     with pytest.raises(ConfigError, match=r"engine\.compute_type int8 is CTranslate2's"):
         configuration.load(configuration.find("nano"), ["engine.name=vllm", "engine.compute_type=int8"])
+
+
+def test_an_engine_that_cannot_start_begins_no_round(built: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = copy(built, tmp_path)
+    wrong = {"engine.compute_type=bfloat16": "not to be had on this CPU", "engine.name=vllm": "pip install 'flywheel[vllm]'"}
+    for setting, said in wrong.items():
+        if find_spec("vllm") and "vllm" in setting:
+            continue
+        for arguments in (["round"], ["round", "--restart"]):
+            outcome = cli("-w", folder, *arguments, "--set", setting)
+            assert (outcome.code, outcome.out) == (1, "")
+            assert said in outcome.err.splitlines()[-1]
+        planned = cli("-w", folder, "round", "--dry-run", "--json", "--set", setting)
+        assert said in " ".join(json.loads(planned.out)["warnings"])
+    assert rows(folder, "SELECT round, status FROM rounds") == [("r0", "done")]
 
 
 def test_int8_writes_much_the_same(asked: list[str], tmp_path: Path) -> None:
