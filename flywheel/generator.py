@@ -45,10 +45,22 @@ def _on_disk(config: Config, source: str, workspace: Workspace) -> Model:
 
 def chosen_engine(config: Config) -> Choice:
     """The engine that runs the generator of a configuration, and why."""
-    folder = generator_folder(config)
+    return engine_for(config, generator_folder(config))
+
+
+def engine_for(config: Config, folder: Path | None) -> Choice:
+    """As `chosen_engine`, for a generator that was found; it has no folder where it is behind an endpoint."""
     if folder is None:
         return Choice(name="openai", why=f"{config.generator} is behind an endpoint")
     return choose(config.engine, folder)
+
+
+def student_engine(config: Config) -> EngineConfig:
+    """What runs a student: the configured engine, or what ``auto`` stands for where that asks an endpoint."""
+    settings = config.engine
+    if settings.name != "openai":
+        return settings
+    return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
 
 
 def check_engine(config: Config) -> None:
@@ -58,13 +70,11 @@ def check_engine(config: Config) -> None:
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
     """The engine on a recorded model: the configured one on the generator, what ``auto`` stands for on a student."""
-    settings = config.engine
     if model.path.startswith(ENDPOINT):
         from flywheel.engines.openai_engine import OpenAIEngine
 
-        return OpenAIEngine(model.path.removeprefix(ENDPOINT), settings, chat=config.prompt_style == "chat")
-    if settings.name == "openai":
-        settings = EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
+        return OpenAIEngine(model.path.removeprefix(ENDPOINT), config.engine, chat=config.prompt_style == "chat")
+    settings = student_engine(config)
     if settings.script is not None:
         settings = settings.model_copy(update={"script": str(config.path(settings.script))})
     return load(settings, workspace.locate(model), cache=workspace.models / "converted", digest=model.digest[:12])

@@ -85,7 +85,10 @@ def _download(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or the network"
-        ) from None
+        raise not_to_be_had(source, error) from None
+
+
+def not_to_be_had(source: str, error: Exception) -> ModelError:
+    """What is told of a model that is not on disk, and that the hub does not give."""
+    reason = str(error).strip().splitlines()[0]
+    return ModelError(f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or go online")

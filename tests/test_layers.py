@@ -23,6 +23,7 @@ LAYERS = {
     "reward": (
         "store",
         "instructions",
+        "adapters",
         "checkpoints",
         "models",
         "quiet",
@@ -34,7 +35,8 @@ LAYERS = {
     "estimate": ("store", "instructions", "engines", "generator", "models", "next_round", "quiet", "reward", "workspace"),
     "report": ("store", "evaluation", "estimate", "reward", "sampling", "workspace"),
     "selection": (),
-    "training": ("instructions", "checkpoints", "quiet"),
+    "training": ("adapters", "instructions", "checkpoints", "quiet"),
+    "adapters": (),
     "checkpoints": (),
     "budget": ("engines.engine",),
     "functions": (),

@@ -20,7 +20,17 @@ import ctranslate2
 from transformers import AutoConfig, AutoTokenizer
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, token_ids, too_long, workers
+from flywheel.engines.engine import (
+    Sampling,
+    context_length,
+    cut_at_stop,
+    device,
+    end_tokens,
+    fitting,
+    token_ids,
+    too_long,
+    workers,
+)
 from flywheel.errors import ConfigError, ModelError
 from flywheel.files import publish
 from flywheel.records import Completion, FinishReason
@@ -56,7 +66,7 @@ class CTranslate2Engine:
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         read = token_ids(self._tokenizer, prompts)
-        fits = [place for place, ids in enumerate(read) if len(ids) + sampling.max_tokens <= self._context]
+        fits = fitting(read, sampling, self._context)
         written = [too_long(n) for _ in prompts]
         # CTranslate2 reads a batch as far as its shortest prompt goes and the rest token by token, so prompts of one length
         # belong together. The longest first: then no core is left with the largest shard at the end.

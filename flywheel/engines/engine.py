@@ -60,6 +60,11 @@ def prompt_tokens(written: Sequence[Sequence[Completion]]) -> int:
     return sum(one.prompt_tokens for group in written for one in group)
 
 
+def fitting(read: Sequence[Sequence[int]], sampling: Sampling, context: int) -> list[int]:
+    """Places of the prompts that leave room for an answer of the length allowed."""
+    return [place for place, ids in enumerate(read) if len(ids) + sampling.max_tokens <= context]
+
+
 def too_long(n: int) -> list[Completion]:
     """What a prompt gets that leaves no room for an answer."""
     return [Completion(text="", tokens=0, finish_reason=FinishReason.PROMPT_TOO_LONG)] * n

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, token_ids, too_long
+from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, fitting, token_ids, too_long
 from flywheel.errors import ConfigError, EngineError, ModelError
 from flywheel.records import Completion, FinishReason
 from flywheel.seeds import derive
@@ -57,7 +57,7 @@ class TransformersEngine:
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         read = token_ids(self._tokenizer, prompts)
         written = [too_long(n) for _ in prompts]
-        fits = [place for place, ids in enumerate(read) if len(ids) + sampling.max_tokens <= self._context]
+        fits = fitting(read, sampling, self._context)
         fits.sort(key=lambda place: len(read[place]), reverse=True)
         while fits:
             # The longest first: where memory is short, the first batch of all says so.

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,7 +65,7 @@ class VLLMEngine:
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         seeds = [derive(seed, place) for place in range(len(prompts))]
-        answer = self._ask({"prompts": list(prompts), "n": n, "sampling": asdict(sampling), "seed": seed, "seeds": seeds})
+        answer = self._ask({"prompts": list(prompts), "n": n, "sampling": sampling, "seed": seed, "seeds": seeds})
         return [too_long(n) if group is None else [_completion(*one) for one in group] for group in answer]
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from flywheel.engines.engine import Sampling, fitting, token_ids
+
 KV_CACHE_BYTES = 4 << 30
 """Memory for keys and values on a CPU, unless ``engine.args`` has ``kv_cache_memory_bytes``."""
 Written = tuple[str, int, bool, float | None, int]
@@ -36,14 +38,13 @@ class Worker:
         self._context = self._llm.llm_engine.model_config.max_model_len
 
     def write(
-        self, *, prompts: list[str], n: int, sampling: dict[str, Any], seed: int, seeds: list[int]
+        self, *, prompts: list[str], n: int, sampling: Sampling, seed: int, seeds: list[int]
     ) -> list[list[Written] | None]:
         """What is written for each prompt; None for one that is too long."""
         from vllm import SamplingParams
 
-        begin = self._tokenizer.bos_token_id if self._tokenizer.bos_token_id is not None else self._tokenizer.eos_token_id
-        read = [list(ids) or [begin] for ids in self._tokenizer(prompts).input_ids]
-        fits = [place for place, ids in enumerate(read) if len(ids) + sampling["max_tokens"] <= self._context]
+        read = token_ids(self._tokenizer, prompts)
+        fits = fitting(read, sampling, self._context)
         if self._cpu:
             import torch
 
@@ -52,10 +53,10 @@ class Worker:
             torch.manual_seed(seed)
         parameters = SamplingParams(
             n=n,
-            temperature=sampling["temperature"],
-            top_p=sampling["top_p"],
-            max_tokens=sampling["max_tokens"],
-            stop=list(sampling["stop"]),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop),
             stop_token_ids=self._ends,
             logprobs=0,
         )

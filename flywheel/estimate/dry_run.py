@@ -27,7 +27,8 @@ from flywheel.estimate.plan import Plan
 from flywheel.estimate.stages import Stages
 from flywheel.estimate.state import state_of
 from flywheel.estimate.texts import CHARACTERS, Readings, count_tokens
-from flywheel.estimate.writers import chosen_engine, generator_of, machines, trained_of
+from flywheel.estimate.writers import generator_of, machines, trained_of
+from flywheel.generator import engine_for
 from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.instructions.text import Prompts
 from flywheel.next_round import check_inputs
@@ -45,7 +46,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     silence()
     inputs = find_inputs(config)
     check_inputs(inputs.checkable())
-    engine = chosen_engine(inputs)
+    engine = engine_for(inputs.config, inputs.generator.folder if inputs.generator else None)
     state = state_of(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
     machine, writing = machines(inputs, engine)
     readings = Readings(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ModelError
-from flywheel.models import local_folder
+from flywheel.models import local_folder, not_to_be_had
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -79,10 +79,7 @@ def find_model(source: str) -> Found:
     try:
         return Found(source=source, folder=Path(hf_hub_download(source, "config.json")).parent, whole=False)
     except refusals as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or go online"
-        ) from None
+        raise not_to_be_had(source, error) from None
 
 
 def read_config(found: Found, *, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flywheel.config import EngineConfig
 from flywheel.engines.engine import Choice, choose, device
 from flywheel.estimate.inputs import Inputs
 from flywheel.estimate.machine import Machine, measure
 from flywheel.estimate.models import Found, Shape, read_config, shape_of
 from flywheel.estimate.roofline import measured_type
 from flywheel.estimate.texts import Lengths, Readings, count_tokens
-from flywheel.generator import ENDPOINT, load_prompts
+from flywheel.generator import ENDPOINT, load_prompts, student_engine
 from flywheel.records import Model, ModelKind
 from flywheel.workspace import Workspace
 
@@ -32,14 +31,6 @@ class Writer:
     shape: Shape | None
     """None for a model behind an endpoint."""
     config: PretrainedConfig | None
-
-
-def chosen_engine(inputs: Inputs) -> Choice:
-    """The engine that runs the generator, and why."""
-    config = inputs.config
-    if inputs.generator is None:
-        return Choice(name="openai", why=f"{config.generator} is behind an endpoint")
-    return choose(config.engine, inputs.generator.folder)
 
 
 def machines(inputs: Inputs, engine: Choice) -> tuple[Machine, Machine]:
@@ -65,7 +56,7 @@ def trained_of(inputs: Inputs, workspace: Workspace, readings: Readings, generat
     config = inputs.config
     if inputs.student is None:
         return generator
-    settings = EngineConfig(trust_remote_code=config.engine.trust_remote_code) if inputs.generator is None else config.engine
+    settings = student_engine(config)
     engine = choose(settings, inputs.student.folder)
     return _writer(inputs, workspace, readings, inputs.student, engine, machine, settings.compute_type)
 

@@ -22,8 +22,8 @@ from transformers import (
 from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
+from flywheel.adapters import adapted
 from flywheel.checkpoints import Advance, train_resumably
-from flywheel.config import LoraConfig
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.records import CurvePoint
@@ -96,7 +96,8 @@ def train_member(
         arguments["eval_dataset"] = _dataset(data.of(Split.VALIDATION), tokenizer, prompts, max_length=settings.max_length)
     # Before the trainer, which draws the adapters' first weights.
     torch.manual_seed(seed)
-    model = _with_adapters(model, settings.lora)
+    if settings.lora:
+        model = adapted(model, settings.lora, task="SEQ_CLS", key="reward.lora")
     train = _thumbs_trainer if data.kind == "thumbs" else _pairs_trainer
     try:
         RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | dict(settings.args)))
@@ -114,22 +115,6 @@ def train_member(
     curve = _curve(trainer.state.log_history)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, curve=curve)
-
-
-def _with_adapters(model: PreTrainedModel, lora: LoraConfig | None) -> PreTrainedModel:
-    if lora is None:
-        return model
-    from peft import LoraConfig as PeftConfig
-    from peft import TaskType, get_peft_model
-
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    config = PeftConfig(
-        task_type=TaskType.SEQ_CLS, r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise ConfigError(f"reward.lora: {' '.join(str(error).split())[:200]}") from None
 
 
 def _curve(history: Sequence[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig as Peft
-from peft import PeftModel, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
+from flywheel.adapters import adapted
 from flywheel.config import LoraConfig
 from flywheel.errors import ConfigError
 
@@ -17,18 +17,12 @@ from flywheel.errors import ConfigError
 def with_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> PeftModel:
     """The model with untrained adapters; raises ConfigError for targets that it does not have or that cannot have any."""
     torch.manual_seed(seed)
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    config = Peft(
-        task_type=TaskType.CAUSAL_LM, r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
-    )
-    try:
-        adapted = get_peft_model(model, config)
-    except ValueError as error:
-        raise ConfigError(f"training.lora.targets: {' '.join(str(error).split())[:200]}") from None
+    trained = adapted(model, lora, task="CAUSAL_LM", key="training.lora.targets")
     if any(isinstance(one, BaseTunerLayer) for one in (model.get_input_embeddings(), model.get_output_embeddings())):
         # trl reads the output's weights past an adapter; tied ones would be merged on one side only.
-        raise ConfigError(f"training.lora.targets ({targets}) names the embeddings, which get no adapters; leave them out")
-    return adapted
+        named = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+        raise ConfigError(f"training.lora.targets ({named}) names the embeddings, which get no adapters; leave them out")
+    return trained
 
 
 def merged(trained: PeftModel, weights: dict[str, Any], *, into: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel:
