@@ -5,7 +5,7 @@ kept. The stage renders the prompts, writes, and commits every candidate to Duck
 take turns in one process; what is printed is each one's median and their ratio.
 
 With --large both run a Llama of 85M parameters with random weights, which writes as slowly as a real model of that size:
-what a candidate costs beside its tokens weighs less there.
+what a candidate costs beside its tokens weighs less there. --max-tokens: its answers nearly all come out that long.
 
 (b) The same prompts with N = 1, 4, 16 and 64: milliseconds for a candidate, and tokens read for it. `--json` for scripts.
 """
@@ -40,6 +40,7 @@ from flywheel.workspace import Workspace
 
 NANO = asset("data/nano/generator")
 MAX_TOKENS = 32
+"""Of an answer, unless --max-tokens says otherwise."""
 Raw = Callable[[list[str], int], int]
 """Takes prompts and a seed, gives the number of candidates written."""
 
@@ -51,10 +52,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="a model of GPT-2's size with random weights")
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     silence()
-    global NANO
+    global NANO, MAX_TOKENS
+    MAX_TOKENS = arguments.max_tokens
     if arguments.large:
         NANO = large(Path(tempfile.mkdtemp()))
     told: dict[str, Any] = {"cores": os.cpu_count(), "tasks": arguments.tasks, "n": arguments.n}

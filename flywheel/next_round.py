@@ -29,6 +29,7 @@ from flywheel.instructions.filters import Filters
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_reworded, read_seeds, read_tasks
 from flywheel.models import local_folder
 from flywheel.records import Model, ModelKind, Round, SeedTask, Task
+from flywheel.training import check_training
 from flywheel.workspace import Workspace
 
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
@@ -43,11 +44,7 @@ def check_inputs(config: Config) -> None:
     for path in instructions.filters.protected:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
-    if config.training.student is not None:
-        local_folder(config.model(config.training.student))
-    accelerate = config.training.accelerate_config
-    if accelerate is not None and not config.path(accelerate).is_file():
-        raise ConfigError(f"no file at training.accelerate_config {accelerate}; mend the path, or take it out")
+    check_training(config, local_folder(config.model(config.training.student or config.generator)))
     prompts = prompts_of(config, generator_folder(config))
     prompts.propose([seed.task for seed in seeds[:DEMOS]])
     prompts.answer(tasks[0])

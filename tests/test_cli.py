@@ -257,6 +257,31 @@ def test_a_template_with_an_unknown_name_is_told_before_anything_is_built(cli: C
     refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={prompts}"), "answer.jinja line 1")
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (None, "training.accelerate_config: no file"),
+        ("num_processes: [", "training.accelerate_config: accelerate cannot read"),
+        ("- 1", "training.accelerate_config: accelerate cannot read"),
+        ("no_such_key: 1", "training.accelerate_config: accelerate cannot read"),
+    ],
+)
+def test_a_broken_accelerate_config_is_told_before_anything_is_built(
+    cli: Cli, tmp_path: Path, file: str | None, said: str
+) -> None:
+    path = tmp_path / "accelerate.yaml"
+    if file is not None:
+        path.write_text(file)
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"training.accelerate_config={path}"), said)
+    assert not (tmp_path / "w" / "models").exists()
+
+
+def test_adapters_for_layers_that_are_not_there_are_told_before_anything_is_built(cli: Cli, tmp_path: Path) -> None:
+    lora = "training.lora={targets: [no_such]}"
+    refused(cli("-w", tmp_path / "w", "round", "--set", lora), "training.lora.targets: Target modules {'no_such'} not found")
+    assert not (tmp_path / "w" / "models").exists()
+
+
 def test_a_restart_with_a_typo_loses_nothing(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     subprocess.run([sys.executable, "-m", "tests.crash", folder, "answer", "after", "1"], check=False)

@@ -25,6 +25,8 @@ def nano(*overrides: str) -> object:
         ("sampling.temperature=-1", "sampling.temperature: input should be greater than 0, got -1"),
         ("training.start=nowhere", "training.start: input should be 'previous' or 'base', got 'nowhere'"),
         ("sampling.max_tokens=512", "sampling.max_tokens (512) must be below training.max_length (256)"),
+        ("training.lora.r=8", "did you mean 'training.lora.rank'?"),
+        ("training.lora.zzz=8", "known keys: alpha, dropout, rank, targets"),
         ("sampling.n", "--set wants key=value"),
         ("seed.n=3", "seed is not a section"),
     ],
@@ -34,6 +36,11 @@ def test_a_wrong_value_is_named_with_its_remedy(override: str, said: str) -> Non
         nano(override)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_wrong_key_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"got 0 \(to mend too: sampling\.temperature, training\.epochs\)$"):
+        nano("sampling.n=0", "sampling.temperature=-1", "training.epochs=0")
 
 
 def test_a_missing_key_is_named() -> None:

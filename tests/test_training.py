@@ -309,8 +309,6 @@ def test_a_machine_or_generator_that_cannot_is_one_line(
         train(tmp_path, examples, but(args={"loss_type": "no chunked loss"}))
     with pytest.raises(ModelError, match=r"ended with a loss of nan; lower training\.learning_rate"):
         train(tmp_path, examples, but(learning_rate=1e20))
-    with pytest.raises(ConfigError, match=r"training\.accelerate_config: no file .*none\.yaml"):
-        train(tmp_path, examples, but(accelerate_config=str(tmp_path / "none.yaml")))
     shutil.copytree(NANO, tmp_path / "short")
     short = json.loads((tmp_path / "short" / "config.json").read_text()) | {"max_position_embeddings": 8}
     (tmp_path / "short" / "config.json").write_text(json.dumps(short))

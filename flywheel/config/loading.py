@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -120,7 +120,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    others = [".".join(str(part) for part in one["loc"]) for one in error.errors(include_url=False)[1:]]
+    more = f" (to mend too: {', '.join(dict.fromkeys(others))})" if others else ""
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
@@ -143,9 +144,10 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         if str(part) in fields:
-            section = fields[str(part)].annotation
-            if getattr(section, "__origin__", None) is dict:
-                section = section.__args__[1]
+            annotation = fields[str(part)].annotation
+            # A dict of sections, or a section that may be None.
+            parts = get_args(annotation) or (annotation,)
+            section = next((one for one in parts if isinstance(one, type) and issubclass(one, BaseModel)), annotation)
     return sorted(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
 
 

@@ -102,7 +102,7 @@ def explain(
         case 404 if served and model not in served:
             shown = one_line(", ".join(served[:8])) + (f" and {len(served) - 8} more" if len(served) > 8 else "")
             return ConfigError(f"{address} does not serve {model!r}; it serves {shown}: mend generator")
-        case 404 | 405:
+        case 404 | 405 | 501:
             return ConfigError(
                 f"{address} answers {trouble.status} for {model!r}{says}; mend engine.endpoint.base_url (most end in /v1), "
                 "generator, or prompt_style"

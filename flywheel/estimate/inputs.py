@@ -42,8 +42,10 @@ class Inputs:
         changed: dict[str, Any] = {}
         if self.generator and not self.generator.whole:
             changed |= {"generator": STAND_IN, "prompt_style": "completion"}
-        if self.student and not self.student.whole:
-            changed["training"] = self.config.training.model_copy(update={"student": STAND_IN})
+        trained, training = self.student or self.generator, self.config.training
+        if trained and not trained.whole:
+            # The stand-in's layers have other names than those that adapters are for.
+            changed["training"] = training.model_copy(update={"student": STAND_IN if self.student else None, "lora": None})
         return self.config.model_copy(update=changed)
 
 

@@ -33,9 +33,7 @@ PATIENCE_S = 60
 
 def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[str, Any]:
     """Do a training in as many processes as it asks for; `train_generator` says what it returns and raises."""
-    on_gpus = _gpus(job.config.processes if accelerate_config is None else 1)
-    if accelerate_config is not None and not accelerate_config.is_file():
-        raise ConfigError(f"training.accelerate_config: no file {accelerate_config}; `accelerate config` writes one")
+    on_gpus = has_gpus(job.config.processes if accelerate_config is None else 1)
     with tempfile.TemporaryDirectory(prefix="flywheel-") as name:
         folder = Path(name)
         job.write(folder / JOB)
@@ -49,7 +47,7 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[s
             return numbers
 
 
-def _gpus(processes: int) -> bool:
+def has_gpus(processes: int) -> bool:
     """Whether there are GPUs; raises ConfigError where they are fewer than the processes."""
     import torch
 

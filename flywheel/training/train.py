@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.config import TrainingConfig
 from flywheel.errors import DataError
+from flywheel.training.check import accelerate_file
 from flywheel.training.examples import Example
 from flywheel.training.job import Job
 from flywheel.training.launch import launch
@@ -45,8 +46,7 @@ def train_generator(
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if config.processes > 1 or config.accelerate_config is not None:
-        file = config.accelerate_config
-        return launch(job, base / Path(file).expanduser() if file is not None else None, advance)
+        return launch(job, accelerate_file(config, base), advance)
     from flywheel.training.sft import give_back, train
 
     try:

@@ -411,6 +411,12 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(nano: Engine, co
         assert "answers 404 for 'nano': Not Found; mend engine.endpoint.base_url (most end in /v1)" in line
 
 
+def test_a_server_that_knows_no_such_request_gets_the_address_looked_at(connect: Connect) -> None:
+    with Says(lambda body: refusal(501, "Unsupported method")) as server:
+        line = said_by(connect(server.url, retries=0))
+        assert "answers 501 for 'nano': Unsupported method; mend engine.endpoint.base_url" in line
+
+
 def test_what_a_server_refuses_is_told_in_its_words_and_in_one_line(connect: Connect) -> None:
     with Says(lambda body: refusal(400, "temperature \x1b[31mtoo\thot\nTraceback: ...")) as server:
         line = said_by(connect(server.url), n=2)
