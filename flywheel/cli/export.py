@@ -1,0 +1,55 @@
+"""The command that hands a round's winners to other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flywheel.cli.options import AsJson, named_workspace
+from flywheel.export.shapes import Format, Shape
+
+app = typer.Typer()
+
+
+@app.command("export")
+def export_command(
+    name: Annotated[str, typer.Argument(metavar="ROUND", help="Such as r2, or a control such as r2-random.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write.")],
+    form: Annotated[Format, typer.Option("--format", help="hf: shards as on the hub; parquet, jsonl: one file.")] = Format.HF,
+    shape: Annotated[
+        Shape | None, typer.Option("--shape", help="What a row is; default columns, for --pairs prompt-completion.")
+    ] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst of each task, as preference pairs.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="The rounds before it, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in place of an earlier export.")] = False,
+    push_to: Annotated[
+        str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make what is pushed public; default private.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the winners of a round as a data set with a card, which `datasets.load_dataset` reads."""
+    from flywheel.export.export import Asked, export
+    from flywheel.report import tables
+
+    asked = Asked(
+        name=name, to=to, form=form, shape=shape, pairs=pairs, everything=everything, overwrite=overwrite,
+        push_to=push_to, public=public,
+    )  # fmt: skip
+    done = export(named_workspace(), asked)
+    if done.changed:
+        typer.echo(f"the templates have changed since {', '.join(done.changed)} ran; the card says so", err=True)
+    rows = sum(done.rows.values())
+    if as_json:
+        pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None
+        about = {"format": str(form), "shape": str(asked.row_shape), "pairs": pairs, "files": done.files}
+        about |= {"changed_templates": done.changed, "pushed": pushed}
+        tables.print_json({"folder": done.folder, "rows": rows, "rounds": done.rows} | about)
+        return
+    tables.print_line(
+        f"{rows:,} {'pairs' if pairs else 'rows'} of {', '.join(done.rows)} in {done.folder}: {', '.join(done.files)}"
+    )
+    if done.pushed:
+        tables.print_line(f"pushed to {done.pushed.url} ({'private' if done.pushed.private else 'public'})")
