@@ -1,0 +1,43 @@
+"""The command that writes the report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flywheel.cli.options import AsJson, named_workspace
+
+app = typer.Typer()
+
+
+class ChartFormat(StrEnum):
+    """How charts are written."""
+
+    SVG = "svg"
+    PNG = "png"
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
+    charts: Annotated[Path | None, typer.Option("--charts", help="Folder to write the charts to, too.")] = None,
+    form: Annotated[ChartFormat, typer.Option("--format", help="How the charts are written.")] = ChartFormat.SVG,
+    tasks: Annotated[
+        int | None, typer.Option("--tasks", min=0, help="Tasks a round to carry, at most; default: what 20 MB hold.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML page: verdicts, charts, and a browser of all tasks with their candidates."""
+    from flywheel.report.page.write import write_report
+    from flywheel.report.tables import print_json, print_line
+
+    written = write_report(named_workspace().store, out, most=tasks, folder=charts, form=form.value)
+    if as_json:
+        print_json(written.as_json())
+        return
+    print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.of:,} tasks")
+    if charts is not None:
+        print_line(f"wrote {len(written.charts)} charts to {charts}")

@@ -1,0 +1,321 @@
+"""What the page shows of the rounds, as frozen records: asked of the store once, drawn and told elsewhere.
+
+Whatever is not there (no verdict, no judge, no control) is an empty field, and `sections` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flywheel.errors import FlywheelError
+from flywheel.evaluation.best_of_n import ArmFigures, Curve
+from flywheel.evaluation.picks import arms_of, curve_of
+from flywheel.evaluation.trend import Trend, trend
+from flywheel.records import Arm, Stage
+from flywheel.store.reading import query
+from flywheel.store.store import Store
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundLine:
+    """A round, or a control beside it, at a glance."""
+
+    round: str
+    number: int
+    parent: str | None
+    arm: str
+    status: str
+    generator: str | None
+    """What its config names as the generator."""
+    reward_model: str | None
+    judge: str | None
+    """Name of the judge that decides."""
+    n: int
+    """Candidates of a task, as its config says."""
+    proposed: int
+    kept: int
+    candidates: int
+    winners: int
+    verdict: str | None
+    unfinished: str | None
+    """The first stage that is not done; None where all that were begun are."""
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether it is a turn of the wheel, and no control."""
+        return self.arm == Arm.BEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A figure of a round, with its interval where it is an estimate."""
+
+    round: str
+    number: int
+    arm: str
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """What one arm picked in a round: the mean reward of all its picks."""
+
+    round: str
+    number: int
+    arm: str
+    tasks: int
+    reward: float | None
+    tokens: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Length:
+    """How long the candidates of a round are, in tokens, the winners apart."""
+
+    round: str
+    number: int
+    of: str
+    """all or winners."""
+    count: int
+    mean: float
+    low: float
+    """A tenth is shorter."""
+    high: float
+    """A tenth is longer."""
+    stopped: float
+    """Share that ended by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """How many attempts of a round met the same fate."""
+
+    round: str
+    number: int
+    origin: str
+    fate: str
+    """kept, or the reason."""
+    attempts: int
+    example: str
+    """What the generator wrote for one of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLine:
+    """What one stage of a round took."""
+
+    round: str
+    number: int
+    stage: str
+    rows: int
+    prompt_tokens: int
+    tokens: int
+    seconds: float
+    cost: float
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A member of a reward model, or the merge itself."""
+
+    name: str
+    kind: str
+    """member or reward."""
+    weight: float | None
+    rows: int | None
+    """Rows that it was trained on."""
+    accuracy: Mapping[str, float]
+    """On the held-out rows of each set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """A reward model that selected, with what it was merged from."""
+
+    model_id: str
+    rounds: tuple[str, ...]
+    method: str | None
+    settings: Mapping[str, Any]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All that the page shows but the tasks."""
+
+    rounds: tuple[RoundLine, ...]
+    trend: Trend | None
+    why_no_trend: str | None
+    measures: tuple[Measure, ...]
+    curves: Mapping[str, Curve]
+    """By round, where the judge was asked about candidates."""
+    arms: Mapping[str, Sequence[ArmFigures]]
+    """By round, where the judge was asked about candidates."""
+    picks: tuple[Pick, ...]
+    lengths: tuple[Length, ...]
+    drops: tuple[Drop, ...]
+    stages: tuple[StageLine, ...]
+    merges: tuple[Merge, ...]
+
+    @property
+    def turns(self) -> tuple[RoundLine, ...]:
+        """The turns of the wheel, r0 among them, without the controls."""
+        return tuple(one for one in self.rounds if one.is_turn)
+
+    def measured(self, name: str) -> tuple[Measure, ...]:
+        """One figure of every round that has it."""
+        return tuple(one for one in self.measures if one.name == name)
+
+
+def gather(store: Store) -> Figures:
+    """Everything at once; raises StoreError where the workspace has no round."""
+    path, rounds = store.path, _rounds(store.path)
+    found, why = _trend(store)
+    made = [one for one in store.rounds() if one.number > 0 and one.reward_model]
+    curves = {one.round: curve for one in made if (curve := curve_of(store, one)) is not None}
+    arms = {one.round: figures for one in made if (figures := arms_of(store, one))}
+    return Figures(
+        rounds=rounds,
+        trend=found,
+        why_no_trend=why,
+        measures=_records(
+            Measure, path,
+            "SELECT m.round, r.number, r.arm, m.name, m.value, m.low, m.high FROM metrics AS m JOIN rounds AS r USING (round) "
+            "ORDER BY r.number, r.arm <> 'best', r.round, m.name",
+        ),
+        curves=curves,
+        arms=arms,
+        picks=_records(
+            Pick, path,
+            "SELECT a.round, r.number, a.arm, a.tasks, a.reward, a.tokens FROM arms AS a JOIN rounds AS r USING (round) "
+            "ORDER BY r.number, a.arm <> 'best', a.reward DESC",
+        ),
+        lengths=_lengths(path),
+        drops=_drops(path),
+        stages=_stages(path),
+        merges=_merges(path),
+    )  # fmt: skip
+
+
+def _trend(store: Store) -> tuple[Trend | None, str | None]:
+    """A store that cannot be compared can still be shown."""
+    try:
+        return trend(store), None
+    except FlywheelError as error:
+        return None, str(error)
+
+
+def _records(kind: type[Record], path: Path, sql: str, values: list[Any] | None = None) -> tuple[Record, ...]:
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return tuple(
+        kind(**{name: value for name, value in row.items() if name in names}) for row in query(path, sql, values).as_dicts()
+    )
+
+
+def _rounds(path: Path) -> tuple[RoundLine, ...]:
+    return _records(
+        RoundLine, path,
+        """
+        SELECT
+            r.round, r.number, r.parent, r.arm, r.status, r.config ->> '$.generator' AS generator, r.reward_model,
+            j.name AS judge, coalesce((r.config ->> '$.sampling.n')::INTEGER, 0) AS n,
+            s.proposed, s.kept, s.candidates, s.winners, s.verdict,
+            (SELECT arg_min(t.stage, list_position(?, t.stage)) FROM stages AS t
+             WHERE t.round = r.round AND t.finished_at IS NULL) AS unfinished
+        FROM rounds AS r
+        JOIN rounds_summary AS s USING (round)
+        LEFT JOIN models AS j ON j.model_id = r.judge
+        ORDER BY r.number, r.arm <> 'best', r.round
+        """,
+        [[str(stage) for stage in Stage]],
+    )  # fmt: skip
+
+
+def _lengths(path: Path) -> tuple[Length, ...]:
+    return _records(
+        Length, path,
+        """
+        WITH written AS (
+            SELECT c.round, c.tokens, c.finish_reason, s.candidate IS NOT NULL AS won
+            FROM candidates AS c
+            LEFT JOIN selections AS s
+                ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.arm = 'best'
+        )
+        SELECT
+            w.round, r.number, o.of, count(*) AS count, avg(w.tokens) AS mean,
+            quantile_cont(w.tokens, 0.1) AS low, quantile_cont(w.tokens, 0.9) AS high,
+            avg((w.finish_reason = 'stop')::INTEGER) AS stopped
+        FROM written AS w
+        JOIN rounds AS r USING (round)
+        JOIN (VALUES ('all'), ('winners')) AS o(of) ON o.of = 'all' OR w.won
+        GROUP BY ALL
+        ORDER BY r.number, o.of
+        """,
+    )  # fmt: skip
+
+
+def _drops(path: Path) -> tuple[Drop, ...]:
+    return _records(
+        Drop, path,
+        """
+        SELECT
+            t.round, r.number, t.origin, coalesce(t.reason, 'kept') AS fate, count(*) AS attempts,
+            coalesce(arg_min(left(t.raw, 300), t.attempt), '') AS example
+        FROM tasks AS t
+        JOIN rounds AS r USING (round)
+        GROUP BY ALL
+        ORDER BY r.number, t.origin DESC, bool_or(t.kept) DESC, attempts DESC, fate
+        """,
+    )  # fmt: skip
+
+
+def _stages(path: Path) -> tuple[StageLine, ...]:
+    return _records(
+        StageLine, path,
+        "SELECT s.round, r.number, s.stage, s.rows, coalesce(s.prompt_tokens, 0) AS prompt_tokens, s.tokens, s.seconds, "
+        "s.cost, s.finished_at IS NOT NULL AS finished FROM stages AS s JOIN rounds AS r USING (round) "
+        "ORDER BY r.number, r.arm <> 'best', r.round, list_position(?, s.stage)",
+        [[str(stage) for stage in Stage]],
+    )  # fmt: skip
+
+
+def _merges(path: Path) -> tuple[Merge, ...]:
+    used = query(
+        path,
+        "SELECT m.model_id, m.numbers, list(r.round ORDER BY r.number) AS rounds FROM rounds AS r "
+        "JOIN models AS m ON m.model_id = r.reward_model WHERE r.arm = 'best' GROUP BY ALL ORDER BY min(r.number)",
+    ).as_dicts()
+    members = {
+        row["model_id"]: _part(row["name"], "member", json.loads(row["numbers"]), None)
+        for row in query(path, "SELECT model_id, name, numbers FROM models WHERE kind = 'member'").as_dicts()
+    }
+    return tuple(_merge(row["model_id"], row["rounds"], json.loads(row["numbers"]), members) for row in used)
+
+
+def _merge(model_id: str, rounds: Sequence[str], numbers: Mapping[str, Any], members: Mapping[str, Part]) -> Merge:
+    weights, settings = numbers.get("weights", {}), dict(numbers.get("merge", {}))
+    found = [members[one] for one in numbers.get("members", ()) if one in members]
+    return Merge(
+        model_id=model_id,
+        rounds=tuple(rounds),
+        method=settings.pop("method", None),
+        settings=settings,
+        parts=(
+            *(replace(one, weight=weights.get(one.name)) for one in found),
+            _part("merged", "reward", numbers, None),
+        ),
+    )
+
+
+def _part(name: str, kind: str, numbers: Mapping[str, Any], weight: float | None) -> Part:
+    return Part(name=name, kind=kind, weight=weight, rows=numbers.get("rows"), accuracy=numbers.get("accuracy", {}))

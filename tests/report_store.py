@@ -1,0 +1,160 @@
+"""A small store for the report: r0, two rounds, a control and a third round that is begun, with figures made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flywheel import config as configuration
+from flywheel.records import (
+    Arm,
+    Candidate,
+    Chunk,
+    FinishReason,
+    Metric,
+    Model,
+    ModelKind,
+    Origin,
+    Proposal,
+    Round,
+    Sample,
+    SampleScore,
+    Score,
+    SeedTask,
+    Selection,
+    Stage,
+    Task,
+)
+from flywheel.store.store import Store
+
+HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>&amp;\u2028"
+TASKS, CANDIDATES, HELD_OUT = 60, 3, 40
+SEED = Task(instruction="Name a colour.", input="None")
+MEMBERS = tuple(
+    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, numbers={"rows": 100, "accuracy": {"pairs": 0.8}})
+    for name in ("thumbs", "pairs")
+)
+REWARD = Model(
+    kind=ModelKind.REWARD, name="merged", path="reward", digest="0" * 64,
+    numbers={
+        "members": [one.model_id for one in MEMBERS],
+        "weights": {"thumbs": 1.0, "pairs": 0.5},
+        "merge": {"method": "ties", "density": 0.5},
+        "accuracy": {"pairs": 0.85},
+    },
+)  # fmt: skip
+JUDGE = Model(kind=ModelKind.JUDGE, name="verifier", path="judge", digest="1" * 64)
+GENERATOR = Model(kind=ModelKind.GENERATOR, name="nano", path="generator", digest="2" * 64)
+
+
+def task(number: int, place: int) -> Task:
+    text = HOSTILE if (number, place) == (1, 0) else f"Write the word {place} of round {number}."
+    return Task(instruction=text, input=f"word{place}", constraints="None")
+
+
+def made(folder: Path) -> Store:
+    """r0, r1, r1-random and r2 are done, r3 has proposed its tasks."""
+    store = began(folder)
+    for name, level in (("r1", 0.3), ("r1-random", 0.1), ("r2", 0.5)):
+        number = int(name[1])
+        opened(store, name, number, parent=f"r{number - 1}", arm=Arm.RANDOM if "-" in name else Arm.BEST)
+        if "-" not in name:
+            propose(store, name, number)
+            answer(store, name, number)
+        evaluate(store, name, level)
+    opened(store, "r3", 3, parent="r2")
+    propose(store, "r3", 3)
+    return store
+
+
+def began(folder: Path) -> Store:
+    """Only r0, evaluated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "flywheel.duckdb")
+    store.migrate()
+    for model in (*MEMBERS, REWARD, JUDGE, GENERATOR):
+        store.record_model(model)
+    store.set_seeds("seeds", [SeedTask(task=SEED)])
+    opened(store, "r0", 0, parent=None)
+    evaluate(store, "r0", 0.0)
+    return store
+
+
+def opened(store: Store, name: str, number: int, *, parent: str | None, arm: Arm = Arm.BEST) -> None:
+    config = configuration.load(configuration.find("nano"), ["evaluation.resamples=200"]).model_dump(mode="json")
+    store.open_round(
+        Round(
+            round=name, number=number, parent=parent, status="running", seed=0, fingerprint="f",
+            identity={"digest.heldout": "h"}, config=config, generator_in=GENERATOR.model_id, generator_out=None,
+            reward_model=REWARD.model_id, judge=JUDGE.model_id, versions={}, arm=arm,
+        )
+    )  # fmt: skip
+
+
+def propose(store: Store, name: str, number: int) -> None:
+    store.progress(name, Stage.PROPOSE)
+    rows = [
+        Proposal(attempt=place, raw=task(number, place).instruction, demos=(SEED.task_id,), tokens=7, task=task(number, place))
+        for place in range(TASKS)
+    ]
+    dropped = Proposal(attempt=TASKS, raw=HOSTILE, demos=(), tokens=1, task=None, reason="missing field")
+    metrics = [Metric(name="tasks.distinct_2", value=0.4), Metric(name="tasks.self_bleu", value=0.6)]
+    store.commit(name, Stage.PROPOSE, Chunk(rows=[*rows, dropped], last=True, tokens=400, metrics=metrics), seconds=2.0)
+
+
+def answer(store: Store, name: str, number: int) -> None:
+    """The last candidate wins, except for the second task, whose last was cut; the judge likes the first best of task 3."""
+    for stage in (Stage.ANSWER, Stage.SCORE, Stage.SELECT, Stage.JUDGE, Stage.PARAPHRASE):
+        store.progress(name, stage)
+    candidates, scores, selections, judged = [], [], [], []
+    for place in range(TASKS):
+        task_id, last = task(number, place).task_id, CANDIDATES - 1
+        won = last - 1 if place == 1 else last
+        for candidate in range(CANDIDATES):
+            cut = place == 1 and candidate == last
+            candidates.append(
+                Candidate(
+                    task_id=task_id, candidate=candidate, output=HOSTILE if place == 0 else f"answer {candidate} of {place}",
+                    finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP, tokens=candidate + 2, logprob=-0.5, seed=0,
+                )
+            )  # fmt: skip
+            scores.append(Score(task_id=task_id, candidate=candidate, model_id=REWARD.model_id, score=candidate + place / 100))
+            likes = 1.0 if (candidate == 0) == (place == 3) else 0.25
+            judged.append(Score(task_id=task_id, candidate=candidate, model_id=JUDGE.model_id, score=likes))
+        scores += [Score(task_id=task_id, candidate=won, model_id=one.model_id, score=0.75) for one in MEMBERS]
+        selections.append(Selection(task_id=task_id, arm=Arm.BEST, candidate=won, margin=1.0))
+        selections.append(Selection(task_id=task_id, arm=Arm.FIRST, candidate=0, margin=None))
+    store.commit(name, Stage.ANSWER, Chunk(rows=candidates, last=True, tokens=900, prompt_tokens=50), seconds=3.0, cost=0.25)
+    store.commit(name, Stage.SCORE, Chunk(rows=scores, last=True), seconds=1.0)
+    store.commit(name, Stage.SELECT, Chunk(rows=selections, last=True), seconds=0.1)
+    store.commit(name, Stage.JUDGE, Chunk(rows=judged, last=True), seconds=0.5)
+    reworded = Proposal(
+        attempt=0, raw="Say it.", demos=(), tokens=3, task=Task(instruction="Say it otherwise.", input="word5"),
+        origin=Origin.PARAPHRASED, parent=task(number, 5).task_id,
+    )  # fmt: skip
+    store.commit(name, Stage.PARAPHRASE, Chunk(rows=[reworded], last=True), seconds=0.5)
+
+
+def evaluate(store: Store, name: str, level: float) -> None:
+    store.progress(name, Stage.EVALUATE)
+    noise = np.random.default_rng(0).normal(size=(HELD_OUT, 2)) / 20
+    samples = [
+        Sample(
+            task_id=f"h{place:02}", sample=sample, output=f"word {place} {sample}", finish_reason=FinishReason.STOP, tokens=4,
+            logprob=None, seed=0,
+        )
+        for place in range(HELD_OUT)
+        for sample in range(2)
+    ]  # fmt: skip
+    scores = [
+        SampleScore(
+            task_id=one.task_id, sample=one.sample, model_id=model.model_id,
+            score=level + float(noise[int(one.task_id[1:]), one.sample]),
+        )
+        for one in samples
+        for model in (REWARD, JUDGE)
+    ]  # fmt: skip
+    store.commit(name, Stage.EVALUATE, Chunk(rows=[*samples, *scores], last=True, tokens=320), seconds=1.5)
+    metrics = [Metric(name=f"heldout.{one}", value=level, low=level - 0.05, high=level + 0.05) for one in ("judge", "reward")]
+    store.finish_round(name, metrics, None)

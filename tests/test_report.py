@@ -1,0 +1,333 @@
+"""The report: what it reads from the store, what it says where something is missing, and the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flywheel.records import Stage
+from flywheel.report.page.charts import charts_of
+from flywheel.report.page.figures import gather
+from flywheel.report.page.sections import headlines_of, sections_of
+from flywheel.report.page.tasks import FIELDS, LONGEST, escaped, tasks_of
+from flywheel.store.database import connection
+from flywheel.store.store import Store
+from tests import report_store
+from tests.conftest import Cli, copy
+from tests.report_store import HOSTILE, TASKS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return report_store.made(tmp_path_factory.mktemp("report") / "wheel")
+
+
+@pytest.fixture(scope="module")
+def page_file(store: Store) -> Path:
+    from flywheel.report.page.write import write_report
+
+    return write_report(store, store.path.parent / "report.html").out
+
+
+# What it reads
+
+
+def test_the_figures_of_a_real_workspace_are_there(turned: Path) -> None:
+    figures = gather(Store(turned / "flywheel.duckdb"))
+    assert [one.round for one in figures.turns] == ["r0", "r1", "r2"]
+    assert figures.trend is not None
+    assert [step.round for step in figures.trend.against_parent] == ["r1", "r2"]
+    assert {one.round for one in figures.measured("heldout.judge")} == {"r0", "r1", "r2"}
+    assert set(figures.curves) == set(figures.arms) == {"r1", "r2"}
+    (merge,) = figures.merges
+    assert [part.name for part in merge.parts] == ["thumbs", "pairs", "form", "merged"]
+    assert all(part.accuracy for part in merge.parts)
+    assert {one.of: one.count for one in figures.lengths if one.round == "r1"} == {"all": 320, "winners": 80}
+    assert sum(one.attempts for one in figures.drops if (one.round, one.fate) == ("r1", "kept")) == 80
+    tasks = tasks_of(turned / "flywheel.duckdb")
+    assert tasks.is_whole
+    assert [(one.round, one.tasks) for one in tasks.sampled] == [("r1", 80), ("r2", 80)]
+    assert len(charts_of(figures)) >= 12
+
+
+def test_the_command_writes_a_page_and_charts(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    workspace, out, charts = copy(turned, tmp_path), tmp_path / "page.html", tmp_path / "charts"
+    told = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--tasks", 5)
+    assert told.code == 0, told.err
+    assert "10 of 160 tasks" in told.out
+    assert "<title>flywheel report: workspace</title>" in out.read_text()
+    assert "asked for so many" in out.read_text()
+    assert (charts / "judge.svg").read_text().startswith("<svg")
+    assert "#fe00" not in (charts / "judge.svg").read_text()
+    told = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--format", "png", "--json")
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in json.loads(told.out)["charts"])
+    assert cli("-w", workspace, "report", "--out", tmp_path / "nowhere" / "page.html").err.startswith("error: cannot write")
+
+
+def test_a_task_carries_its_candidates_scores_picks_and_lineage(store: Store) -> None:
+    data = json.loads(tasks_of(store.path).json)
+    assert (data["rounds"], data["members"], data["judges"]) == (["r1", "r2"], ["thumbs", "pairs"], ["verifier"])
+    tasks = [dict(zip(FIELDS, values, strict=True)) for values in data["tasks"]]
+    cut = next(one for one in tasks if one["round"] == "r1" and one["attempt"] == 1)
+    assert cut["picks"][0] == 1, "the candidate that was cut has not won"
+    assert [one[2] for one in cut["candidates"]] == ["stop", "stop", "length"]
+    assert cut["candidates"][1][-2:] == [[1.0], [0.75, 0.75]]
+    assert cut["candidates"][2][-2:] == [[1.0], []]
+    assert data["demos"][cut["demos"][0]] == [report_store.SEED.task_id, "Name a colour.", "seed"]
+    assert next(one for one in tasks if one["attempt"] == 5)["paraphrases"] == [["Say it otherwise.", None]]
+
+
+def test_fewer_tasks_are_the_first_by_id_and_a_long_text_is_cut(store: Store, tmp_path: Path) -> None:
+    path = Path(shutil.copy(store.path, tmp_path))
+    with connection(path, read_only=False) as db:
+        db.execute("UPDATE candidates SET output = repeat('long ', 2000)")
+    found = tasks_of(path, most=7)
+    assert [(one.tasks, one.of) for one in found.sampled] == [(7, TASKS), (7, TASKS)]
+    assert found.told == f"7 of {TASKS} tasks in each of 2 rounds"
+    tasks = json.loads(found.json)["tasks"]
+    assert [one[1] for one in tasks[:7]] == sorted(one[1] for one in json.loads(tasks_of(store.path).json)["tasks"][:TASKS])[:7]
+    assert all(LONGEST <= len(one[10][0][1]) < LONGEST + 100 for one in tasks)
+    assert "10,000 characters in all" in tasks[0][10][0][1]
+
+
+def test_a_page_keeps_to_its_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flywheel.report.page.tasks.LIMIT", 12_000)
+    found = tasks_of(store.path)
+    assert len(found.json.encode()) <= 12_000
+    assert 5 < found.sampled[0].tasks < TASKS
+
+
+def test_nothing_in_the_data_leads_out_of_its_element() -> None:
+    text = escaped([HOSTILE, "\u2029"])
+    assert not re.search("[<>&\u2028\u2029]", text)
+    assert json.loads(text) == [HOSTILE, "\u2029"]
+
+
+# What it says
+
+
+def notes(store: Store) -> str:
+    figures = gather(store)
+    return " ".join(note for section in sections_of(figures, charts_of(figures)) for note in section.notes)
+
+
+def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store) -> None:
+    figures = gather(store)
+    assert [(one.word, one.title) for one in headlines_of(figures)] == [
+        ("improved", "r2 against r1"),
+        ("improved", "r2 against r0"),
+        ("improved", "r1 against r1-random"),
+    ]
+    assert "r3 is not finished" in notes(store)
+    assert "no control" not in notes(store)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("DELETE FROM scores WHERE model_id LIKE 'judge-%'", "asked about no candidates"),
+        ("DELETE FROM rounds WHERE arm <> 'best'", "There is no control"),
+        ("DELETE FROM rounds WHERE number > 0", "Only r0 is done"),
+        ("UPDATE rounds SET status = 'running'", "No round is done"),
+        ("DELETE FROM evaluation_scores WHERE model_id LIKE 'judge-%'", "cannot be compared"),
+        ("UPDATE rounds SET reward_model = NULL", "No round has a reward model"),
+        ("DELETE FROM selections", "r3 is not finished"),
+        ("DELETE FROM metrics", "No round is evaluated by a judge"),
+    ],
+)
+def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: Path, missing: str, said: str) -> None:
+    from flywheel.report.page.write import write_report
+
+    changed = Store(Path(shutil.copy(store.path, tmp_path)))
+    with connection(changed.path, read_only=False) as db:
+        db.execute(missing)
+    assert said in notes(changed)
+    assert write_report(changed, tmp_path / "report.html").out.read_text().rstrip().endswith("</html>")
+
+
+def test_only_r0_and_no_round_at_all(cli: Cli, tmp_path: Path) -> None:
+    from flywheel.report.page.write import write_report
+
+    first = report_store.began(tmp_path / "first")
+    page = write_report(first, tmp_path / "report.html").out.read_text()
+    assert "nothing to browse" in page
+    empty = Store(tmp_path / "empty" / "flywheel.duckdb")
+    empty.path.parent.mkdir()
+    empty.migrate()
+    refused = cli("-w", tmp_path / "empty", "report", "--out", tmp_path / "none.html")
+    assert (refused.code, refused.out) == (1, "")
+    assert "has no round to report on" in refused.err
+
+
+def test_a_round_in_the_middle_of_a_stage_is_shown(store: Store, tmp_path: Path) -> None:
+    changed = Store(Path(shutil.copy(store.path, tmp_path)))
+    changed.progress("r3", Stage.ANSWER)
+    assert "r3 is not finished: it is running, at answer." in notes(changed)
+
+
+# The page in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """A Chromium of this machine; Playwright brings none."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser here: install one of {', '.join(BROWSERS)} (on Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's sandbox refuses to run as root.
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=list(SIZES))
+def page(request: pytest.FixtureRequest, chromium: object, page_file: Path) -> Iterator[Page]:
+    """The page at a size; whatever it complains of, asks the network for or pops up fails the test."""
+    width, height = SIZES[request.param]
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme="light")  # type: ignore[attr-defined]
+    opened, wrong = context.new_page(), []
+    opened.set_default_timeout(20_000)
+    opened.on("console", lambda message: wrong.append(message.text))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    opened.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+    opened.goto(page_file.as_uri())
+    opened.wait_for_selector("#list [aria-selected=true]")
+    yield opened
+    assert wrong == []
+    context.close()
+
+
+def listed(page: Page, tasks: int) -> None:
+    """Wait until so many tasks pass the filters."""
+    from playwright.sync_api import expect
+
+    every = 2 * TASKS
+    expect(page.locator("#count")).to_have_text(f"{every} tasks" if tasks == every else f"{tasks} of {every} tasks")
+
+
+def test_the_page_fits_its_width_and_its_charts_are_drawn(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    visible = page.locator("figure svg:visible")
+    assert visible.count() == page.locator("figure").count() >= 10
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids))
+    page.locator("#list [role=option]").nth(2).click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_search_filters_and_sorting_change_what_is_listed(page: Page) -> None:
+    listed(page, 2 * TASKS)
+    page.fill("#search", "word7")
+    listed(page, 2)
+    page.select_option("#round", "r2")
+    listed(page, 1)
+    assert page.inner_text("#list mark") == "word7"
+    page.click("#reset")
+    listed(page, 2 * TASKS)
+    page.fill("#low", "2.5")
+    page.fill("#high", "2.55")
+    listed(page, 12)
+    page.select_option("#sort", "high")
+    assert "2.55" in page.locator("#list [role=option]").first.inner_text()
+    page.fill("#low", "")
+    page.fill("#high", "")
+    page.check("#disagree")
+    listed(page, 2)
+    page.fill("#search", "no such words")
+    page.wait_for_selector("text=No task is like this.")
+
+
+def test_a_task_shows_its_candidates_side_by_side(page: Page) -> None:
+    page.locator("#list [role=option]").nth(1).click()
+    assert page.locator("#detail .candidates li").count() == 3
+    won = page.locator("#detail .candidates li.won")
+    assert won.count() == 1
+    assert "winner" in won.inner_text()
+    for label in ("reward", "judge verifier", "thumbs", "pairs", "tokens", "ended by"):
+        assert label in won.inner_text()
+    assert "token limit" in page.inner_text("#detail .candidates li:last-child, #detail .candidates li:nth-child(2)")
+    assert "Name a colour." in page.inner_text("#detail")
+    address = page.url
+    assert "#task=r1/" in address
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector("#detail:visible")
+    assert "Write the word 1 of round 1." in page.inner_text("#detail")
+
+
+def test_what_a_model_wrote_is_shown_as_text(page: Page) -> None:
+    page.fill("#search", "<script>alert(1)</script>")
+    listed(page, 2)
+    page.locator("#list [role=option]").first.click()
+    assert HOSTILE.strip("\u2028") in page.inner_text("#detail .output >> nth=0").replace("\u2028", "")
+    assert page.inner_text("#detail h3").startswith("<script>alert(1)</script></script><img")
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    # The policy would stop what got out all the same.
+    policy = page.get_attribute("meta[http-equiv=Content-Security-Policy]", "content")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(page: Page) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    stroke = "getComputedStyle(document.querySelector('figure svg text')).fill"
+    light = page.evaluate(ground), page.evaluate(stroke)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground), page.evaluate(stroke)
+    assert dark[0] != light[0]
+    assert dark[1] != light[1]
+    page.click("#theme")
+    assert (page.evaluate(ground), page.evaluate(stroke)) == light
+    page.click("#theme")
+    page.emulate_media(color_scheme="light")
+    assert (page.evaluate(ground), page.evaluate(stroke)) == dark
+    assert page.get_attribute("#theme", "aria-pressed") == "true"
+    page.reload()
+    assert page.evaluate(ground) == dark[0]
+    page.emulate_media(media="print")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.keyboard.type("answer")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "list"
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("k")
+    assert page.get_attribute("#list", "aria-activedescendant") == "option-1"
+    page.keyboard.press("End")
+    assert page.inner_text("#page") == f"101–{2 * TASKS - 2} of {2 * TASKS - 2}"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "detail"
+    page.wait_for_selector("#detail:visible")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "list"
+    assert page.locator("#list [aria-selected=true]:visible").count() == 1
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    assert page.input_value("#search") == ""
