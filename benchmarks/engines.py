@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="a model of GPT-2's size with random weights")
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
+    parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     silence()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flywheel.config import BudgetConfig, PricesConfig
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.errors import BudgetSpent
 from flywheel.progress import Counter, Progress
 from flywheel.records import Completion
@@ -26,6 +26,7 @@ class Budget:
         self._limits, self._prices = limits, prices
         self._started = time.monotonic()
         self._tokens, self._priced = 0, (0, 0)
+        self._judged, self._due = 0.0, 0.0
 
     def spend(self, tokens: int, prompt_tokens: int = 0, *, free: bool = False) -> None:
         """Count tokens generated and read, which are not paid for where they are free; raises BudgetSpent as `check` does."""
@@ -46,10 +47,24 @@ class Budget:
         priced = self._prices.million_tokens or self._prices.million_prompt_tokens
         return _Guarded(engine, self, choices) if priced and self._limits.cost is not None else engine
 
-    def reserve(self, *, tokens: int, prompt_tokens: int) -> None:
-        """Raise BudgetSpent where so much more could cost more than is left."""
+    def metered(self, engine: Engine, prices: PricesConfig) -> Engine:
+        """An engine that is no generator, such as a judge's: what it writes is paid for at prices of its own."""
+        return _Metered(engine, self, prices)
+
+    def owe(self, cost: float) -> None:
+        """Count what a metered engine has cost."""
+        self._judged += cost
+        self._due += cost
+
+    def due(self) -> float:
+        """What metered engines have cost since this was last asked."""
+        due, self._due = self._due, 0.0
+        return due
+
+    def reserve(self, *, tokens: int, prompt_tokens: int, prices: PricesConfig | None = None) -> None:
+        """Raise BudgetSpent where so much more, at ``prices`` or the configured ones, could cost more than is left."""
         limit, spent = self._limits.cost, self._cost_so_far()
-        most = self.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=0.0)
+        most = (prices or self._prices).cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=0.0)
         if limit is not None and spent + most > limit:
             raise BudgetSpent(
                 f"budget.cost = {limit:,} could be passed by the next chunk ({spent:,.4g} is spent, it may cost up to "
@@ -58,7 +73,7 @@ class Budget:
 
     def _cost_so_far(self) -> float:
         seconds = time.monotonic() - self._started
-        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds)
+        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds) + self._judged
 
     def check(self) -> None:
         """Raise BudgetSpent where a limit is reached."""
@@ -116,6 +131,28 @@ class _Guarded:
         read = sum(len(prompt.encode()) for prompt in prompts) * math.ceil(n / self.choices)
         self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read)
         return self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Metered:
+    engine: Engine
+    budget: Budget
+    prices: PricesConfig
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        read = sum(len(prompt.encode()) for prompt in prompts)
+        self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read, prices=self.prices)
+        written = self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+        tokens = sum(one.tokens for group in written for one in group)
+        self.budget.owe(self.prices.cost(tokens=tokens, prompt_tokens=prompt_tokens(written), seconds=0.0))
+        return written
 
     def close(self) -> None:
         self.engine.close()

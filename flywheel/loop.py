@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 from flywheel.budget import Budget
 from flywheel.config import Config
 from flywheel.errors import BudgetSpent
 from flywheel.generator import check_engine
-from flywheel.next_round import check_inputs, identity_of, open_round, refuse_changes
+from flywheel.judges import refuse_partial_judges
+from flywheel.measuring import conclude, evaluate_generator, judge_candidates
+from flywheel.next_round import check_inputs, identity_of, open_control, open_round, refuse_changes
 from flywheel.progress import Progress
 from flywheel.quiet import silence
-from flywheel.records import Round, Stage
+from flywheel.records import Arm, Round, Stage
 from flywheel.reward.build import build_reward_model
 from flywheel.stages import Run
 from flywheel.store.store import Store
@@ -33,6 +36,8 @@ def turn(
     store, budget = workspace.store, budget or Budget(config.budget, config.prices)
     with _at_work(workspace, config, restart=restart):
         reward = build_reward_model(config, workspace, budget.watch(progress))
+        selecting = [reward, *map(store.model, reward.numbers["members"])]
+        refuse_partial_judges(config, {one.model_id: one.digest for one in selecting})
         if restart:
             store.discard_unfinished()
         for _ in range(2):
@@ -62,6 +67,26 @@ def propose_only(
         run = Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current)
         with _marked(store, current), closing(run):
             propose_tasks(run)
+    return current.round
+
+
+def turn_control(workspace: Workspace, arm: Arm, progress: Progress, *, of: str, budget: Budget) -> str:
+    """Train a generator on what another arm picked among a round's candidates, and evaluate it; returns its name.
+
+    All else is as in the round itself, whose settings hold. Raises as `turn` does, and StoreError for a round that is not
+    done or whose candidates that arm did not pick from; the same call goes on.
+    """
+    store = workspace.store
+    silence()
+    with workspace.at_work():
+        current = open_control(workspace, arm, of)
+        if current.status == "done":
+            return current.round
+        settings = Config.model_validate(dict(current.config))
+        run = Run(workspace=workspace, config=settings, progress=progress, budget=budget, round=current)
+        with _marked(store, current), closing(run):
+            run.stage(Stage.TRAIN, run.train, total=None, unit="steps")
+            evaluate_trained(run)
     return current.round
 
 
@@ -97,11 +122,20 @@ def run_round(run: Run) -> None:
         run.stage(Stage.ANSWER, run.answer, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
         run.stage(Stage.SCORE, run.score, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
         run.stage(Stage.SELECT, run.select, total=run.config.instructions.tasks, unit="tasks")
+        if run.config.evaluation.judges_candidates:
+            judged = min(run.config.instructions.tasks, run.config.evaluation.curve_tasks)
+            run.stage(Stage.JUDGE, partial(judge_candidates, run), total=judged, unit="tasks")
         if run.config.instructions.paraphrases.per_winner:
             run.stage(Stage.PARAPHRASE, run.paraphrase, total=None, unit="paraphrases")
         run.stage(Stage.TRAIN, run.train, total=None, unit="steps")
-    run.stage(Stage.EVALUATE, run.evaluate, total=len(run.held_out) * run.config.evaluation.samples, unit="samples")
-    run.conclude()
+    evaluate_trained(run)
+
+
+def evaluate_trained(run: Run) -> None:
+    """The last stage of a round, and its verdict."""
+    total = len(run.held_out) * run.config.evaluation.samples
+    run.stage(Stage.EVALUATE, partial(evaluate_generator, run), total=total, unit="samples")
+    conclude(run)
 
 
 def propose_tasks(run: Run) -> None:

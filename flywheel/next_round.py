@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from flywheel.config import Config
-from flywheel.errors import ConfigError, ModelError
+from flywheel.errors import ConfigError, DataError, ModelError, StoreError
 from flywheel.evaluation.judge import ask, load_judge
 from flywheel.files import digest_files, digest_model
 from flywheel.functions import load_function, source_file
@@ -25,10 +25,11 @@ from flywheel.generator import (
     prompts_of,
 )
 from flywheel.instructions.demos import Demos
-from flywheel.instructions.filters import Filters
-from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_reworded, read_seeds, read_tasks
+from flywheel.instructions.filters import Filters, protected_of
+from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_held_out, read_reworded, read_seeds, read_tasks
+from flywheel.judges import judge_models
 from flywheel.models import local_folder
-from flywheel.records import Model, ModelKind, Round, SeedTask, Task
+from flywheel.records import Arm, HeldOutTask, Model, Round, SeedTask, Task
 from flywheel.training import check_training
 from flywheel.workspace import Workspace
 
@@ -40,7 +41,9 @@ def check_inputs(config: Config) -> None:
     instructions = config.instructions
     seeds = read_seeds(config.path(instructions.seeds))
     Demos(instructions, seeds, names=())
-    tasks = read_tasks(config.path(config.evaluation.tasks))[:3]
+    held_out = [one.task for one in read_held_out(config.path(config.evaluation.tasks))]
+    _refuse_held_out_seeds(config, seeds, held_out)
+    tasks = held_out[:3]
     for path in instructions.filters.protected:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
@@ -50,7 +53,21 @@ def check_inputs(config: Config) -> None:
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:
         prompts.paraphrase(tasks[0], read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS])
-    ask(load_judge(config.evaluation.judge), config.evaluation.judge, [(task, "nothing") for task in tasks])
+    for judge in config.evaluation.all_judges.values():
+        if judge.function is not None:
+            ask(load_judge(judge.function), judge.function, [(task, "nothing") for task in tasks])
+    judge_models(config)
+
+
+def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: Sequence[Task]) -> None:
+    """Raise DataError for a seed that is a held-out task: the generator would be shown what it is measured on."""
+    protected = protected_of(config.instructions.filters, held_out)
+    for place, seed in enumerate(seeds):
+        if protected.overlap(seed.task).reason is not None:
+            raise DataError(
+                f"seed {place + 1} of {config.instructions.seeds} ({seed.task.instruction[:60]!r}) overlaps with a held-out "
+                f"task of {config.evaluation.tasks}; take one of them out"
+            )
 
 
 def open_round(workspace: Workspace, config: Config, reward: Model | None, *, proposing: bool = False) -> Round:
@@ -70,20 +87,18 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         parent = rounds[-1] if rounds else None
     generator, trained = _models_after(parent, workspace, config)
     engine = chosen_engine(config)
-    tasks = read_tasks(config.path(config.evaluation.tasks))
+    held_out = read_held_out(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
-    identity = _identity(config, load_prompts(config, workspace, generator).digest, trained, reward, tasks, seeds)
+    identity = _identity(config, load_prompts(config, workspace, generator).digest, trained, reward, held_out, seeds)
     store.set_seeds(identity["digest.seeds"], seeds)
     if unfinished:
         return _go_on_with(unfinished, workspace, identity, reward)
-    judge = Model(
-        kind=ModelKind.JUDGE, name=config.evaluation.judge.partition(":")[0].rpartition(".")[2], path=config.evaluation.judge,
-        digest=hashlib.sha256(config.evaluation.judge.encode()).hexdigest(),
-    )  # fmt: skip
-    store.record_model(judge)
+    judges = judge_models(config)
+    for judge in judges:
+        store.record_model(judge)
     for model in {generator.model_id: generator, trained.model_id: trained}.values():
         store.record_model(model)
-    store.set_heldout(identity["digest.heldout"], tasks)
+    store.set_heldout(identity["digest.heldout"], held_out)
     number = parent.number + 1 if parent else 0
     opened = Round(
         round=f"r{number}",
@@ -97,9 +112,30 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         generator_in=generator.model_id,
         generator_out=trained.model_id if number == 0 else None,
         reward_model=reward.model_id if reward else None,
-        judge=judge.model_id,
+        judge=judges[0].model_id,
         versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         engine={"name": engine.name, "why": engine.why},
+    )
+    store.open_round(opened)
+    return opened
+
+
+def open_control(workspace: Workspace, arm: Arm, of: str) -> Round:
+    """The control of a round: recorded already, or opened now."""
+    store = workspace.store
+    rounds = {one.round: one for one in store.rounds(controls=True)}
+    made, name = rounds.get(of), f"{of}-{arm}"
+    if made is None or made.status != "done" or made.number == 0:
+        raise StoreError(f"{of} has no candidates to pick from yet; finish it with `flywheel round`")
+    if name in rounds:
+        if rounds[name].status != "done":
+            store.set_status(name, "running")
+        return rounds[name]
+    if not store.winners([of], arm=arm):
+        raise StoreError(f"the arm {arm} picked nothing in {of}; take another --control")
+    identity = {**made.identity, "arm": str(arm)}
+    opened = replace(
+        made, round=name, arm=arm, status="running", generator_out=None, identity=identity, fingerprint=_fingerprint(identity)
     )
     store.open_round(opened)
     return opened
@@ -115,7 +151,12 @@ def _go_on_with(unfinished: Round, workspace: Workspace, identity: Mapping[str, 
 
 
 def _identity(
-    config: Config, prompts: str, trained: Model, reward: Model | None, held_out: Sequence[Task], seeds: Sequence[SeedTask]
+    config: Config,
+    prompts: str,
+    trained: Model,
+    reward: Model | None,
+    held_out: Sequence[HeldOutTask],
+    seeds: Sequence[SeedTask],
 ) -> dict[str, Any]:
     """All that can change the rows of a round; ``prompts`` is their digest."""
     instructions = config.instructions
@@ -123,7 +164,7 @@ def _identity(
         "digest.generator": trained.digest,
         "digest.prompts": prompts,
         "digest.seeds": _digest_of([[seed.set_name, seed.task.task_id] for seed in seeds]),
-        "digest.heldout": _digest_of([["", [task.task_id for task in held_out]]]),
+        "digest.heldout": _digest_of([["", [one.task.task_id for one in held_out]]]),
     }
     if reward:
         found["digest.reward"] = reward.digest

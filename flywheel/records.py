@@ -70,6 +70,16 @@ class SeedTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutTask:
+    """A task that generators are evaluated on and never see otherwise."""
+
+    task: Task
+    kind: str | None = None
+    reference: str | None = None
+    """An answer that is known to be good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reworded:
     """An instruction and another way to say it, as an example for paraphrasing."""
 
@@ -253,6 +263,8 @@ class Stage(StrEnum):
     ANSWER = "answer"
     SCORE = "score"
     SELECT = "select"
+    JUDGE = "judge"
+    """The judges are asked about candidates: to measure what selecting is worth, never to select."""
     PARAPHRASE = "paraphrase"
     """Only where the config asks for paraphrases."""
     TRAIN = "train"
@@ -303,6 +315,13 @@ class Round:
     versions: Mapping[str, str]
     engine: Mapping[str, Any] = field(default_factory=dict)
     """What runs the generator, and why that: ``name``, ``why``."""
+    arm: Arm = Arm.BEST
+    """Whose picks the generator was trained on; any but ``best`` makes it a control, which is no turn of the wheel."""
+
+    @property
+    def tasks_of(self) -> str:
+        """The round whose tasks and candidates this one trains on: a control has those of the round beside it."""
+        return self.round if self.arm == Arm.BEST else f"r{self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The stages of a round: what each one asks of the stations, and what it yields to the store.
+"""The stages of a round that make something: what each asks of the stations, and what it yields to the store.
 
 Every stage yields chunks; a chunk's rows and the stage's progress are one transaction.
 """
@@ -8,28 +8,21 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
-
-import numpy as np
 
 from flywheel.budget import Budget
 from flywheel.config import Config
 from flywheel.engines.engine import Engine, Sampling, prompt_tokens
-from flywheel.evaluation.compare import compare, incomparable
 from flywheel.evaluation.diversity import task_diversity
-from flywheel.evaluation.held_out import evaluate
-from flywheel.evaluation.judge import ask, load_judge
-from flywheel.evaluation.statistics import bootstrap_mean
 from flywheel.files import digest_model, publish
 from flywheel.generator import load_engine, load_prompts
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.paraphrase import paraphrase
 from flywheel.instructions.propose import propose
-from flywheel.instructions.tasks import read_reworded, read_seeds, read_tasks
+from flywheel.instructions.tasks import read_held_out, read_reworded, read_seeds, read_tasks
 from flywheel.instructions.text import Prompts, format_task
 from flywheel.progress import Counter, Progress
 from flywheel.records import (
@@ -37,7 +30,7 @@ from flywheel.records import (
     Candidate,
     Chunk,
     FinishReason,
-    Metric,
+    HeldOutTask,
     Model,
     ModelKind,
     Proposal,
@@ -80,8 +73,8 @@ class Run:
         return read_seeds(self.config.path(self.config.instructions.seeds))
 
     @cached_property
-    def held_out(self) -> list[Task]:
-        return read_tasks(self.config.path(self.config.evaluation.tasks))
+    def held_out(self) -> list[HeldOutTask]:
+        return read_held_out(self.config.path(self.config.evaluation.tasks))
 
     @property
     def reward_model(self) -> str:
@@ -96,9 +89,9 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """The engine of the generator that writes this round's tasks and candidates."""
-        return self._guarded(load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in)))
+        return self.guarded(load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in)))
 
-    def _guarded(self, engine: Engine) -> Engine:
+    def guarded(self, engine: Engine) -> Engine:
         return self.budget.guard(engine, choices=self.config.engine.endpoint.most_choices)
 
     def close(self) -> None:
@@ -118,7 +111,9 @@ class Run:
         config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
         protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
         return Filters(
-            config, protected=[*self.held_out, *protected], known=itertools.chain((seed.task for seed in self.seeds), kept)
+            config,
+            protected=[*(one.task for one in self.held_out), *protected],
+            known=itertools.chain((seed.task for seed in self.seeds), kept),
         )
 
     def stage(
@@ -136,7 +131,7 @@ class Run:
             for chunk in produce(before.chunks, counter):
                 seconds = time.monotonic() - started
                 tokens, read = (0, 0) if free else (chunk.tokens, chunk.prompt_tokens)
-                cost = self.budget.cost(tokens=tokens, prompt_tokens=read, seconds=seconds)
+                cost = self.budget.cost(tokens=tokens, prompt_tokens=read, seconds=seconds) + self.budget.due()
                 store.commit(name, stage, chunk, seconds=seconds, cost=cost)
                 self.budget.spend(chunk.tokens, chunk.prompt_tokens, free=free)
                 started = time.monotonic()
@@ -178,7 +173,7 @@ class Run:
         """N candidates for each kept task."""
         config = self.config.sampling
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
-        for index, asked, last in self._chunks(done, self._tasks):
+        for index, asked, last in self.chunks(done, self.tasks):
             seed = derive(self.config.seed, self.round.round, "answer", index)
             written = self.engine.generate(
                 [self.prompts.answer(task) for task in asked], n=config.n, sampling=sampling, seed=seed
@@ -196,7 +191,7 @@ class Run:
 
     def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score]]:
         """The merged reward model's score of every candidate."""
-        for index, asked, last in self._chunks(done, self._answered):
+        for index, asked, last in self.chunks(done, self.answered):
             rows = [row for group in asked for row in group]
             yield Chunk(rows=_scores(self.scorer, self.reward_model, rows), last=last)
             counter.to((index * self.config.engine.chunk + len(asked)) * self.config.sampling.n)
@@ -214,7 +209,7 @@ class Run:
             else:
                 if scorer is None or scorer[0] != member:
                     scorer = member, load_scorer(self.workspace.locate(store.model(member)), self.config)
-                winners = [row for group in self._answered(attempts, arm=Arm.BEST) for row in group]
+                winners = [row for group in self.answered(attempts, arm=Arm.BEST) for row in group]
                 rows = _scores(scorer[1], member, winners)
             yield Chunk(rows=rows, last=index == len(steps) - 1)
             counter.to(min((index + 1) * BLOCK, self.config.instructions.tasks))
@@ -247,18 +242,23 @@ class Run:
         shown = {seed.task.task_id: seed.task for seed in self.seeds}
         if self.config.instructions.demos == "evolving":
             shown |= {task.task_id: task for task in store.kept_tasks(self.earlier)}
+        source = self.round.tasks_of
         examples = training_examples(
-            store.winners([*self.earlier, name] if config.data == "accumulate" else [name], paraphrases=config.paraphrases),
-            [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
+            store.winners(
+                [*self.earlier, source] if config.data == "accumulate" else [source],
+                arm=self.round.arm,
+                paraphrases=config.paraphrases,
+            ),
+            [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(source)],
             load_prompts(self.config, self.workspace, start),
             proposal_share=config.proposal_share,
-            names=(self.config.seed, name, "train"),
+            names=(self.config.seed, source, "train"),
         )
         folder = self.workspace.models / f"generator-{name}"
         with publish(folder) as unfinished:
             numbers = train_generator(
                 str(self.workspace.locate(start)), unfinished, examples, config,
-                seed=derive(self.config.seed, name, "train"), advance=counter.to,
+                seed=derive(self.config.seed, source, "train"), advance=counter.to,
                 checkpoints=self.workspace.models / f"generator-{name}-{self.round.fingerprint[:12]}.training",
                 base=self.config.base, trust_remote_code=self.config.engine.trust_remote_code,
             )  # fmt: skip
@@ -277,53 +277,7 @@ class Run:
         assert model_id is not None, "the parent is done"
         return model_id
 
-    def evaluate(self, done: int, counter: Counter) -> Iterator[Chunk[Any]]:
-        """Held-out outputs of the trained generator, scored by the reward model and by the judge."""
-        config, sampling = self.config.evaluation, self.config.sampling
-        model_id = next(one.generator_out for one in self.workspace.store.rounds() if one.round == self.round.round)
-        assert model_id is not None
-        model = self.workspace.store.model(model_id)
-        engine = load_engine(self.config, self.workspace, model)
-        if self.config.training.student is None:
-            engine = self._guarded(engine)
-        chunks = evaluate(
-            engine,
-            self.scorer,
-            partial(ask, load_judge(config.judge), config.judge),
-            load_prompts(self.config, self.workspace, model),
-            self.held_out,
-            samples=config.samples,
-            sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
-            seed=self.config.seed,
-            scorer_id=self.reward_model,
-            judge_id=self.round.judge,
-            chunk=self.config.engine.chunk,
-            done=done,
-        )
-        with closing(engine):
-            for index, chunk in enumerate(chunks, start=done):
-                yield chunk
-                counter.to(min((index + 1) * self.config.engine.chunk, len(self.held_out)) * config.samples)
-
-    def conclude(self) -> None:
-        """Record the round's figures and its verdict against its parent."""
-        store, config, name = self.workspace.store, self.config.evaluation, self.round.round
-        metrics = []
-        for metric, model_id in (("heldout.judge", self.round.judge), ("heldout.reward", self.reward_model)):
-            means = np.array([np.mean(scores) for scores in store.held_out_scores(name, model_id).values()])
-            if means.size:
-                estimate = bootstrap_mean(
-                    means, confidence=config.confidence, resamples=config.resamples, seed=derive(metric, name)
-                )
-                metrics.append(Metric(name=metric, **asdict(estimate)))
-        verdict = None
-        parent = next((one for one in store.rounds() if one.round == self.round.parent), None)
-        if parent and len(metrics) == 2 and not incomparable(parent, self.round):
-            comparison = compare(store, parent.round, name, unfinished=True)
-            verdict = (parent.round, str(comparison.verdict), comparison.as_json())
-        store.finish_round(name, metrics, verdict)
-
-    def _chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item], bool]]:
+    def chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item], bool]]:
         """Index, items and whether they are the last, of every chunk after the first ``done``.
 
         ``read`` gives one item for each task of some attempts; it is asked for many chunks at once, never for a round.
@@ -337,13 +291,13 @@ class Run:
                 index = first + place
                 yield index, items[place * size : (place + 1) * size], index == len(spans) - 1
 
-    def _tasks(self, attempts: range) -> list[Task]:
+    def tasks(self, attempts: range) -> list[Task]:
         return self.workspace.store.tasks_of(self.round.round, attempts)
 
-    def _answered(self, attempts: range, arm: Arm | None = None) -> list[list[tuple[Task, Candidate]]]:
+    def answered(self, attempts: range, arm: Arm | None = None) -> list[list[tuple[Task, Candidate]]]:
         """The candidates of each task, all or those that one arm picked."""
         candidates = self.workspace.store.candidates(self.round.round, attempts, arm=arm)
-        return [[(task, one) for one in candidates.get(task.task_id, ())] for task in self._tasks(attempts)]
+        return [[(task, one) for one in candidates.get(task.task_id, ())] for task in self.tasks(attempts)]
 
 
 def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candidate]]) -> list[Score]:

@@ -139,7 +139,7 @@ def test_finished_rounds_say_how_long_the_next_one_takes(cli: Cli, turned: Path)
     work = by_name(plan)
     assert plan["round"] == "r3"
     assert plan["done"] == ["reward model"]
-    assert list(work) == [f"r3 {stage}" for stage in ("propose", "answer", "score", "select", "train", "evaluate")]
+    assert list(work) == [f"r3 {stage}" for stage in ("propose", "answer", "score", "select", "judge", "train", "evaluate")]
     assert {one["basis"] for one in plan["work"]} == {"r2"}
     measured = {
         stage: (seconds, tokens)
@@ -154,8 +154,8 @@ def test_finished_rounds_say_how_long_the_next_one_takes(cli: Cli, turned: Path)
     # Other settings, other times: what they were measured for no longer holds.
     other = by_name(planned(cli, turned, "--set", "sampling.max_tokens=16"))
     assert {name: one["basis"] for name, one in other.items()} == {
-        "r3 propose": "r2", "r3 answer": "roofline", "r3 score": "r2", "r3 select": "r2", "r3 train": "r2",
-        "r3 evaluate": "roofline",
+        "r3 propose": "r2", "r3 answer": "roofline", "r3 score": "r2", "r3 select": "r2", "r3 judge": None,
+        "r3 train": "r2", "r3 evaluate": "roofline",
     }  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_what_an_unfinished_round_has_done_is_not_planned_again(cli: Cli, turned
         db.execute("UPDATE stages SET finished_at = NULL WHERE round = 'r2' AND stage = 'train'")
     plan = planned(cli, folder)
     assert plan["round"] == "r2"
-    assert set(plan["done"]) == {"reward model", "r2 propose", "r2 answer", "r2 score", "r2 select"}
+    assert set(plan["done"]) == {"reward model", "r2 propose", "r2 answer", "r2 score", "r2 select", "r2 judge"}
     assert list(by_name(plan)) == ["r2 train", "r2 evaluate"]
     refused(cli("-w", folder, "round", "--dry-run", "--n", "3"), "r2 was begun with sampling.n = 4 (now 3)")
     assert list(by_name(planned(cli, folder, "--n", "3", "--restart")))[:2] == ["r2 propose", "r2 answer"]

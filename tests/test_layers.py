@@ -33,6 +33,7 @@ LAYERS = {
     ),
     "nano": ("engines", "instructions"),
     "estimate": ("store", "instructions", "engines", "generator", "models", "next_round", "quiet", "reward", "workspace"),
+    "export": ("store", "generator", "instructions", "workspace"),
     "report": ("store", "evaluation", "estimate", "reward", "sampling", "workspace"),
     "selection": (),
     "training": ("adapters", "instructions", "checkpoints", "quiet"),
@@ -40,6 +41,7 @@ LAYERS = {
     "checkpoints": (),
     "budget": ("engines.engine",),
     "functions": (),
+    "judges": ("budget", "engines", "evaluation.judge", "evaluation.pairwise", "instructions", "models", "reward"),
     "generator": ("engines", "instructions", "models", "workspace"),
     "workspace": ("store",),
     "models": (),
@@ -97,6 +99,6 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert imported(arguments, HEAVY | {"duckdb", "numpy", "scipy"}) == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["rounds"], ["sql", "SELECT 1"], ["compare", "r0", "r1"], ["schema"]])
+@pytest.mark.parametrize("arguments", [["rounds"], ["sql", "SELECT 1"], ["compare", "r0", "r1"], ["schema"], ["report"]])
 def test_reading_the_store_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     assert imported(["-w", str(tmp_path), *arguments], HEAVY) == "[]"

@@ -147,9 +147,10 @@ def test_every_preset_is_planned_with_what_it_asks_for(
         "slice", *(["joint"] if config.reward.joint.epochs else []), *members,
         *(["search"] if config.reward.search.trials else []), "merge", "reward accuracies",
     ]  # fmt: skip
+    judge = ["r1 judge"] if name != "endpoint" else []
     paraphrases = ["r1 paraphrase"] if config.instructions.paraphrases.per_winner else []
     assert [one for one in work if one.startswith(("r0", "r1"))] == [
-        "r0 evaluate", "r1 propose", "r1 answer", "r1 score", "r1 select", *paraphrases, "r1 train", "r1 evaluate",
+        "r0 evaluate", "r1 propose", "r1 answer", "r1 score", "r1 select", *judge, *paraphrases, "r1 train", "r1 evaluate",
     ]  # fmt: skip
     tasks, n = config.instructions.tasks, config.sampling.n
     assert work["r1 answer"]["count"] == work["r1 answer"]["rows"] == work["r1 score"]["rows"] == tasks * n

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli import lab, wheel
+from flywheel.cli import export, lab, report, wheel
 from flywheel.cli.options import State
 from flywheel.errors import BudgetSpent, FlywheelError
 
@@ -22,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(wheel.app)
+app.add_typer(export.app)
+app.add_typer(report.app)
 app.add_typer(lab.app, name="reward")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,21 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+class Until(StrEnum):
+    """What `flywheel round --until` waits for."""
+
+    FLAT = "flat"
+
+
+class Control(StrEnum):
+    """The arms that a control can be trained on."""
+
+    RANDOM = "random"
+    LIKELIEST = "likeliest"
+    LONGEST = "longest"
+    FIRST = "first"
+
+
 @app.command()
 def init(
     config: Annotated[str, typer.Option("--config", help="Preset name or YAML path.")] = "nano",
@@ -49,6 +65,10 @@ def init(
 def round_command(
     n: Samples = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Rounds to run.")] = 1,
+    until: Annotated[Until | None, typer.Option("--until", help="Stop after evaluation.patience rounds without gain.")] = None,
+    control: Annotated[
+        Control | None, typer.Option("--control", help="Train and evaluate a generator on other picks, too.")
+    ] = None,
     config: ConfigOption = None,
     overrides: Overrides = None,
     restart: Restart = False,
@@ -69,7 +89,9 @@ def round_command(
     told = []
     with _interruptible():
         from flywheel.budget import Budget
-        from flywheel.loop import turn
+        from flywheel.evaluation.compare import compare as compare_rounds
+        from flywheel.loop import turn, turn_control
+        from flywheel.records import Arm
         from flywheel.report.progress import Terminal
 
         _tell_engine(checked)
@@ -83,8 +105,31 @@ def round_command(
             if name == "r1":
                 tables.print_summary(tables.summary(workspace.store.path, "r0"))
             tables.print_summary(told[-1])
+        if control is not None:
+            with _interruptible():
+                beside = turn_control(workspace, Arm(control), Terminal(), of=name, budget=budget)
+            told.append(tables.summary(workspace.store.path, beside))
+            if not as_json:
+                tables.print_summary(told[-1])
+                tables.print_line(compare_rounds(workspace.store, beside, name).sentence)
+        if until is not None and (gone := _no_longer_better(workspace, checked)):
+            typer.echo(gone, err=True)
+            break
     if as_json:
         tables.print_json(told)
+
+
+def _no_longer_better(workspace: Workspace, config: Config) -> str | None:
+    """Why turning on is not worth it: so many rounds in a row did not improve."""
+    from flywheel.evaluation.trend import rounds_without_gain
+    from flywheel.store import reading
+
+    rows = [row for row in reading.rounds_summary(workspace.store.path).as_dicts() if row["arm"] == "best"]
+    count = rounds_without_gain([row["verdict"] for row in rows if row["verdict"]])
+    if count < config.evaluation.patience:
+        return None
+    (best,) = reading.query(workspace.store.path, "SELECT round FROM best_round").rows or [("none",)]
+    return f"stopped: {count} rounds in a row are not improved (evaluation.patience); the best is {best[0]}"
 
 
 @app.command()
@@ -174,13 +219,31 @@ def _interruptible() -> Iterator[None]:
 def compare(base: str, name: Annotated[str, typer.Argument(metavar="ROUND")], as_json: AsJson = False) -> None:
     """Tell whether ROUND is better than BASE, with the evidence."""
     from flywheel.evaluation.compare import compare as compare_rounds
+    from flywheel.evaluation.picks import arms_of, curve_of
     from flywheel.report import tables
 
-    comparison = compare_rounds(named_workspace().store, base, name)
+    store = named_workspace().store
+    comparison = compare_rounds(store, base, name)
+    made = next(one for one in store.rounds(controls=True) if one.round == name)
+    arms, curve = arms_of(store, made), curve_of(store, made)
     if as_json:
-        tables.print_json(comparison.as_json())
+        told = {"arms": [asdict(one) for one in arms], "curve": asdict(curve) if curve else None}
+        tables.print_json(comparison.as_json() | told)
     else:
-        tables.print_comparison(comparison)
+        tables.print_comparison(comparison, arms, curve)
+
+
+@app.command()
+def trend(as_json: AsJson = False) -> None:
+    """Tell every round's verdict against the one before and against the first, corrected for their number."""
+    from flywheel.evaluation.trend import trend as trend_of
+    from flywheel.report import tables
+
+    found = trend_of(named_workspace().store)
+    if as_json:
+        tables.print_json(found.as_json())
+    else:
+        tables.print_trend(found)
 
 
 @app.command()

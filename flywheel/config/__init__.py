@@ -1,6 +1,8 @@
 """A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
 
+from flywheel.config.budget import BudgetConfig, PricesConfig
 from flywheel.config.engine import EndpointConfig, EngineConfig
+from flywheel.config.evaluation import EvaluationConfig, JudgeConfig
 from flywheel.config.instructions import FiltersConfig, InstructionsConfig, ParaphrasesConfig
 from flywheel.config.loading import as_text, check, find, load, parse
 from flywheel.config.reward import (
@@ -14,13 +16,7 @@ from flywheel.config.reward import (
     SearchConfig,
 )
 from flywheel.config.section import OPERATIONAL, Section
-from flywheel.config.sections import (
-    BudgetConfig,
-    Config,
-    EvaluationConfig,
-    PricesConfig,
-    SamplingConfig,
-)
+from flywheel.config.sections import Config, SamplingConfig
 from flywheel.config.training import TrainingConfig
 
 __all__ = [
@@ -35,6 +31,7 @@ __all__ = [
     "FiltersConfig",
     "InstructionsConfig",
     "JointConfig",
+    "JudgeConfig",
     "LoraConfig",
     "MemberConfig",
     "MergeConfig",

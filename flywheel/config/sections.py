@@ -13,7 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from flywheel.assets import ASSET, asset
+from flywheel.config.budget import BudgetConfig, PricesConfig
 from flywheel.config.engine import EngineConfig
+from flywheel.config.evaluation import EvaluationConfig
 from flywheel.config.instructions import InstructionsConfig
 from flywheel.config.reward import RewardConfig
 from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
@@ -27,47 +29,6 @@ class SamplingConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0, le=100.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: Positive = 256
-
-
-class EvaluationConfig(Section):
-    """How a generator is measured, and when a difference counts."""
-
-    tasks: str
-    """The held-out tasks: a jsonl file, the same for every round."""
-    samples: Positive = 4
-    judge: str
-    """``module:function``: takes (task, output) pairs, returns a number or None for each. It never selects."""
-    margin: float = Field(default=0.02, gt=0.0)
-    """Differences of the judge within ± this are *flat*: too small to care about."""
-    rise: float = Field(default=0.05, gt=0.0)
-    """*proxy-only* is said where the reward rose and a rise of the judge by this much is ruled out."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    resamples: Positive = 10_000
-
-
-class BudgetConfig(Section):
-    """What one call may spend. It stops between two chunks and keeps what it has; the same command goes on."""
-
-    tokens: int | None = Field(default=None, ge=1)
-    """Tokens generated."""
-    minutes: float | None = Field(default=None, gt=0.0)
-    cost: float | None = Field(default=None, gt=0.0)
-    """In the currency of ``prices``. Where tokens have a price, a chunk that could go beyond it is not begun."""
-
-
-class PricesConfig(Section):
-    """What work costs, in any one currency."""
-
-    hour: float = Field(default=0.0, ge=0.0)
-    """Of the machine."""
-    million_tokens: float = Field(default=0.0, ge=0.0)
-    """Of generated tokens."""
-    million_prompt_tokens: float = Field(default=0.0, ge=0.0)
-    """Of tokens read."""
-
-    def cost(self, *, tokens: int, prompt_tokens: int, seconds: float) -> float:
-        """What work costs."""
-        return seconds / 3600 * self.hour + (tokens * self.million_tokens + prompt_tokens * self.million_prompt_tokens) / 1e6
 
 
 class Config(Section):

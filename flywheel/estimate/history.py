@@ -21,9 +21,10 @@ DEPENDS_ON: Mapping[Stage, Sequence[str]] = {
     Stage.ANSWER: (*WRITES, *ANSWERS),
     Stage.SCORE: SCORES,
     Stage.SELECT: SCORES,
+    Stage.JUDGE: (*ANSWERS, "evaluation.judge", "evaluation.judges"),
     Stage.PARAPHRASE: (*WRITES, *SCORES, "instructions.paraphrases"),
     Stage.TRAIN: ("generator", "training"),
-    Stage.EVALUATE: (*WRITES, *ANSWERS, *SCORES, "evaluation.judge"),
+    Stage.EVALUATE: (*WRITES, *ANSWERS, *SCORES, "evaluation.judge", "evaluation.judges"),
 }
 """What must have been the same for a stage's rate to hold; how many tasks and candidates there were need not be."""
 

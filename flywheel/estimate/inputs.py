@@ -14,6 +14,7 @@ from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.sources import SUFFIXES, find_source, read_source
 
 STAND_IN = "asset:data/nano/generator"
+NANO_JUDGE = "flywheel.nano.verifier:judge"
 """Takes the place of a model that is not on this machine while the other inputs are checked."""
 
 
@@ -46,6 +47,11 @@ class Inputs:
         if trained and not trained.whole:
             # The stand-in's layers have other names than those that adapters are for.
             changed["training"] = training.model_copy(update={"student": STAND_IN if self.student else None, "lora": None})
+        # A judge's model is not fetched for a plan; its time is not counted either.
+        judges = self.config.evaluation.all_judges.values()
+        if any(one.kind == "model" and not Path(self.config.model(one.model or "")).is_dir() for one in judges):
+            here = self.config.evaluation.model_copy(update={"judge": NANO_JUDGE, "judges": {}})
+            changed["evaluation"] = here
         return self.config.model_copy(update=changed)
 
 

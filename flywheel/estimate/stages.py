@@ -57,6 +57,8 @@ class Stages:
             yield self._answer(name)
             yield self._score(name)
             yield self._select(name)
+            if self.config.evaluation.judges_candidates:
+                yield self._judge(name)
             if self.config.instructions.paraphrases.per_winner:
                 yield self._paraphrase(name)
             yield self._train(name)
@@ -104,6 +106,16 @@ class Stages:
         rows = self._tasks * (len(Arm) + members)
         work = self._reading(f"{name} {Stage.SELECT}", tokens, rows=rows, rate=self.rates.get(Stage.SELECT))
         return replace(work, unit="tasks", count=self._tasks, note=f"{members} members score the winners")
+
+    def _judge(self, name: str) -> Work:
+        config, rate = self.config.evaluation, self.rates.get(Stage.JUDGE)
+        asked = min(self._tasks, config.curve_tasks)
+        rows = asked * self.config.sampling.n * sum(one.is_free for one in config.all_judges.values())
+        return Work(
+            name=f"{name} {Stage.JUDGE}", unit="tasks", count=asked, rows=rows,
+            seconds=rate.seconds * rows if rate else None, basis=rate.round if rate else None,
+            note="every candidate of them, to tell what selecting is worth" + ("" if rate else "; a judge's time is its own"),
+        )  # fmt: skip
 
     def _paraphrase(self, name: str) -> Work:
         config, rate, length = (
@@ -162,8 +174,8 @@ class Stages:
             f"{name} {Stage.EVALUATE}", self.trained, self.trained.lengths.held_out,
             prompts=self.held_out, n=samples, max_tokens=sampling.max_tokens, rate=None,
         )  # fmt: skip
-        # A row for each output, one for its reward, one for what the judge says.
-        rows = 3 * work.rows
+        # A row for each output, one for its reward, one for what each judge says.
+        rows = (2 + len(self.config.evaluation.all_judges)) * work.rows
         tokens = self.held_out * (self.reward_lengths.held_out.mean + samples * (sampling.max_tokens + 1))
         if rate:
             work = replace(work, tokens=round(rate.tokens * rows), seconds=rate.seconds * rows, basis=rate.round)

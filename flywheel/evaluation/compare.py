@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flywheel.config import EvaluationConfig
 from flywheel.errors import StoreError
-from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, gather, sentence
+from flywheel.evaluation.diversity import own_words
+from flywheel.evaluation.statistics import Array
+from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
 from flywheel.records import Round
 from flywheel.seeds import derive
-from flywheel.store.store import Store
+from flywheel.store.store import HeldOut, Store
+
+ENOUGH_OUTPUTS = 8000
+"""Outputs whose words are looked at: of more tasks, fewer samples each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +34,14 @@ class Comparison:
         """The verdict in plain words."""
         return sentence(self.evidence, self.verdict)
 
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against taking it for what it seems."""
+        return list(doubts(self.evidence))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values: ``verdict`` on top, the evidence below."""
-        return {"verdict": str(self.verdict), "sentence": self.sentence} | asdict(self.evidence)
+        return {"verdict": str(self.verdict), "sentence": self.sentence, "doubts": self.doubts} | asdict(self.evidence)
 
 
 def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> Comparison:
@@ -38,23 +49,24 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
 
     ``unfinished`` allows a round whose evaluation is complete but whose end is not recorded yet.
     """
-    rounds = {one.round: one for one in store.rounds()}
+    rounds = {one.round: one for one in store.rounds(controls=True)}
     before, after = (_evaluated(rounds, one, unfinished=unfinished) for one in (base, name))
     reason = incomparable(before, after)
     if reason:
         raise StoreError(reason)
-    config = EvaluationConfig.model_validate(after.config["evaluation"])
-    judge = [store.held_out_scores(one.round, one.judge) for one in (before, after)]
-    reward = [store.held_out_scores(one.round, one.reward_model or "") for one in (before, after)]
-    tasks = sorted(set.intersection(*(set(scores) for scores in (*judge, *reward))))
-    if not tasks:
-        raise StoreError(f"the judge gave no number for any task of both {base} and {name}; there is nothing to compare")
-    measured_before, measured_after = (
-        Measured(name=one.round, judge=_means(judged, tasks), reward=_means(rewarded, tasks))
-        for one, judged, rewarded in zip((before, after), judge, reward, strict=True)
-    )
-    evidence = gather(measured_before, measured_after, config, seed=derive("compare", base, name))
+    return compared(measure(store, before, after), settings(after))
+
+
+def compared(figures: tuple[Measured, Measured], config: EvaluationConfig, *, confidence: float | None = None) -> Comparison:
+    """The verdict on two rounds that were measured; ``confidence`` replaces that of the config."""
+    before, after = figures
+    evidence = gather(before, after, config, seed=derive("compare", before.name, after.name), confidence=confidence)
     return Comparison(verdict=decide(evidence), evidence=evidence)
+
+
+def settings(made: Round) -> EvaluationConfig:
+    """What a round's evaluation was set to."""
+    return EvaluationConfig.model_validate(made.config["evaluation"])
 
 
 def incomparable(before: Round, after: Round) -> str | None:
@@ -71,6 +83,82 @@ def incomparable(before: Round, after: Round) -> str | None:
     return None
 
 
+def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measured]:
+    """The held-out figures of two comparable rounds, over the tasks of which the judge says something in both."""
+    reward = before.reward_model or ""
+    names = store.judges_of(after.round)
+    others = [one for one in store.judges_of(before.round) if one in names and one != before.judge]
+    found = [store.held_out(one.round, [before.judge, reward, *others]) for one in (before, after)]
+    judged = [set(_known(one, before.judge)) & set(_known(one, reward)) for one in found]
+    tasks = sorted(judged[0] & judged[1])
+    if not tasks:
+        raise StoreError(
+            f"the judge gave no number for any task of both {before.round} and {after.round}; there is nothing to compare"
+        )
+    return tuple(  # type: ignore[return-value]
+        _measured(one.round, rows, tasks, judge=before.judge, reward=reward, others={id_: names[id_] for id_ in others})
+        for one, rows in zip((before, after), found, strict=True)
+    )
+
+
+def _known(rows: HeldOut, model_id: str) -> Iterator[str]:
+    return (task for task, score in zip(rows.task_ids, rows.scores[model_id], strict=True) if not np.isnan(score))
+
+
+def _measured(
+    name: str, rows: HeldOut, tasks: Sequence[str], *, judge: str, reward: str, others: Mapping[str, str]
+) -> Measured:
+    places = {task: place for place, task in enumerate(tasks)}
+    place = np.array([places.get(task, -1) for task in rows.task_ids])
+    kept = place >= 0
+    place = place[kept]
+
+    def mean(values: Array) -> Array:
+        """Of each task's samples; those that are ``nan`` are left out."""
+        return _sums(place, values[kept], len(tasks)) / _sums(place, np.ones_like(values[kept]), len(tasks), of=values[kept])
+
+    judged, length = rows.scores[judge], np.log1p(rows.tokens)
+    known = np.where(np.isnan(judged), np.nan, length)
+    length_off, judge_off = known[kept] - mean(known)[place], judged[kept] - mean(judged)[place]
+    return Measured(
+        name=name,
+        judge=mean(judged),
+        reward=mean(rows.scores[reward]),
+        stop=mean(rows.stop),
+        tokens=mean(rows.tokens),
+        diversity=mean(own_words_of(rows)),
+        length=mean(length),
+        length_judge=_sums(place, length_off * judge_off, len(tasks)),
+        length_length=_sums(place, length_off**2, len(tasks)),
+        others={called: mean(rows.scores[model_id]) for model_id, called in others.items()},
+    )
+
+
+def _sums(place: NDArray[np.int_], values: Array, size: int, *, of: Array | None = None) -> Array:
+    """Sums by task; values that are ``nan`` (or where ``of`` is) count nothing, and a task without any has ``nan``."""
+    known = ~np.isnan(values if of is None else of)
+    sums = np.bincount(place[known], weights=values[known], minlength=size).astype(float)
+    sums[np.bincount(place[known], minlength=size) == 0] = np.nan
+    return sums
+
+
+def task_means(rows: HeldOut, values: Array) -> Array:
+    """The mean of each task's samples, in the order of the task ids; tasks without a number are left out."""
+    known = ~np.isnan(values)
+    _, place = np.unique(np.array(rows.task_ids)[known], return_inverse=True)
+    return np.asarray(np.bincount(place, weights=values[known]) / np.bincount(place))
+
+
+def own_words_of(rows: HeldOut) -> Array:
+    """`own_words` of every output among the outputs of the same sample number; ``nan`` where that many are not needed."""
+    found = np.full(len(rows.outputs), np.nan)
+    numbers = np.unique(rows.samples)
+    for sample in numbers[: max(1, ENOUGH_OUTPUTS // max(1, len(rows.outputs) // len(numbers)))] if len(numbers) else ():
+        of_sample = np.flatnonzero(rows.samples == sample)
+        found[of_sample] = own_words([rows.outputs[row] for row in of_sample])
+    return found
+
+
 def _samples(evaluated: Round) -> int:
     return int(evaluated.config["evaluation"]["samples"])
 
@@ -83,7 +171,3 @@ def _evaluated(rounds: Mapping[str, Round], name: str, *, unfinished: bool) -> R
     if found.status != "done" and not unfinished:
         raise StoreError(f"{name} is not finished (it is {found.status}); continue it with `flywheel round`")
     return found
-
-
-def _means(scores: Mapping[str, Sequence[float]], tasks: Sequence[str]) -> np.ndarray:
-    return np.array([np.mean(scores[task]) for task in tasks])

@@ -7,6 +7,7 @@ samples of a fixed size, drawn with the run's seed.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -83,3 +84,15 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
     }
     figures |= {f"tasks.kind.{kind}": float(count) for kind, count in kinds.most_common()}
     return [Metric(name=name, value=value) for name, value in figures.items()]
+
+
+def own_words(outputs: Sequence[str]) -> list[float]:
+    """How much of its words each output has for itself among outputs for different tasks, 0 to 1.
+
+    An output's different pairs of words (or its one word) count one over the number of outputs that have them, and are
+    averaged: 1 where no other output shares any, 1 / len(outputs) where all are the same. An empty output has nothing of
+    its own: it counts as all other empty ones do.
+    """
+    runs = [set(itertools.pairwise(one)) if len(one := words(text)) > 1 else {tuple(one)} for text in outputs]
+    shared = Counter(run for of_one in runs for run in of_one)
+    return [sum(1 / shared[run] for run in of_one) / len(of_one) for of_one in runs]

@@ -1,8 +1,8 @@
-"""Evaluate: k samples for each held-out task, scored by the reward model and by the judge."""
+"""Evaluate: k samples for each held-out task, scored by the reward model and by the judges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.evaluation.judge import Judge
@@ -15,7 +15,7 @@ from flywheel.seeds import derive
 def evaluate(
     engine: Engine,
     scorer: Scorer,
-    judge: Judge,
+    judges: Mapping[str, Judge],
     prompts: Prompts,
     tasks: Sequence[Task],
     *,
@@ -23,11 +23,10 @@ def evaluate(
     sampling: Sampling,
     seed: int,
     scorer_id: str,
-    judge_id: str,
     chunk: int,
     done: int,
 ) -> Iterator[Chunk[Sample | SampleScore]]:
-    """Sample and score the held-out tasks, from chunk ``done`` on.
+    """Sample and score the held-out tasks, from chunk ``done`` on; ``judges`` are by model id. None of the chunks is the last.
 
     The seed must not depend on the round: every generator is measured with the same random numbers.
     """
@@ -42,7 +41,9 @@ def evaluate(
         rewards = scorer.score(
             [Answer(task=task, output=one.text, finished=one.finish_reason == FinishReason.STOP) for task, _, one in rows]
         )
-        judged = judge([(task, one.text) for task, _, one in rows])
+        texts = [(task, one.text) for task, _, one in rows]
+        given: dict[str, Sequence[float | None]] = {scorer_id: rewards}
+        given |= {model_id: judge(texts) for model_id, judge in judges.items()}
         outputs = [
             Sample(
                 task_id=task.task_id, sample=number, output=one.text, finish_reason=one.finish_reason,
@@ -52,13 +53,13 @@ def evaluate(
         ]  # fmt: skip
         scores = [
             SampleScore(task_id=row.task_id, sample=row.sample, model_id=model_id, score=float(score))
-            for model_id, values in ((scorer_id, rewards), (judge_id, judged))
+            for model_id, values in given.items()
             for row, score in zip(outputs, values, strict=True)
             if score is not None
         ]
         yield Chunk(
             rows=[*outputs, *scores],
-            last=index == len(starts) - 1,
+            last=False,
             tokens=sum(row.tokens for row in outputs),
             prompt_tokens=prompt_tokens(written),
         )

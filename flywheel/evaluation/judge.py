@@ -1,11 +1,11 @@
-"""The judge: any Python function that can tell how good an output is, and that never selects."""
+"""The judge: whoever can tell how good an output is, and never selects."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 
-from flywheel.errors import DataError
+from flywheel.errors import DataError, FlywheelError
 from flywheel.functions import load_function, reason_of
 from flywheel.records import Task
 
@@ -23,6 +23,8 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
     try:
         judged = list(judge(rows))
         numbers = [None if one is None else float(one) for one in judged]
+    except FlywheelError:  # ours: it says itself what to do
+        raise
     except Exception as error:  # whatever the user's function raises
         raise DataError(f"the judge {name} failed ({reason_of(error)}); mend it and go on with `flywheel round`") from None
     if len(numbers) != len(rows):

@@ -1,15 +1,22 @@
-"""Paired differences with their intervals: pure functions on arrays."""
+"""Paired differences with their intervals and tests: pure functions on arrays of one value per task.
+
+A task's samples are alike, so a task is one observation: its values are averaged before, and tasks are resampled whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
+POWER = 0.8
+"""With which a smallest detectable difference would have been seen, and tasks are counted (Cohen's convention)."""
+BLOCK = 200_000
+"""Draws that are in memory at once: what a core's cache holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,28 +28,78 @@ class Estimate:
     high: float
 
 
+def resampled_means(columns: Array, *, resamples: int, seed: int) -> Array:
+    """Means of every column, shape (resamples, columns), in resamples of the rows drawn with replacement.
+
+    All columns see the same rows, so figures that are made of several of them stay together. How often each row is drawn is
+    counted, and counts times values are the sums: one matrix product for all columns. Memory is bounded by ``BLOCK``.
+    """
+    rows = len(columns)
+    rng = np.random.default_rng(seed)
+    kind = np.uint16 if rows < 1 << 16 else np.uint32
+    found = []
+    for count in _blocks(resamples, max(1, BLOCK // rows)):
+        drawn = rng.integers(rows, size=(count, rows), dtype=kind).astype(np.intp)
+        drawn += np.arange(count)[:, None] * rows
+        counts = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
+        found.append(counts.astype(np.float64) @ columns / rows)
+    return np.concatenate(found)
+
+
+def _blocks(total: int, size: int) -> Iterator[int]:
+    return (min(size, total - start) for start in range(0, total, size))
+
+
+def interval(value: float, resampled: Array, *, rows: int, confidence: float) -> Estimate:
+    """A figure's percentile interval, widened for few rows.
+
+    The plain percentile interval is too narrow by the factor that a normal quantile is smaller than Student's and n is
+    smaller than n - 1, so it looks further into the tails (Hesterberg, What Teachers Should Know about the Bootstrap,
+    arXiv 1411.5279, section 5.3: the expanded percentile interval).
+    """
+    tail = (1 - confidence) / 2
+    if rows > 1:
+        tail = float(stats.norm.cdf(np.sqrt(rows / (rows - 1)) * stats.t.ppf(tail, rows - 1)))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Estimate(value=value, low=float(low), high=float(high))
+
+
 def bootstrap_mean(values: Array, *, confidence: float, resamples: int, seed: int) -> Estimate:
-    """Mean of one value per task, with the percentile bootstrap interval over tasks.
+    """Mean of one value per task, with its bootstrap interval over tasks.
 
     One value per task makes this the bootstrap clustered by task (Efron & Tibshirani, An Introduction to the
     Bootstrap, chapter 13; clusters are resampled whole). Raises ValueError on an empty array.
     """
     if values.size == 0:
         raise ValueError("no values to estimate a mean from")
-    means = _resampled_means(values, resamples, np.random.default_rng(seed))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(value=float(values.mean()), low=float(low), high=float(high))
+    means = resampled_means(values[:, None], resamples=resamples, seed=seed)[:, 0]
+    return interval(float(values.mean()), means, rows=values.size, confidence=confidence)
 
 
-def _resampled_means(values: Array, resamples: int, rng: np.random.Generator) -> Array:
-    """Means of resamples, drawn a block at a time: memory stays bounded however many tasks there are."""
-    block = max(1, 4_000_000 // values.size)
-    drawn = (min(block, resamples - start) for start in range(0, resamples, block))
-    return np.concatenate([values[rng.integers(values.size, size=(rows, values.size))].mean(axis=1) for rows in drawn])
+def difference_p(values: Array) -> float:
+    """Two-sided p-value of a mean difference of zero: Student's paired t over tasks. 1.0 for fewer than two tasks."""
+    if values.size < 2:
+        return 1.0
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    if error == 0:
+        return 1.0 if values.mean() == 0 else 0.0
+    return float(2 * stats.t.sf(abs(values.mean()) / error, values.size - 1))
 
 
-def smallest_detectable(values: Array, *, confidence: float, power: float = 0.8) -> float:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: the chance of one false alarm or more among all of them stays below what each is compared with.
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979).
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = so_far
+    return adjusted
+
+
+def smallest_detectable(values: Array, *, confidence: float, power: float = POWER) -> float:
     """The smallest true mean difference that this many tasks would have shown with the given power.
 
     Normal approximation: (z for the confidence + z for the power) x standard error (Cohen, Statistical Power
@@ -50,8 +107,40 @@ def smallest_detectable(values: Array, *, confidence: float, power: float = 0.8)
     """
     if values.size < 2:
         return float("nan")
-    error = values.std(ddof=1) / np.sqrt(values.size)
-    return float((stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)) * error)
+    return float(_z_sum(confidence, power) * values.std(ddof=1) / np.sqrt(values.size))
+
+
+def tasks_needed(values: Array, effect: float, *, confidence: float, power: float = POWER) -> int | None:
+    """How many such tasks show a true mean difference of ``effect`` with the given power; None for fewer than two tasks."""
+    if values.size < 2:
+        return None
+    return max(2, int(np.ceil((_z_sum(confidence, power) * values.std(ddof=1) / effect) ** 2)))
+
+
+def _z_sum(confidence: float, power: float) -> float:
+    return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
+
+
+def expected_best(judged: Array, n: ArrayLike) -> Array:
+    """What best-of-n gives for a task, for each n: ``judged`` are its candidates' figures, sorted by rising reward.
+
+    The mean over all subsets of size n of the figure of the subset's last, which is the unbiased estimate
+    (as pass@k in Chen et al., arXiv 2107.03374, section 2.1): candidate i of N is the best of C(i-1, n-1) of C(N, n) subsets.
+    """
+    sizes = np.atleast_1d(np.asarray(n))
+    return best_weights(judged.size, sizes) @ judged
+
+
+def best_weights(candidates: int, sizes: NDArray[np.int_]) -> Array:
+    """The chance of each candidate, by rising rank, to be the best of n drawn without replacement: (sizes, candidates)."""
+    from scipy.special import gammaln
+
+    rank, size = np.arange(1, candidates + 1)[None, :], sizes[:, None]
+    with np.errstate(invalid="ignore"):
+        logs = (
+            gammaln(rank) - gammaln(rank - size + 1) - gammaln(candidates + 1) + gammaln(candidates - size + 1) + np.log(size)
+        )
+    return np.where(rank >= size, np.exp(np.where(rank >= size, logs, -np.inf)), 0.0)
 
 
 def wilson(outcomes: Array, *, confidence: float) -> Estimate:

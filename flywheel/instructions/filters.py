@@ -129,12 +129,17 @@ class Protected:
         return (hash(tuple(found[start : start + self._size])) for start in range(len(found) - self._size + 1))
 
 
+def protected_of(config: FiltersConfig, tasks: Sequence[Task]) -> Protected:
+    """What a configuration protects these tasks from."""
+    return Protected(tasks, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
+
+
 class Filters:
     """All filters of a configuration, and the tasks that were kept so far."""
 
     def __init__(self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task]) -> None:
         self._config = config
-        self._protected = Protected(protected, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
+        self._protected = protected_of(config, protected)
         self._index = SimilarityIndex(config.near_duplicate or 1.0)
         # Hashes: a whole text each would be most of what a large run keeps in memory.
         self._known: set[int] = set()

@@ -11,7 +11,7 @@ from typing import Any
 
 from flywheel.errors import DataError
 from flywheel.files import encodable
-from flywheel.records import Reworded, SeedTask, Task
+from flywheel.records import HeldOutTask, Reworded, SeedTask, Task
 
 DEMOS = 3
 """Tasks that a propose prompt shows (Unnatural Instructions, section 2.1)."""
@@ -68,6 +68,16 @@ def read_task(row: dict[str, Any], path: Path) -> Task:
 def read_tasks(path: Path) -> list[Task]:
     """The tasks of a file, without repeats."""
     return list(dict.fromkeys(read_task(row, path) for row in read_lines(path)))
+
+
+def read_held_out(path: Path) -> list[HeldOutTask]:
+    """The held-out tasks of a file, without repeats, with kind and reference answer where they have one."""
+    found: dict[Task, HeldOutTask] = {}
+    for row in read_lines(path):
+        reference = text_field(row, "reference", path) if row.get("reference") is not None else None
+        task = read_task(row, path)
+        found.setdefault(task, HeldOutTask(task=task, kind=_name(row, "kind"), reference=reference))
+    return list(found.values())
 
 
 def read_seeds(path: Path) -> list[SeedTask]:

@@ -30,7 +30,7 @@ from flywheel.records import Reworded, Task
 
 
 class Prompts:
-    """The prompts of a run: one that asks for a new task, one for an output, one for another way to say it."""
+    """The prompts of a run: for a new task, for an output, for another way to say a task, for a judgement."""
 
     def __init__(self, folder: Path, *, meta_prompt: str = "enumerated", chat: Callable[[str], str] | None = None) -> None:
         """Read the templates of a folder; ``chat`` puts what a user says into a generator's chat template.
@@ -50,7 +50,7 @@ class Prompts:
         style = "chat/" if chat else ""
         kind = "" if meta_prompt == "enumerated" else f"-{meta_prompt}"
         self._names = {name: f"{style}{name}.jinja" for name in ("answer", "paraphrase")}
-        self._names["propose"] = f"{style}propose{kind}.jinja"
+        self._names |= {"propose": f"{style}propose{kind}.jinja", "judge": "judge.jinja"}
         self._templates = {purpose: self._template(name) for purpose, name in self._names.items()}
 
     @property
@@ -60,8 +60,10 @@ class Prompts:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the templates in use, and over a prompt as the chat template renders it."""
-        sources = [self._source(name) for name in sorted(self._names.values())]
+        """SHA-256 over the templates that a generator reads, and over a prompt as the chat template renders it."""
+        sources = [
+            self._source(name) for purpose, name in sorted(self._names.items(), key=lambda one: one[1]) if purpose != "judge"
+        ]
         example = [self._chat("text")] if self._chat else []
         return hashlib.sha256("\0".join([*sources, *example]).encode()).hexdigest()
 
@@ -76,6 +78,10 @@ class Prompts:
     def paraphrase(self, task: Task, demos: Sequence[Reworded]) -> str:
         """The prompt that asks for another way to say a task's instruction."""
         return self._render("paraphrase", task=task, demos=demos)
+
+    def judge(self, task: Task, first: str, second: str) -> str:
+        """What a judge is asked: which of two outputs is better."""
+        return self._render("judge", task=task, first=first, second=second)
 
     def output(self, text: str) -> str:
         """An output as it follows its prompt."""

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flywheel.assets import asset
 from flywheel.instructions.text import Prompts, format_task
-from flywheel.nano.data import SEED, fresh_tasks, held_out_tasks, preferences, seed_tasks, task_row
+from flywheel.nano.data import SEED, fresh_tasks, held_out_rows, held_out_tasks, preferences, seed_tasks
 from flywheel.nano.world import blurred_output, right_output
 from flywheel.records import Task
 
@@ -160,7 +160,7 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
 def build_data(folder: Path, prompts: Prompts) -> None:
     """Write seeds, held-out tasks and preferences; the generator must be there."""
     write_jsonl(folder / "seeds.jsonl", seed_tasks())
-    write_jsonl(folder / "heldout.jsonl", [task_row(task) for task in held_out_tasks()])
+    write_jsonl(folder / "heldout.jsonl", held_out_rows())
     with tempfile.TemporaryDirectory() as cache:
         for name, rows in preferences(prompts, folder / "generator", Path(cache)).items():
             write_jsonl(folder / f"{name}.jsonl", rows)

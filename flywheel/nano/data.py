@@ -16,7 +16,7 @@ from flywheel.engines.engine import Sampling
 from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
 from flywheel.nano.verifier import Check, check
-from flywheel.nano.world import FAMILIES, draw_task
+from flywheel.nano.world import FAMILIES, FAMILY_OF, draw_task, right_output
 from flywheel.records import FinishReason, Task
 
 SEED = 20260101
@@ -55,6 +55,14 @@ def held_out_tasks() -> list[Task]:
         task = draw_task(rng)
         tasks.setdefault((task.instruction, task.input), task)
     return list(tasks.values())
+
+
+def held_out_rows() -> list[dict[str, object]]:
+    """The held-out tasks with their family and their right output."""
+    return [
+        task_row(task) | {"kind": FAMILY_OF[task.instruction].name, "reference": right_output(task)}
+        for task in held_out_tasks()
+    ]
 
 
 def fresh_tasks(name: str, excluded: set[tuple[str, str]]) -> Iterator[Task]:

@@ -21,7 +21,11 @@ from flywheel.store import reading
 from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
+    from flywheel.evaluation.best_of_n import ArmFigures, Curve
     from flywheel.evaluation.compare import Comparison
+    from flywheel.evaluation.statistics import Estimate
+    from flywheel.evaluation.trend import Trend
+    from flywheel.evaluation.verdict import Difference
     from flywheel.sampling import Ranked
 
 CELL = 200
@@ -100,6 +104,10 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _judged(row: Mapping[str, Any]) -> str:
+    return f" (judge {row['judge']:.3f})" if row["judge"] is not None else ""
+
+
 def _dropped(path: Path, name: str, origin: str) -> dict[str, int]:
     return {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts() if row["origin"] == origin}
 
@@ -120,7 +128,7 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
     if told["candidates"]:
         print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
     if told["arms"]:
-        picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}" for row in told["arms"])
+        picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}{_judged(row)}" for row in told["arms"])
         print_line(f"{name}: mean reward of what each arm picked: {picks}")
     if (reworded := told["paraphrases"])["written"]:
         reasons = _reasons(reworded["dropped"])
@@ -175,20 +183,94 @@ def _write_parquet(table: Table, out: Path | None) -> None:
     parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """A verdict with its evidence: the sentence, then the figures."""
+def print_comparison(comparison: Comparison, arms: Sequence[ArmFigures], curve: Curve | None) -> None:
+    """A verdict with its evidence: the sentence, what speaks against it, the figures, and what selecting was worth."""
     evidence = comparison.evidence
     print_line(comparison.sentence)
+    for doubt in comparison.doubts:
+        print_line(f"but {doubt}")
     percent = f"{100 * evidence.confidence:.0f} % interval"
-    rows = [
-        (what, before, after, estimate.value, f"{estimate.low:+.3f} to {estimate.high:+.3f}")
-        for what, before, after, estimate in (
-            ("judge", evidence.judge_before, evidence.judge_after, evidence.judge),
-            ("reward", evidence.reward_before, evidence.reward_after, evidence.reward),
-        )
-    ]
+    figures = {"judge": evidence.judge, "reward": evidence.reward}
+    figures |= {f"judge {name}": one for name, one in evidence.others.items()}
+    figures |= {"tokens": evidence.tokens, "ends by itself": evidence.stop, "words of its own": evidence.diversity}
+    rows: list[tuple[Any, ...]] = [(what, one.before, one.after, one.value, _interval(one)) for what, one in figures.items()]
+    if controlled := evidence.length_controlled:
+        rows.insert(1, ("  at equal length", None, None, controlled.value, _interval(controlled)))
     print_line()
-    print_table(Table(columns=("held-out", evidence.base, evidence.round, "difference", percent), rows=list(rows)))
+    print_table(Table(columns=("held-out", evidence.base, evidence.round, "difference", percent), rows=rows))
+    print_line()
+    outcomes = evidence.outcomes
+    print_line(
+        f"{evidence.round} does better on {100 * outcomes.wins:.0f} % of the tasks, as well on {100 * outcomes.ties:.0f} %, "
+        f"worse on {100 * outcomes.losses:.0f} %: {100 * outcomes.net.value:+.0f} points ({100 * outcomes.net.low:+.0f} to "
+        f"{100 * outcomes.net.high:+.0f}); p = {evidence.p:.2g}"
+    )
+    print_arms(evidence.round, arms)
+    print_curve(evidence.round, curve)
+
+
+def print_arms(name: str, arms: Sequence[ArmFigures]) -> None:
+    """What the judge says of each arm's picks among the same candidates."""
+    if not arms:
+        return
+    print_line()
+    rows = [
+        (
+            one.arm, one.judge, one.reward, one.tokens,
+            None if one.best_less_this is None else one.best_less_this.value,
+            None if one.best_less_this is None else _interval(one.best_less_this),
+        )
+        for one in arms
+    ]  # fmt: skip
+    columns = (f"picks of {name}, {arms[0].tasks} tasks", "judge", "reward", "tokens", "best less this", "interval")
+    print_table(Table(columns=columns, rows=list(rows)))
+
+
+def print_curve(name: str, curve: Curve | None) -> None:
+    """What best-of-n gives as n grows, in a line, and where the judge turns."""
+    if curve is None:
+        return
+    few = [one for one in curve.steps if one.n == curve.steps[-1].n or (one.n & (one.n - 1)) == 0]
+    shown = ", ".join(f"n = {one.n}: {one.judge.value:.3f} ({one.reward.value:+.2f})" for one in few)
+    print_line(f"{name}: judge (reward) of the best of n, {curve.tasks} tasks: {shown}")
+    if curve.turns_at is not None:
+        print_line(
+            f"{name}: the judge turns down after n = {curve.turns_at} while the reward rises: more candidates find what only "
+            "the reward model likes"
+        )
+
+
+def print_trend(found: Trend) -> None:
+    """The chain of verdicts, and the controls."""
+    print_line(f"rounds: {', '.join(found.rounds)}" + (f"; best: {found.best}" if found.best else ""))
+    for title, steps in (
+        ("against the round before", found.against_parent),
+        ("against the first", found.against_first),
+        ("against the same round trained on other picks", found.against_control),
+    ):
+        if not steps:
+            continue
+        print_line()
+        rows = [
+            (
+                f"{step.round} against {step.base}", str(step.comparison.verdict), judge.before, judge.after, judge.value,
+                _interval(judge), step.comparison.evidence.reward.value, step.p,
+            )
+            for step in steps
+            for judge in (step.comparison.evidence.judge,)
+        ]  # fmt: skip
+        columns = (title, "verdict", "judge before", "after", "difference", "interval", "reward", "p")
+        print_table(Table(columns=columns, rows=list(rows)))
+    for step in (*found.against_parent, *found.against_first):
+        for doubt in step.comparison.doubts:
+            print_line(f"{step.round} against {step.base}: {doubt}")
+    for reason in found.skipped:
+        print_line(reason)
+    print_line("intervals and p are corrected for the number of comparisons in each table (Holm)")
+
+
+def _interval(one: Estimate | Difference) -> str:
+    return f"{one.low:+.3f} to {one.high:+.3f}"
 
 
 def print_round(told: Mapping[str, Any]) -> None:

@@ -17,7 +17,10 @@ from typing import Any
 import torch
 
 from flywheel.config import Config
+from flywheel.errors import DataError
 from flywheel.files import digest_model, publish
+from flywheel.instructions.filters import Protected
+from flywheel.instructions.tasks import read_tasks
 from flywheel.instructions.text import Prompts
 from flywheel.models import local_folder
 from flywheel.progress import Progress
@@ -69,6 +72,7 @@ class Lab:
         self._label = f"-{label}" if label else ""
         self._prompts = Prompts(config.path(config.prompts))
         self.sets = read_sets(config)
+        _refuse_held_out_rows(config, self.sets)
         self._reference = _reference(self.sets)
 
     def reward_model(self) -> Model:
@@ -229,6 +233,27 @@ class Lab:
 
     def _scored(self, scorer: RewardModel, name: str) -> Scored:
         return score_set(scorer, rows_of(self.sets[name], Split.VALIDATION, Split.TEST))
+
+
+def _refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> None:
+    """Raise DataError where a member would learn from tasks that generators are evaluated on.
+
+    Such a reward model knows the answers, and what it picks would look better on the held-out tasks than it is.
+    """
+    tasks = read_tasks(config.path(config.evaluation.tasks))
+    protected = Protected(tasks, words_in_a_row=config.instructions.filters.held_out_words, similarity=None)
+    for name, one in sets.items():
+        shared = [
+            answer.task
+            for row in one.of(Split.TRAIN)
+            for answer in row.answers[:1]
+            if answer.task is not None and protected.overlap(answer.task).reason is not None
+        ]
+        if shared:
+            raise DataError(
+                f"{len(shared):,} training rows of the member {name} are on held-out tasks ({config.evaluation.tasks}), such "
+                f"as {shared[0].instruction[:60]!r}; take them out of {one.source}, or out of the held-out tasks"
+            )
 
 
 def load_scorer(folder: Path, config: Config) -> RewardModel:

@@ -41,7 +41,8 @@ class RewardModel:
     """Scores answers in standard deviations over its reference set, in float32, padded on the right.
 
     ``folder`` holds a sequence classification model with one label, as `flywheel reward build` leaves it. Raises
-    ModelError for anything else.
+    ModelError for anything else. ``most_labels`` 2 admits classifiers of bad and good too: the raw score is then how much
+    more the second label gets than the first, in log-odds.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class RewardModel:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         share_prompts: bool = True,
+        most_labels: int = 1,
     ) -> None:
         folder = Path(folder)
         check_model(folder)
-        check_head(folder)
+        check_head(folder, most_labels=most_labels)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         self.saved_padding_side = self.tokenizer.padding_side
         self.tokenizer.padding_side = "right"
@@ -114,8 +116,7 @@ class RewardModel:
     def _forward(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """Raw scores of some texts, in one batch."""
         padded, mask = self._padded(ids)
-        logits = self.model(input_ids=padded, attention_mask=mask).logits[:, 0]
-        return [float(logit) for logit in logits.float().tolist()]
+        return _raw_scores(self.model(input_ids=padded, attention_mask=mask).logits)
 
     def _forward_shared(self, groups: Sequence[_Group], ids: Sequence[Sequence[int]]) -> list[float]:
         """Raw scores of the groups' texts: the prompts once, then what follows each, with the prompts' keys and values."""
@@ -133,7 +134,7 @@ class RewardModel:
             use_cache=True,
         ).last_hidden_state
         last = hidden[torch.arange(len(rest), device=self._device), rest_mask.sum(dim=1) - 1]
-        return [float(logit) for logit in self.model.score(last)[:, 0].float().tolist()]
+        return _raw_scores(self.model.score(last))
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids padded on the right, and the mask of what is no padding."""
@@ -142,6 +143,11 @@ class RewardModel:
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
         return padded.to(self._device), mask.to(self._device)
+
+
+def _raw_scores(logits: torch.Tensor) -> list[float]:
+    """A number a row: the one label's, or of two the second's less the first's."""
+    return [float(score) for score in (logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)).float().tolist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +193,8 @@ def _batches(lengths: Sequence[int], budget: int, costs: Sequence[int] | None = 
         yield group
 
 
-def check_head(folder: Path) -> None:
-    """Raise ModelError unless the folder's configuration is that of a model with a head of one label."""
+def check_head(folder: Path, *, most_labels: int = 1) -> None:
+    """Raise ModelError unless the folder's configuration is that of a model with a head of one label, or of so many."""
     config = AutoConfig.from_pretrained(folder)
     architecture = (config.architectures or ["model without an architecture"])[0]
     if not architecture.endswith("ForSequenceClassification"):
@@ -196,10 +202,10 @@ def check_head(folder: Path) -> None:
             f"{folder} is a {architecture}, not a reward model: it has no score head; "
             "make one with `flywheel reward slice` and train it"
         )
-    if config.num_labels != 1:
+    if config.num_labels > most_labels:
+        wanted = "a reward model has one" if most_labels == 1 else "a judge has one, or two: bad and good"
         raise ModelError(
-            f"{folder} has a head of {config.num_labels} labels, a reward model has one; "
-            "train it with one label and binary cross-entropy"
+            f"{folder} has a head of {config.num_labels} labels, {wanted}; train it with one label and binary cross-entropy"
         )
 
 

@@ -102,7 +102,8 @@ def migrate(path: Path) -> None:
             db.execute("COMMENT ON TABLE migrations IS 'Schema changes applied to this database.'")
             db.execute(sql)
             db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
-            db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
+            if number == pending[-1][0]:  # the views are those of the newest tables
+                db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
 
 
 def _applied(path: Path) -> int:

@@ -116,9 +116,7 @@ def arms(path: Path, name: str) -> Table:
     """Mean reward of what each arm picked in a round, highest first."""
     return query(
         path,
-        "SELECT s.arm, avg(g.reward) AS reward, avg(g.tokens) AS tokens, count(*) AS tasks "
-        "FROM selections AS s JOIN generations AS g USING (round, task_id, candidate) "
-        "WHERE s.round = ? GROUP BY s.arm ORDER BY reward DESC",
+        "SELECT * EXCLUDE (round) FROM arms WHERE round = ? ORDER BY reward DESC",
         [name],
     )
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flywheel.records import (
     Arm,
     Candidate,
     Chunk,
     CurvePoint,
     FinishReason,
+    HeldOutTask,
     MergeTrial,
     Metric,
     Model,
@@ -54,6 +58,34 @@ class Progress:
 
     chunks: int
     finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Held-out outputs of a round, one row an output, sorted by task and sample."""
+
+    task_ids: list[str]
+    samples: NDArray[np.int_]
+    outputs: list[str]
+    stop: NDArray[np.float64]
+    """1 where the output ended by itself."""
+    tokens: NDArray[np.float64]
+    scores: Mapping[str, NDArray[np.float64]]
+    """By model id; ``nan`` where it gave none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCandidates:
+    """The candidates of a round that the judge gave a number, one row a candidate, sorted by task and position."""
+
+    task_ids: NDArray[np.object_]
+    candidates: NDArray[np.int_]
+    reward: NDArray[np.float64]
+    judge: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    stop: NDArray[np.bool_]
+    picked: Mapping[str, NDArray[np.bool_]]
+    """By arm: whether it picked this candidate."""
 
 
 class Store:
@@ -117,17 +149,20 @@ class Store:
 
     # Rounds and stages
 
-    def rounds(self) -> list[Round]:
-        """All rounds in order."""
+    def rounds(self, *, controls: bool = False) -> list[Round]:
+        """All turns of the wheel in order, and the controls beside them where they are asked for."""
         names = [field.name for field in fields(Round)]
         with connection(self.path) as db:
-            rows = db.execute(f"SELECT {', '.join(names)} FROM rounds ORDER BY number").fetchall()
+            rows = db.execute(
+                f"SELECT {', '.join(names)} FROM rounds WHERE arm = 'best' OR ? ORDER BY number, arm <> 'best', round",
+                [controls],
+            ).fetchall()
         found = []
         for row in rows:
             values = dict(zip(names, row, strict=True))
             for name in ROUND_JSON:
                 values[name] = json.loads(values[name])
-            found.append(Round(**values))
+            found.append(Round(**values | {"arm": Arm(values["arm"])}))
         return found
 
     def open_round(self, opened: Round) -> None:
@@ -169,7 +204,7 @@ class Store:
 
     def discard_unfinished(self) -> None:
         """Delete the rounds that are not done, with all their rows."""
-        for one in self.rounds():
+        for one in self.rounds(controls=True):
             if one.status != "done":
                 self._discard_round(one.round)
 
@@ -294,24 +329,33 @@ class Store:
             for task_id, candidates in self.candidates(name, attempts).items()
         }
 
-    def winners(self, names: Sequence[str], *, paraphrases: bool = False) -> list[Winner]:
-        """The winners of these rounds, oldest first, in the order their tasks were proposed; then their paraphrases."""
+    def winners(self, names: Sequence[str], *, arm: Arm = Arm.BEST, paraphrases: bool = False) -> list[Winner]:
+        """The winners of these rounds, oldest first, in the order their tasks were proposed; then their paraphrases.
+
+        Another ``arm`` gives what it would have picked.
+        """
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT e.instruction, e.input, e.constraints, e.output FROM expanded AS e JOIN rounds AS r USING (round) "
-                "WHERE list_contains(?, e.round) AND (e.origin = 'proposed' OR ?) ORDER BY r.number, e.origin DESC, e.attempt",
-                [list(names), paraphrases],
+                "SELECT t.instruction, t.input, t.constraints, c.output FROM tasks AS t JOIN rounds AS r USING (round) "
+                "JOIN selections AS s ON s.round = t.round AND s.arm = ? "
+                "AND s.task_id = CASE t.origin WHEN 'proposed' THEN t.task_id ELSE t.parent_task END "
+                "JOIN candidates AS c ON c.round = s.round AND c.task_id = s.task_id AND c.candidate = s.candidate "
+                "WHERE list_contains(?, t.round) AND t.kept AND (t.origin = 'proposed' OR ?) "
+                "ORDER BY r.number, t.origin DESC, t.attempt",
+                [str(arm), list(names), paraphrases],
             ).fetchall()
         return [
             Winner(task=Task(instruction=instruction, input=text, constraints=constraints), output=output)
             for instruction, text, constraints, output in rows
         ]
 
-    def set_heldout(self, digest: str, tasks: Sequence[Task]) -> None:
+    def set_heldout(self, digest: str, held_out: Sequence[HeldOutTask]) -> None:
         """Keep a held-out set, so that the database can be read without its file."""
         with connection(self.path, read_only=False) as db:
             if not db.execute("SELECT 1 FROM heldout_tasks WHERE heldout = ? LIMIT 1", [digest]).fetchone():
-                _append(db, "heldout_tasks", _task_columns(tasks), heldout=digest)
+                columns = _task_columns([one.task for one in held_out])
+                columns |= {"kind": [one.kind for one in held_out], "reference": [one.reference for one in held_out]}
+                _append(db, "heldout_tasks", columns, heldout=digest)
 
     def set_seeds(self, digest: str, seeds: Sequence[SeedTask]) -> None:
         """Keep the seeds, so that every task can be followed back to them."""
@@ -320,6 +364,81 @@ class Store:
                 columns = _task_columns([seed.task for seed in seeds])
                 columns |= {"set_name": [seed.set_name for seed in seeds], "kind": [seed.kind for seed in seeds]}
                 _append(db, "seed_tasks", columns, seeds=digest)
+
+    def held_out(self, name: str, judges: Sequence[str]) -> HeldOut:
+        """All held-out outputs of a round with what each of these models gave them."""
+        scores = ", ".join(f"max(s.score) FILTER (s.model_id = ?) AS s{place}" for place in range(len(judges)))
+        with connection(self.path) as db:
+            found = db.execute(
+                "SELECT e.task_id, e.sample, any_value(e.output) AS output, any_value(e.finish_reason) = 'stop' AS stop, "
+                f"any_value(e.tokens) AS tokens, {scores} FROM evaluations AS e "
+                "LEFT JOIN evaluation_scores AS s USING (round, task_id, sample) "
+                "WHERE e.round = ? GROUP BY e.task_id, e.sample ORDER BY e.task_id, e.sample",
+                [*judges, name],
+            ).fetchnumpy()
+        return HeldOut(
+            task_ids=list(found["task_id"]),
+            samples=found["sample"],
+            outputs=list(found["output"]),
+            stop=found["stop"].astype(float),
+            tokens=found["tokens"].astype(float),
+            scores={
+                judge: np.ma.filled(np.ma.asarray(found[f"s{place}"]).astype(float), np.nan)
+                for place, judge in enumerate(judges)
+            },
+        )
+
+    def metric(self, metric: str) -> dict[str, float]:
+        """A figure of every round that has it."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT m.round, m.value FROM metrics AS m JOIN rounds AS r USING (round) WHERE m.name = ? ORDER BY r.number",
+                [metric],
+            ).fetchall()
+        return dict(rows)
+
+    def judged_candidates(self, name: str, reward_model: str, judge: str) -> JudgedCandidates:
+        """The candidates of a round with a number of the judge's, and who picked them."""
+        arms = [str(arm) for arm in Arm]
+        flags = ", ".join(f"coalesce(bool_or(s.arm = '{arm}'), false) AS {arm}" for arm in arms)
+        with connection(self.path) as db:
+            found = db.execute(
+                "SELECT c.task_id, c.candidate, any_value(r.score) AS reward, any_value(j.score) AS judge, "
+                f"any_value(c.tokens) AS tokens, any_value(c.finish_reason) = 'stop' AS stop, {flags} FROM scores AS j "
+                "JOIN candidates AS c ON c.round = j.round AND c.task_id = j.task_id AND c.candidate = j.candidate "
+                "JOIN scores AS r ON r.round = j.round AND r.task_id = j.task_id AND r.candidate = j.candidate "
+                "AND r.model_id = ? LEFT JOIN selections AS s "
+                "ON s.round = j.round AND s.task_id = j.task_id AND s.candidate = j.candidate "
+                "WHERE j.round = ? AND j.model_id = ? GROUP BY c.task_id, c.candidate ORDER BY c.task_id, c.candidate",
+                [reward_model, name, judge],
+            ).fetchnumpy()
+        return JudgedCandidates(
+            task_ids=np.asarray(found["task_id"]),
+            candidates=np.asarray(found["candidate"]),
+            reward=np.asarray(found["reward"], dtype=float),
+            judge=np.asarray(found["judge"], dtype=float),
+            tokens=np.asarray(found["tokens"], dtype=float),
+            stop=np.asarray(found["stop"], dtype=bool),
+            picked={arm: np.asarray(found[arm], dtype=bool) for arm in arms},
+        )
+
+    def judges_of(self, name: str) -> dict[str, str]:
+        """Names of the judges that a round's held-out outputs have scores of, by model id."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT model_id, name FROM models WHERE kind = 'judge' AND model_id IN "
+                "(SELECT DISTINCT model_id FROM evaluation_scores WHERE round = ?) ORDER BY created_at, model_id",
+                [name],
+            ).fetchall()
+        return dict(rows)
+
+    def held_out_outputs(self, name: str) -> dict[str, list[str]]:
+        """A round's held-out outputs by task id, in the order of the samples."""
+        with connection(self.path) as db:
+            rows = db.execute(
+                "SELECT task_id, list(output ORDER BY sample) FROM evaluations WHERE round = ? GROUP BY task_id", [name]
+            ).fetchall()
+        return dict(rows)
 
     def held_out_scores(self, name: str, model_id: str) -> dict[str, list[float]]:
         """What a scorer gave the held-out outputs of a round, by task id, in sample order."""

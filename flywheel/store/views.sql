@@ -30,7 +30,7 @@ COMMENT ON VIEW expanded IS 'The winners and their paraphrases, which have the i
 
 CREATE OR REPLACE VIEW rounds_summary AS
 SELECT
-    r.round, r.parent, r.status,
+    r.round, r.parent, r.arm, r.status,
     (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS proposed,
     (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed' AND t.kept) AS kept,
     (SELECT count(*) FROM candidates AS c WHERE c.round = r.round) AS candidates,
@@ -40,30 +40,59 @@ SELECT
     (SELECT v.verdict FROM verdicts AS v WHERE v.round = r.round AND v.base = r.parent) AS verdict,
     (SELECT sum(s.seconds) FROM stages AS s WHERE s.round = r.round) AS seconds
 FROM rounds AS r
-ORDER BY r.number;
-COMMENT ON VIEW rounds_summary IS 'One line a round: counts, held-out figures, verdict against the parent.';
+ORDER BY r.number, r.arm <> 'best', r.round;
+COMMENT ON VIEW rounds_summary IS 'One line a round, controls too: counts, held-out figures, verdict against the parent.';
+
+CREATE OR REPLACE VIEW best_round AS
+SELECT r.round, m.value AS judge, m.low, m.high
+FROM rounds AS r JOIN metrics AS m ON m.round = r.round AND m.name = 'heldout.judge'
+WHERE r.status = 'done' AND r.arm = 'best'
+ORDER BY m.value DESC, r.number
+LIMIT 1;
+COMMENT ON VIEW best_round IS 'The turn of the wheel whose generator the judge likes best on held-out tasks; the earlier of two that are equal.';
+
+CREATE OR REPLACE VIEW arms AS
+SELECT
+    s.round, s.arm, count(*) AS tasks, avg(g.reward) AS reward, avg(g.tokens) AS tokens,
+    avg(j.score) AS judge, count(j.score) AS judged
+FROM selections AS s
+JOIN generations AS g USING (round, task_id, candidate)
+JOIN rounds AS r USING (round)
+LEFT JOIN scores AS j
+    ON j.round = s.round AND j.task_id = s.task_id AND j.candidate = s.candidate AND j.model_id = r.judge
+GROUP BY s.round, s.arm
+ORDER BY s.round, reward DESC;
+COMMENT ON VIEW arms IS 'What each way of picking gives: best-of-N and its controls, by reward and, on the tasks it was asked about, by the judge.';
 
 CREATE OR REPLACE VIEW best_of_n_curve AS
 WITH ranked AS (
     SELECT
-        round, task_id, reward,
-        row_number() OVER (PARTITION BY round, task_id ORDER BY reward) AS rank,
-        count(*) OVER (PARTITION BY round, task_id) AS total
-    FROM generations
-    WHERE reward IS NOT NULL
+        g.round, g.task_id, g.reward, j.score AS judge,
+        row_number() OVER of_task AS rank,
+        count(*) OVER (PARTITION BY g.round, g.task_id) AS total
+    FROM generations AS g
+    JOIN rounds AS r USING (round)
+    LEFT JOIN scores AS j
+        ON j.round = g.round AND j.task_id = g.task_id AND j.candidate = g.candidate AND j.model_id = r.judge
+    WHERE g.reward IS NOT NULL
+    WINDOW of_task AS (PARTITION BY g.round, g.task_id ORDER BY g.finish_reason = 'stop', g.reward, g.candidate)
 ),
 expected AS (
     SELECT
         k.n, r.round, r.task_id,
         sum(r.reward * exp(
             lgamma(r.rank) - lgamma(r.rank - k.n + 1) - lgamma(r.total + 1) + lgamma(r.total - k.n + 1) + ln(k.n)
-        )) AS reward
+        )) AS reward,
+        sum(r.judge * exp(
+            lgamma(r.rank) - lgamma(r.rank - k.n + 1) - lgamma(r.total + 1) + lgamma(r.total - k.n + 1) + ln(k.n)
+        )) AS judge
     FROM ranked AS r
     JOIN (SELECT unnest(generate_series(1, 256)) AS n) AS k ON k.n <= r.total AND r.rank >= k.n
     GROUP BY ALL
 )
-SELECT round, n, avg(reward) AS reward, count(*) AS tasks FROM expected GROUP BY round, n ORDER BY round, n;
-COMMENT ON VIEW best_of_n_curve IS 'Expected reward of the best of n candidates, for each n up to the number sampled, averaged over tasks.';
+SELECT round, n, avg(reward) AS reward, count(*) AS tasks, avg(judge) AS judge, count(judge) AS judged
+FROM expected GROUP BY round, n ORDER BY round, n;
+COMMENT ON VIEW best_of_n_curve IS 'Expected reward of the best of n candidates, for each n up to the number sampled, averaged over tasks; and what the judge says of them where it was asked.';
 
 CREATE OR REPLACE VIEW task_diversity AS
 SELECT

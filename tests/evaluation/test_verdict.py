@@ -1,27 +1,40 @@
-"""The statistics and the rules of the verdict."""
+"""The rules of the verdict, and how often they are right where the truth is known."""
 
 from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flywheel.config import EvaluationConfig
-from flywheel.evaluation.statistics import bootstrap_mean, smallest_detectable
-from flywheel.evaluation.verdict import Measured, Verdict, decide, gather, sentence
+from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
+from tests.evaluation.simulated import Truth, measured, pair
 
 CONFIG = EvaluationConfig(tasks="t", judge="m:f", resamples=2000)
 
 
-def verdict(judge_shift: float, reward_shift: float, *, tasks: int = 400, noise: float = 0.2, seed: int = 0) -> Verdict:
-    rng = np.random.default_rng(seed)
+def evidence_of(truth: Truth, seed: int = 0, config: EvaluationConfig = CONFIG) -> Evidence:
+    return gather(*pair(truth, seed), config, seed=seed)
+
+
+def verdicts(truth: Truth, pairs: int) -> Counter[Verdict]:
+    return Counter(decide(evidence_of(truth, seed)) for seed in range(pairs))
+
+
+def still(name: str, judge: np.ndarray, reward: np.ndarray, *, diversity: float = 0.6, stop: float = 1.0) -> Measured:
+    """A round with one sample a task."""
+    ones = np.ones((judge.size, 1))
+    return measured(name, judge[:, None], reward[:, None], 20 * ones, stop * ones, np.full(judge.size, diversity))
+
+
+def verdict(judge_shift: float, reward_shift: float, *, tasks: int = 400, noise: float = 0.2, **after: float) -> Verdict:
+    rng = np.random.default_rng(0)
     judge, reward = rng.uniform(0, 1, tasks), rng.normal(0, 1, tasks)
-    before = Measured(name="r1", judge=judge, reward=reward)
-    after = Measured(
-        name="r2",
-        judge=judge + judge_shift + rng.normal(0, noise, tasks),
-        reward=reward + reward_shift + rng.normal(0, 0.2, tasks),
-    )
-    return decide(gather(before, after, CONFIG, seed=1))
+    before = still("r1", judge, reward)
+    moved, gained = rng.normal(judge_shift, noise, tasks), rng.normal(reward_shift, 0.2, tasks)
+    return decide(gather(before, still("r2", judge + moved, reward + gained, **after), CONFIG, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -38,47 +51,103 @@ def test_the_rules(judge_shift: float, reward_shift: float, expected: Verdict) -
     assert verdict(judge_shift, reward_shift) == expected
 
 
-def test_flat_needs_an_interval_inside_the_margin() -> None:
+def test_collapsing_comes_before_everything_else() -> None:
+    for judge in (0.2, 0.0, -0.2):
+        assert verdict(judge, 0.3, diversity=0.3) == Verdict.COLLAPSING
+        assert verdict(judge, 0.3, stop=0.5) == Verdict.COLLAPSING
+    assert verdict(0.2, 0.3, diversity=0.55) == Verdict.IMPROVED
+
+
+def test_flat_needs_two_one_sided_tests_inside_the_margin() -> None:
     assert verdict(0.0, 0.0, noise=0.02) == Verdict.FLAT
     assert verdict(0.0, 0.0, noise=0.5) == Verdict.INCONCLUSIVE
+    found = evidence_of(Truth())
+    assert found.judge.low < found.equivalence.low < found.equivalence.high < found.judge.high
 
 
 def test_few_tasks_are_not_enough_to_call_a_reward_a_proxy() -> None:
     assert verdict(0.0, 0.5, tasks=12, noise=0.5) == Verdict.INCONCLUSIVE
 
 
-def test_two_equal_rounds_are_seldom_called_better_or_worse() -> None:
-    cries = [verdict(0.0, 0.0, tasks=200, seed=seed) in (Verdict.IMPROVED, Verdict.WORSE) for seed in range(200)]
-    assert np.mean(cries) <= 0.09  # 5 % by construction, and 200 draws of it
+def test_two_equal_rounds_are_called_better_or_worse_in_at_most_one_pair_of_twenty() -> None:
+    settings = [Truth(), Truth(binary=False), Truth(samples=1, tasks=200), Truth(skew=1.5, spread=3.0)]
+    cries = [found[Verdict.IMPROVED] + found[Verdict.WORSE] for found in (verdicts(one, 500) for one in settings)]
+    assert sum(cries) <= 0.05 * 2000
 
 
-def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(300):
-        found = bootstrap_mean(rng.normal(0.3, 1, 150), confidence=0.95, resamples=1000, seed=seed)
-        covered += found.low <= 0.3 <= found.high
-    assert 0.91 <= covered / 300 <= 0.985
+def test_five_points_are_found_with_400_tasks() -> None:
+    assert verdicts(Truth(judge=0.05, reward=0.3), 200)[Verdict.IMPROVED] >= 180
 
 
-def test_the_bootstrap_repeats_and_agrees_with_the_textbook() -> None:
-    values = np.random.default_rng(1).normal(0, 1, 1000)
-    once, again = (bootstrap_mean(values, confidence=0.95, resamples=4000, seed=3) for _ in range(2))
-    assert once == again
-    error = values.std(ddof=1) / np.sqrt(values.size)
-    assert once.high - once.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+def test_a_reward_model_that_is_hacked_is_named() -> None:
+    found = verdicts(Truth(judge=-0.03, reward=0.5), 200)
+    assert found[Verdict.PROXY_ONLY] + found[Verdict.WORSE] >= 190
 
 
-def test_the_smallest_detectable_difference_shrinks_with_the_root_of_the_tasks() -> None:
-    values = np.tile([0.0, 1.0], 200)
-    ratio = smallest_detectable(values[:100], confidence=0.95) / smallest_detectable(values, confidence=0.95)
-    assert ratio == pytest.approx(2.0, rel=0.01)
+def test_a_generator_that_collapses_is_named() -> None:
+    assert verdicts(Truth(diversity=-0.25), 50)[Verdict.COLLAPSING] == 50
+    assert verdicts(Truth(stop=-0.25), 50)[Verdict.COLLAPSING] == 50
+    assert verdicts(Truth(diversity=-0.05, stop=-0.03), 50)[Verdict.COLLAPSING] == 0
+
+
+def test_longer_outputs_that_only_please_the_judge_raise_a_doubt() -> None:
+    inflated = Truth(binary=False, longer=0.5, length_bias=0.5)
+    found = [evidence_of(inflated, seed) for seed in range(40)]
+    assert all(one.judge.low > 0 for one in found)
+    assert sum(any("equal length" in doubt for doubt in doubts(one)) for one in found) >= 36
+    better = [evidence_of(Truth(binary=False, judge=0.5, length_bias=0.5), seed) for seed in range(40)]
+    assert not any(list(doubts(one)) for one in better)
+
+
+def test_the_length_controlled_difference_is_what_is_left_at_equal_length() -> None:
+    plain = Truth(binary=False, judge=0.3, uneven=0.1, tasks=2000)
+    inflated = replace(plain, longer=0.5, length_bias=0.4)
+    found = evidence_of(inflated)
+    assert found.judge.value == pytest.approx(0.3 + 0.5 * 0.4, abs=0.05)
+    assert found.length_controlled is not None
+    assert found.length_controlled.value == pytest.approx(0.3, abs=0.06)
+    alike = still("r1", np.zeros(50), np.zeros(50))
+    assert gather(alike, alike, CONFIG, seed=0).length_controlled is None
+
+
+def test_another_judge_that_moves_the_other_way_raises_a_doubt() -> None:
+    before, after = pair(Truth(judge=0.1), 0)
+    unknown = np.full(before.judge.size, np.nan)
+    before = replace(before, others={"strict": before.judge, "silent": unknown})
+    after = replace(after, others={"strict": before.judge - 0.2, "silent": unknown})
+    found = gather(before, after, CONFIG, seed=0)
+    assert list(found.others) == ["strict"]
+    assert found.others["strict"].value == pytest.approx(-0.2)
+    assert any("the judge strict moved the other way" in one for one in doubts(found))
+
+
+def test_wins_ties_and_losses_are_shares_of_the_tasks() -> None:
+    judge = np.array([0.0] * 50 + [1.0] * 50)
+    better = np.array([1.0] * 20 + [0.0] * 30 + [1.0] * 40 + [0.0] * 10)
+    found = gather(still("r1", judge, judge), still("r2", better, better), CONFIG, seed=0).outcomes
+    assert (found.wins, found.ties, found.losses) == (0.2, 0.7, 0.1)
+    assert found.net.value == pytest.approx(0.1)
+    assert found.net.low < 0.1 < found.net.high
+
+
+def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
+    few = evidence_of(Truth(tasks=100))
+    assert decide(few) == Verdict.INCONCLUSIVE
+    assert few.tasks_needed is not None
+    assert f"{few.tasks_needed:,} tasks would show 0.02" in sentence(few, Verdict.INCONCLUSIVE)
+    enough = evidence_of(Truth(tasks=few.tasks_needed))
+    assert enough.smallest_detectable == pytest.approx(0.02, rel=0.15)
+
+
+def test_a_higher_confidence_widens_every_interval() -> None:
+    rounds = pair(Truth(judge=0.03), 0)
+    plain, strict = (gather(*rounds, CONFIG, seed=0, confidence=level) for level in (0.95, 0.99))
+    assert strict.judge.low < plain.judge.low < plain.judge.high < strict.judge.high
+    assert strict.p == plain.p
 
 
 def test_the_sentence_is_one_line_with_both_rounds_and_the_verdict() -> None:
-    before = Measured(name="r1", judge=np.zeros(50), reward=np.zeros(50))
-    after = Measured(name="r2", judge=np.ones(50), reward=np.ones(50))
-    evidence = gather(before, after, CONFIG, seed=0)
-    text = sentence(evidence, decide(evidence))
+    found = evidence_of(Truth(judge=0.2))
+    text = sentence(found, decide(found))
     assert "\n" not in text
     assert text.startswith("r2 against r1: improved")

@@ -1,0 +1,61 @@
+"""The arms and the curve of a round, from the candidates that its judge was asked about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flywheel.evaluation.best_of_n import ArmFigures, Curve, arm_figures, best_of_n_curve
+from flywheel.evaluation.compare import settings
+from flywheel.evaluation.statistics import Array
+from flywheel.records import Arm, Round
+from flywheel.seeds import derive
+from flywheel.store.store import JudgedCandidates, Store
+
+
+def arms_of(store: Store, made: Round) -> list[ArmFigures]:
+    """What each arm picked in a round, best-of-N first; empty where the judge was not asked."""
+    rows, config = _judged(store, made), settings(made)
+    picks: dict[str, dict[str, Array]] = {}
+    per_arm = {
+        arm: {task: place for place, task in zip(np.flatnonzero(chosen), rows.task_ids[chosen], strict=True)}
+        for arm, chosen in rows.picked.items()
+        if chosen.any()
+    }
+    if not per_arm:
+        return []
+    # Likeliest has picks only where every candidate's likelihood is known: it must not shrink the others' tasks to none.
+    shared = sorted(set.intersection(*(set(found) for found in per_arm.values())))
+    for arm, found in per_arm.items():
+        places = np.array([found[task] for task in shared], dtype=int)
+        picks[arm] = {"reward": rows.reward[places], "judge": rows.judge[places], "tokens": rows.tokens[places]}
+    return arm_figures(
+        picks, best=Arm.BEST, confidence=config.confidence, resamples=config.resamples, seed=derive("arms", made.round)
+    )
+
+
+def curve_of(store: Store, made: Round) -> Curve | None:
+    """Expected reward and judgement of the best of n candidates of a round; None where the judge was not asked.
+
+    Of tasks with all candidates judged; one that was cut at the token limit is never the best.
+    """
+    rows, config = _judged(store, made), settings(made)
+    if not len(rows.task_ids):
+        return None
+    _, place, counts = np.unique(rows.task_ids, return_inverse=True, return_counts=True)
+    most = int(counts.max())
+    whole = counts == most
+    shape = (int(whole.sum()), most)
+    kept = whole[place]
+    rewards = np.where(rows.stop, rows.reward, -np.inf)[kept].reshape(shape)
+    able = np.isfinite(rewards).any(axis=1)
+    return best_of_n_curve(
+        rewards[able],
+        rows.judge[kept].reshape(shape)[able],
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=derive("curve", made.round),
+    )
+
+
+def _judged(store: Store, made: Round) -> JudgedCandidates:
+    return store.judged_candidates(made.tasks_of, made.reward_model or "", made.judge)

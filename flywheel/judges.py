@@ -1,0 +1,119 @@
+"""The judges of a configuration: found, refused where one has had a hand in selecting, and made ready to be asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flywheel.budget import Budget
+from flywheel.config import Config, EngineConfig, JudgeConfig
+from flywheel.engines.engine import Sampling
+from flywheel.errors import ConfigError
+from flywheel.evaluation.judge import Judge, load_judge
+from flywheel.evaluation.pairwise import PairwiseJudge
+from flywheel.files import digest_files, digest_model
+from flywheel.instructions.text import Prompts, template_file
+from flywheel.models import local_folder
+from flywheel.records import Model, ModelKind, Task
+from flywheel.reward.data import read_set
+from flywheel.reward.recipe import read_sets
+from flywheel.reward.sources import Split, find_source, read_source
+from flywheel.reward.text import Answer
+
+BOTH_LABELS = 2
+
+
+def judge_models(config: Config) -> list[Model]:
+    """Every judge as it is recorded, the deciding one first. Raises ModelError for one whose folder is not to be had."""
+    return [_recorded(config, name, judge) for name, judge in config.evaluation.all_judges.items()]
+
+
+def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
+    if judge.kind == "verifier":
+        assert judge.function is not None
+        digest = hashlib.sha256(judge.function.encode()).hexdigest()
+        return Model(kind=ModelKind.JUDGE, name=name, path=judge.function, digest=digest)
+    assert judge.model is not None
+    if judge.kind == "model":
+        folder = local_folder(config.model(judge.model))
+        return Model(kind=ModelKind.JUDGE, name=name, path=str(folder.resolve()), digest=digest_model(folder))
+    # What decides what it says; where it is served may change.
+    says = judge.model_dump(mode="json", include={"model", "temperature", "max_tokens", "args"})
+    asked = digest_files(template_file(config.path(config.prompts), "judge.jinja"))
+    digest = hashlib.sha256(json.dumps([says, judge.endpoint.seeded, asked], sort_keys=True).encode()).hexdigest()
+    return Model(kind=ModelKind.JUDGE, name=name, path=f"endpoint:{judge.model}", digest=digest)
+
+
+def load_judge_of(config: Config, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], budget: Budget) -> Judge:
+    """A judge ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
+    if judge.kind == "verifier":
+        assert judge.function is not None
+        return load_judge(judge.function)
+    assert judge.model is not None
+    if judge.kind == "model":
+        return _model_judge(config, local_folder(config.model(judge.model)))
+    prompts = Prompts(config.path(config.prompts))
+    from flywheel.engines.openai_engine import OpenAIEngine
+
+    engine = OpenAIEngine(judge.model, EngineConfig(name="openai", endpoint=judge.endpoint, args=judge.args), chat=True)
+    sampling = Sampling(temperature=judge.temperature, top_p=1.0, max_tokens=judge.max_tokens)
+    return PairwiseJudge(budget.metered(engine, judge.prices), prompts, opponents, sampling=sampling, seed=config.seed)
+
+
+def _model_judge(config: Config, folder: Path) -> Judge:
+    """A classifier as the judge: asked in its chat template where it has one, else as the reward model is."""
+    from flywheel.reward.model import RewardModel
+
+    scorer = RewardModel(
+        folder, Prompts(config.path(config.prompts)), max_length=config.reward.max_length, most_labels=BOTH_LABELS
+    )
+    if not getattr(scorer.tokenizer, "chat_template", None):
+        return lambda rows: list(scorer.score([Answer(task=task, output=output) for task, output in rows]))
+    said = Prompts(config.path(config.prompts), chat=str)
+
+    def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
+        talks = (
+            [{"role": "user", "content": said.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
+        )
+        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(one, tokenize=False)) for one in talks]))
+
+    return judge
+
+
+def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> None:
+    """Raise ConfigError for a judge model that selects, or that was trained on what a member was trained on.
+
+    ``reward_digests`` are the digests of the models of the reward lab, by their ids.
+    """
+    for name, judge in config.evaluation.all_judges.items():
+        if judge.kind != "model":
+            continue
+        (model,) = [one for one in judge_models(config) if one.name == name]
+        for model_id, digest in reward_digests.items():
+            if digest == model.digest:
+                raise ConfigError(
+                    f"evaluation.judges.{name}: {model.path} is {model_id}, which has a part in selecting; "
+                    "a judge must not, take another model"
+                )
+        if judge.trained_on is not None:
+            _refuse_shared_rows(config, name, judge)
+
+
+def _refuse_shared_rows(config: Config, name: str, judge: JudgeConfig) -> None:
+    assert judge.trained_on is not None
+    source = judge.trained_on
+    rows = read_set(read_source(find_source(source.data, config.path(source.data))), source).of(Split.TRAIN)
+    seen = {_text(answer) for row in rows for answer in row.answers}
+    for member, preferences in read_sets(config).items():
+        shared = sum(any(_text(answer) in seen for answer in row.answers) for row in preferences.of(Split.TRAIN))
+        if shared:
+            raise ConfigError(
+                f"evaluation.judges.{name}: {shared:,} training rows of the member {member} are in its own training data "
+                f"({source.data}); a judge that learned from the same rows makes the same mistakes, take another"
+            )
+
+
+def _text(answer: Answer) -> tuple[Task | None, str]:
+    return answer.task, answer.output

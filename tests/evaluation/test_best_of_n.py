@@ -1,0 +1,73 @@
+"""What selecting is worth: control arms and the curve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flywheel.evaluation.best_of_n import arm_figures, best_of_n_curve, steps_of
+from flywheel.evaluation.statistics import Array
+
+
+def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: float = 99.0) -> tuple[Array, Array]:
+    """Candidates whose judgement follows the reward up to a point, and falls beyond it."""
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(0, 1, (tasks, n))
+    judged = judged_by_reward * np.where(rewards < beyond, rewards, 2 * beyond - rewards) + rng.normal(0, 0.3, (tasks, n))
+    return rewards, judged
+
+
+def test_the_curve_rises_with_the_reward_where_the_judge_agrees() -> None:
+    found = best_of_n_curve(*curve(1.0), confidence=0.95, resamples=1000, seed=0)
+    assert found is not None
+    assert [one.n for one in found.steps] == list(range(1, 17))
+    assert found.steps[0].divergence == 0.0
+    assert found.steps[1].divergence == pytest.approx(np.log(2) - 0.5)
+    assert all(one.reward.value < two.reward.value for one, two in zip(found.steps, found.steps[1:], strict=False))
+    # The expected highest of 16 normal draws.
+    assert found.steps[-1].reward.value == pytest.approx(1.766, abs=0.1)
+    assert found.steps[-1].judge.value > found.steps[0].judge.value + 1
+    assert found.turns_at is None
+
+
+def test_the_turn_of_the_judge_is_found() -> None:
+    found = best_of_n_curve(*curve(1.0, beyond=0.8), confidence=0.95, resamples=1000, seed=0)
+    assert found is not None
+    assert found.turns_at in range(2, 8)
+    blind = best_of_n_curve(*curve(0.0), confidence=0.95, resamples=1000, seed=0)
+    assert blind is not None
+    assert blind.turns_at is None
+
+
+def test_a_candidate_that_cannot_be_picked_is_never_the_best() -> None:
+    rewards, judged = curve(1.0, n=2)
+    rewards[:, 0], judged[:, 0] = -np.inf, 100.0
+    found = best_of_n_curve(rewards, judged, confidence=0.95, resamples=200, seed=0)
+    assert found is not None
+    assert found.steps[-1].judge.value == pytest.approx(judged[:, 1].mean())
+
+
+def test_nothing_to_draw_gives_no_curve() -> None:
+    assert best_of_n_curve(np.zeros((0, 4)), np.zeros((0, 4)), confidence=0.95, resamples=10, seed=0) is None
+    assert best_of_n_curve(np.zeros((5, 1)), np.zeros((5, 1)), confidence=0.95, resamples=10, seed=0) is None
+
+
+def test_many_candidates_are_drawn_at_few_points() -> None:
+    assert steps_of(64)[0] == 1
+    assert steps_of(64)[-1] == 64
+    assert len(steps_of(4096)) <= 16
+
+
+def test_arms_are_compared_on_the_same_tasks() -> None:
+    rng = np.random.default_rng(0)
+    easy = rng.normal(0, 3, 400)
+    picks = {
+        "random": {"reward": np.zeros(400), "judge": easy, "tokens": np.full(400, 5.0)},
+        "best": {"reward": np.ones(400), "judge": easy + rng.normal(0.1, 0.2, 400), "tokens": np.full(400, 6.0)},
+    }
+    best, other = arm_figures(picks, best="best", confidence=0.95, resamples=1000, seed=0)
+    assert (best.arm, other.arm, best.best_less_this) == ("best", "random", None)
+    assert other.best_less_this is not None
+    assert other.best_less_this.low > 0
+    assert other.best_less_this.value == pytest.approx(0.1, abs=0.03)
+    assert arm_figures({}, best="best", confidence=0.95, resamples=10, seed=0) == []
