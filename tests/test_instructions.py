@@ -138,7 +138,7 @@ def test_the_whole_path_with_another_model_engine_style_and_seeds(taught_model: 
     assert rows(workspace.folder, "SELECT count(*) FROM tasks WHERE origin = 'proposed' AND kept") == [(12,)]
     assert rows(workspace.folder, "SELECT count(*) FROM candidates") == [(24,)]
     stages = [row[0] for row in rows(workspace.folder, "SELECT stage FROM stages WHERE round = 'r1' ORDER BY started_at")]
-    assert stages == ["propose", "answer", "score", "select", "paraphrase", "train", "evaluate"]
+    assert stages == ["propose", "answer", "score", "select", "judge", "paraphrase", "train", "evaluate"]
     winners = rows(workspace.folder, "SELECT count(*) FROM dataset")[0][0]
     written = "SELECT count(*), count(*) FILTER (kept), count(DISTINCT parent_task) FROM tasks WHERE origin = 'paraphrased'"
     count, kept, parents = rows(workspace.folder, written)[0]

@@ -38,7 +38,7 @@ def test_every_preset_is_valid(name: str) -> None:
 
 
 def test_there_is_a_preset_for_each_size_of_machine() -> None:
-    assert set(presets()) == {"nano", *FAMILY}
+    assert set(presets()) == {"nano", "nano-hacked", *FAMILY}
 
 
 def test_gpt2_is_the_reference_recipe() -> None:

@@ -122,6 +122,7 @@ def test_every_table_view_and_column_of_a_table_says_what_it_means(store: Store)
     silent = {row["table"] for row in rows if not row["meaning"]}
     assert not silent
     views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "expanded", "task_diversity", "migrations"}
+    views |= {"arms", "best_round"}
     assert not [(row["table"], row["column"]) for row in rows if not row["about"] and row["table"] not in views]
 
 
@@ -170,22 +171,23 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
         (2, "reward_lab"),
         (3, "instructions"),
         (4, "engines"),
+        (5, "verdict"),
     ]
 
 
-def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path) -> None:
     old = Store(tmp_path / "flywheel.duckdb")
-    with monkeypatch.context() as patched:
-        first = database.migrations()[:1]
-        patched.setattr(database, "migrations", lambda: first)
-        old.migrate()
-        known = [field.name for field in fields(Round) if field.name != "engine"]
-        values = [getattr(opened(), name) for name in known]
-        with duckdb.connect(str(old.path)) as db:
-            db.execute(f"INSERT INTO rounds ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})", values)
+    number, name, tables = database.migrations()[0]
+    known = [field.name for field in fields(Round) if field.name not in ("engine", "arm")]
+    values = [getattr(opened(), field) for field in known]
+    with duckdb.connect(str(old.path)) as db:
+        db.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ DEFAULT now())")
+        db.execute(tables)
+        db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
+        db.execute(f"INSERT INTO rounds ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})", values)
     # Whoever reads it first has it upgraded.
     (upgraded,) = old.rounds()
-    assert (upgraded.round, upgraded.engine) == ("r1", {})
+    assert (upgraded.round, upgraded.engine, upgraded.arm) == ("r1", {}, "best")
     old.migrate()
     old.record_model(MODEL, [CurvePoint(step=1, name="loss", value=0.5)])
     assert [one.round for one in old.rounds()] == ["r1"]
