@@ -70,6 +70,15 @@ def propose_only(
     return current.round
 
 
+def begun_control(workspace: Workspace, arm: Arm) -> str | None:
+    """The round beside which a control was begun and stopped: the same call goes on with that, and turns no further."""
+    if not workspace.store.path.exists():
+        return None
+    workspace.store.migrate()
+    every = workspace.store.rounds(controls=True)
+    return next((one.tasks_of for one in every if one.arm == arm and one.status != "done"), None)
+
+
 def turn_control(workspace: Workspace, arm: Arm, progress: Progress, *, of: str, budget: Budget) -> str:
     """Train a generator on what another arm picked among a round's candidates, and evaluate it; returns its name.
 

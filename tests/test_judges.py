@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +186,22 @@ def test_a_control_is_trained_on_other_picks_of_the_same_candidates(cli: Cli, bu
     # The next round goes on from r1, and the control beside it stays what it is.
     assert cli("-w", folder, "round").code == 0
     assert rows(folder, "SELECT parent FROM rounds WHERE round = 'r2'") == [("r1",)]
+
+
+def test_a_control_that_is_killed_is_gone_on_with_and_no_round_is_turned(cli: Cli, built: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    died = subprocess.run(
+        [sys.executable, "-m", "tests.crash", folder, "train", "after", "2", "--control", "random"],
+        check=False,
+        capture_output=True,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert rows(folder, "SELECT round, status FROM rounds ORDER BY 1")[-1] == ("r1-random", "running")
+    ran = cli("-w", folder, "round", "--control", "random")
+    assert ran.code == 0, ran.err
+    assert "r1-random train" not in ran.err
+    found = rows(folder, "SELECT round, status FROM rounds ORDER BY 1")
+    assert found == [("r0", "done"), ("r1", "done"), ("r1-random", "done")]
 
 
 def test_the_wheel_stops_where_rounds_no_longer_improve(cli: Cli, built: Path, tmp_path: Path) -> None:

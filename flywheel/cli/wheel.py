@@ -90,7 +90,7 @@ def round_command(
     with _interruptible():
         from flywheel.budget import Budget
         from flywheel.evaluation.compare import compare as compare_rounds
-        from flywheel.loop import turn, turn_control
+        from flywheel.loop import begun_control, turn, turn_control
         from flywheel.records import Arm
         from flywheel.report.progress import Terminal
 
@@ -99,7 +99,8 @@ def round_command(
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
         with _interruptible():
-            name = turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
+            waiting = begun_control(workspace, Arm(control)) if control is not None and not restart else None
+            name = waiting or turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:
             if name == "r1":
