@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
@@ -121,18 +121,13 @@ def _z_sum(confidence: float, power: float) -> float:
     return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
 
 
-def expected_best(judged: Array, n: ArrayLike) -> Array:
-    """What best-of-n gives for a task, for each n: ``judged`` are its candidates' figures, sorted by rising reward.
-
-    The mean over all subsets of size n of the figure of the subset's last, which is the unbiased estimate
-    (as pass@k in Chen et al., arXiv 2107.03374, section 2.1): candidate i of N is the best of C(i-1, n-1) of C(N, n) subsets.
-    """
-    sizes = np.atleast_1d(np.asarray(n))
-    return best_weights(judged.size, sizes) @ judged
-
-
 def best_weights(candidates: int, sizes: NDArray[np.int_]) -> Array:
-    """The chance of each candidate, by rising rank, to be the best of n drawn without replacement: (sizes, candidates)."""
+    """The chance of each candidate, by rising rank, to be the best of n drawn without replacement: (sizes, candidates).
+
+    Weights times figures in the order of the rewards is what best-of-n gives, as the mean over all subsets of size n, which is
+    the unbiased estimate (as pass@k in Chen et al., arXiv 2107.03374, section 2.1): candidate i of N is the best of
+    C(i-1, n-1) of C(N, n) subsets.
+    """
     from scipy.special import gammaln
 
     rank, size = np.arange(1, candidates + 1)[None, :], sizes[:, None]

@@ -440,16 +440,6 @@ class Store:
             ).fetchall()
         return dict(rows)
 
-    def held_out_scores(self, name: str, model_id: str) -> dict[str, list[float]]:
-        """What a scorer gave the held-out outputs of a round, by task id, in sample order."""
-        with connection(self.path) as db:
-            rows = db.execute(
-                "SELECT task_id, list(score ORDER BY sample) FROM evaluation_scores WHERE round = ? AND model_id = ? "
-                "GROUP BY task_id ORDER BY task_id",
-                [name, model_id],
-            ).fetchall()
-        return dict(rows)
-
 
 _ANSWERED = "SELECT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND attempt >= ? AND attempt < ?"
 
