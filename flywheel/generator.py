@@ -14,7 +14,7 @@ from flywheel.engines.engine import Choice, Engine, check, choose, load
 from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
 from flywheel.models import chat_format, has_chat_format, local_folder
-from flywheel.records import Model, ModelKind
+from flywheel.records import Model, ModelKind, Round
 from flywheel.workspace import Workspace
 
 ENDPOINT = "endpoint:"
@@ -68,6 +68,15 @@ def check_engine(config: Config) -> None:
     check(config.engine, generator_folder(config))
 
 
+def trained_before(made: Round, config: Config, workspace: Workspace) -> Model:
+    """What the training of a round starts from: the generator that its parent left, or the base; or a student, likewise."""
+    rounds = workspace.store.rounds()
+    after = made.parent if config.training.start == "previous" else rounds[0].round
+    model_id = next(one.generator_out for one in rounds if one.round == after)
+    assert model_id is not None, "the parent is done"
+    return workspace.store.model(model_id)
+
+
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
     """The engine on a recorded model: the configured one on the generator, what ``auto`` stands for on a student."""
     if model.path.startswith(ENDPOINT):
@@ -98,11 +107,7 @@ def prompts_of(config: Config, folder: Path | None) -> Prompts:
     trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
     words: Callable[[str], str] | None = None
     if chat and folder is None:
-        words = _as_said  # the server has the template
+        words = str  # as it is: the server has the template
     elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
         words = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
     return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=words)
-
-
-def _as_said(words: str) -> str:
-    return words

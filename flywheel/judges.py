@@ -87,10 +87,9 @@ def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> 
 
     ``reward_digests`` are the digests of the models of the reward lab, by their ids.
     """
-    for name, judge in config.evaluation.all_judges.items():
+    for model, (name, judge) in zip(judge_models(config), config.evaluation.all_judges.items(), strict=True):
         if judge.kind != "model":
             continue
-        (model,) = [one for one in judge_models(config) if one.name == name]
         for model_id, digest in reward_digests.items():
             if digest == model.digest:
                 raise ConfigError(

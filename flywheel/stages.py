@@ -17,7 +17,7 @@ from flywheel.config import Config
 from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.evaluation.diversity import task_diversity
 from flywheel.files import digest_model, publish
-from flywheel.generator import load_engine, load_prompts
+from flywheel.generator import load_engine, load_prompts, trained_before
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.paraphrase import paraphrase
@@ -237,7 +237,7 @@ class Run:
     def train(self, done: int, counter: Counter) -> Iterator[Chunk[Model]]:
         """The next generator, or the student in its place, fine-tuned on the winners."""
         store, name, config = self.workspace.store, self.round.round, self.config.training
-        start = store.model(self._trained_before())
+        start = trained_before(self.round, self.config, self.workspace)
         self.close()
         shown = {seed.task.task_id: seed.task for seed in self.seeds}
         if self.config.instructions.demos == "evolving":
@@ -268,14 +268,6 @@ class Run:
         )  # fmt: skip
         self.round = replace(self.round, generator_out=model.model_id)
         yield Chunk(rows=[model], last=True)
-
-    def _trained_before(self) -> str:
-        """What training starts from."""
-        rounds = self.workspace.store.rounds()
-        after = self.round.parent if self.config.training.start == "previous" else rounds[0].round
-        model_id = next(one.generator_out for one in rounds if one.round == after)
-        assert model_id is not None, "the parent is done"
-        return model_id
 
     def chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item], bool]]:
         """Index, items and whether they are the last, of every chunk after the first ``done``.

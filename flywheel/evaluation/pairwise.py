@@ -58,6 +58,10 @@ class PairwiseJudge:
                 found += [one for one in (forth, None if back is None else 1 - back) if one is not None]
         return [EVEN if pair is None else fmean(asked[pair]) if asked[pair] else None for pair in pairs]
 
+    def close(self) -> None:
+        """Hang up."""
+        self._engine.close()
+
 
 def preference(text: str) -> float | None:
     """What a judgement says of the first output: 1 better, 0 worse, 0.5 neither; None where it does not say.

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.config import Config, check
+from flywheel.config import check
 from flywheel.errors import ConfigError, StoreError
 from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
 from flywheel.export.shapes import Columns, Format, Shape, columns, pair_row, pick_row
 from flywheel.files import publish
-from flywheel.generator import load_prompts
+from flywheel.generator import load_prompts, trained_before
 from flywheel.instructions.text import Prompts
-from flywheel.records import Arm, Model, Round
+from flywheel.records import Arm, Round
 from flywheel.store import exporting
 from flywheel.store.store import BLOCK
 from flywheel.workspace import Workspace
@@ -150,8 +150,8 @@ def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:
         return None
     config = check(made.config)
     if shape == Shape.MESSAGES:
-        return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=_as_said)
-    return load_prompts(config, workspace, _trained_from(workspace, made, config))
+        return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=str)
+    return load_prompts(config, workspace, trained_before(made, config, workspace))
 
 
 def _changed(workspace: Workspace, made: Round, shape: Shape) -> bool:
@@ -161,19 +161,6 @@ def _changed(workspace: Workspace, made: Round, shape: Shape) -> bool:
         return False
     read = load_prompts(config, workspace, workspace.store.model(made.generator_in))
     return bool(read.digest != made.identity["digest.prompts"])
-
-
-def _as_said(words: str) -> str:
-    return words
-
-
-def _trained_from(workspace: Workspace, made: Round, config: Config) -> Model:
-    """The model that is trained on a round: the generator, or the student in its place."""
-    rounds = workspace.store.rounds()
-    after = made.parent if config.training.start == "previous" else rounds[0].round
-    model_id = next(one.generator_out for one in rounds if one.round == after)
-    assert model_id is not None, "the parent is done"
-    return workspace.store.model(model_id)
 
 
 def _contents(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flywheel.store.reading import query
+from flywheel.store.reading import diversity, drop_reasons, query
 
 Row = TypeVar("Row", "Pick", "Pair")
 
@@ -107,13 +107,9 @@ def facts(path: Path, name: str, source: str) -> RoundFacts:
     return RoundFacts(
         name=name,
         summary=of("SELECT proposed, kept, candidates, winners FROM rounds_summary WHERE round = ?", source)[0] | outcome,
-        dropped=of(
-            "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY ALL "
-            "ORDER BY origin DESC, attempts DESC, reason",
-            source,
-        ),
+        dropped=drop_reasons(path, source).as_dicts(),
         arms=of("SELECT arm, tasks, reward, judge, judged, tokens FROM arms WHERE round = ? ORDER BY reward DESC", source),
-        diversity=next(iter(of("SELECT * EXCLUDE (round) FROM task_diversity WHERE round = ?", source)), None),
+        diversity=next(iter(diversity(path, source).as_dicts()), None),
         sentences=[found["sentence"], *found.get("doubts", [])] if found else [],
     )
 

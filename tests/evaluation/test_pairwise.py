@@ -21,13 +21,14 @@ class Says:
     name = "says"
 
     def __init__(self, answer: Callable[[str], str]) -> None:
-        self.answer, self.asked = answer, list[str]()
+        self.answer, self.asked, self.closed = answer, list[str](), False
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         self.asked += prompts
         return [[Completion(text=self.answer(one), tokens=1, finish_reason=FinishReason.STOP)] for one in prompts]
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 def judge(engine: Says, prompts: Prompts, opponents: dict[str, list[str]]) -> PairwiseJudge:
@@ -73,6 +74,12 @@ def test_one_way_that_cannot_be_read_leaves_the_other_and_none_leaves_none(promp
 
     assert judge(Says(half), prompts, {TASK.task_id: ["a stone"]})([(TASK, "a cat")]) == [1.0]
     assert judge(Says(lambda prompt: "Hm."), prompts, {TASK.task_id: ["a stone"]})([(TASK, "a cat")]) == [None]
+
+
+def test_a_judge_that_is_done_hangs_up(prompts: Prompts) -> None:
+    engine = Says(prefers("cat"))
+    judge(engine, prompts, {}).close()
+    assert engine.closed
 
 
 @pytest.mark.parametrize(
