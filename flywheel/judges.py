@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flywheel.budget import Budget
 from flywheel.config import Config, EngineConfig, JudgeConfig
 from flywheel.engines.engine import Sampling
-from flywheel.errors import ConfigError
-from flywheel.evaluation.judge import Judge, load_judge
+from flywheel.errors import ConfigError, ModelError
+from flywheel.evaluation.judge import Judge, ask, load_judge
 from flywheel.evaluation.pairwise import PairwiseJudge
 from flywheel.files import digest_files, digest_model
 from flywheel.instructions.text import Prompts, template_file
@@ -21,6 +23,9 @@ from flywheel.reward.data import read_set
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split, find_source, read_source
 from flywheel.reward.text import Answer
+
+if TYPE_CHECKING:
+    from flywheel.engines.openai_engine import OpenAIEngine
 
 BOTH_LABELS = 2
 
@@ -37,7 +42,7 @@ def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
         return Model(kind=ModelKind.JUDGE, name=name, path=judge.function, digest=digest)
     assert judge.model is not None
     if judge.kind == "model":
-        folder = local_folder(config.model(judge.model))
+        folder = _folder(config, name, judge.model)
         return Model(kind=ModelKind.JUDGE, name=name, path=str(folder.resolve()), digest=digest_model(folder))
     # What decides what it says; where it is served may change.
     says = judge.model_dump(mode="json", include={"model", "temperature", "max_tokens", "args"})
@@ -46,29 +51,62 @@ def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
     return Model(kind=ModelKind.JUDGE, name=name, path=f"endpoint:{judge.model}", digest=digest)
 
 
-def load_judge_of(config: Config, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], budget: Budget) -> Judge:
+def check_judges(config: Config, tasks: Sequence[Task]) -> None:
+    """Raise where a judge could not be asked, before a round is paid for: each is loaded, and asked where that is free."""
+    judge_models(config)
+    for name, judge in config.evaluation.all_judges.items():
+        if judge.kind == "llm":
+            with closing(_endpoint(name, judge)) as engine:
+                engine.reach()
+        else:
+            loaded = load_judge_of(config, name, judge, {}, Budget(config.budget, config.prices))
+            ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
+
+
+def load_judge_of(
+    config: Config, name: str, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], budget: Budget
+) -> Judge:
     """A judge ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
     if judge.kind == "verifier":
         assert judge.function is not None
         return load_judge(judge.function)
     assert judge.model is not None
     if judge.kind == "model":
-        return _model_judge(config, local_folder(config.model(judge.model)))
-    prompts = Prompts(config.path(config.prompts))
-    from flywheel.engines.openai_engine import OpenAIEngine
-
-    engine = OpenAIEngine(judge.model, EngineConfig(name="openai", endpoint=judge.endpoint, args=judge.args), chat=True)
+        return _model_judge(config, name, _folder(config, name, judge.model))
+    prompts, engine = Prompts(config.path(config.prompts)), _endpoint(name, judge)
     sampling = Sampling(temperature=judge.temperature, top_p=1.0, max_tokens=judge.max_tokens)
     return PairwiseJudge(budget.metered(engine, judge.prices), prompts, opponents, sampling=sampling, seed=config.seed)
 
 
-def _model_judge(config: Config, folder: Path) -> Judge:
+def _endpoint(name: str, judge: JudgeConfig) -> OpenAIEngine:
+    from flywheel.engines.openai_engine import OpenAIEngine
+
+    assert judge.model is not None
+    settings = EngineConfig(name="openai", endpoint=judge.endpoint, args=judge.args)
+    return OpenAIEngine(judge.model, settings, chat=True, section=f"evaluation.judges.{name}")
+
+
+def _folder(config: Config, name: str, source: str) -> Path:
+    try:
+        return local_folder(config.model(source))
+    except ModelError as error:
+        raise ModelError(f"evaluation.judges.{name}: {error}") from None
+
+
+def _model_judge(config: Config, name: str, folder: Path) -> Judge:
     """A classifier as the judge: asked in its chat template where it has one, else as the reward model is."""
     from flywheel.reward.model import RewardModel
 
-    scorer = RewardModel(
-        folder, Prompts(config.path(config.prompts)), max_length=config.reward.max_length, most_labels=BOTH_LABELS
-    )
+    try:
+        scorer = RewardModel(
+            folder, Prompts(config.path(config.prompts)), max_length=config.reward.max_length, most_labels=BOTH_LABELS
+        )
+    except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"evaluation.judges.{name}: {folder} cannot judge ({reason}); name a classifier of one label or two that has its "
+            "tokenizer"
+        ) from None
     if not getattr(scorer.tokenizer, "chat_template", None):
         return lambda rows: list(scorer.score([Answer(task=task, output=output) for task, output in rows]))
     said = Prompts(config.path(config.prompts), chat=str)

@@ -18,7 +18,7 @@ from flywheel.measuring import conclude, evaluate_generator, judge_candidates
 from flywheel.next_round import check_inputs, identity_of, open_control, open_round, refuse_changes
 from flywheel.progress import Progress
 from flywheel.quiet import silence
-from flywheel.records import Arm, Round, Stage
+from flywheel.records import Arm, Model, Round, Stage
 from flywheel.reward.build import build_reward_model
 from flywheel.stages import Run
 from flywheel.store.store import Store
@@ -36,8 +36,7 @@ def turn(
     store, budget = workspace.store, budget or Budget(config.budget, config.prices)
     with _at_work(workspace, config, restart=restart):
         reward = build_reward_model(config, workspace, budget.watch(progress))
-        selecting = [reward, *map(store.model, reward.numbers["members"])]
-        refuse_partial_judges(config, {one.model_id: one.digest for one in selecting})
+        refuse_partial_judges(config, {one.model_id: one.digest for one in _with_a_part_in_selecting(store, reward)})
         if restart:
             store.discard_unfinished()
         for _ in range(2):
@@ -97,6 +96,17 @@ def turn_control(workspace: Workspace, arm: Arm, progress: Progress, *, of: str,
             run.stage(Stage.TRAIN, run.train, total=None, unit="steps")
             evaluate_trained(run)
     return current.round
+
+
+def _with_a_part_in_selecting(store: Store, reward: Model) -> list[Model]:
+    """The reward model, its members, and all that they were made from."""
+    found = {reward.model_id: reward}
+    waiting = [reward.parent, *reward.numbers["members"]]
+    while waiting:
+        if (model_id := waiting.pop()) is not None and model_id not in found:
+            found[model_id] = store.model(model_id)
+            waiting.append(found[model_id].parent)
+    return list(found.values())
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def load_judges(run: Run, stack: ExitStack, *, free_only: bool = False) -> dict[
     for model, (name, judge) in zip(models, config.evaluation.all_judges.items(), strict=True):
         if free_only and not judge.is_free:
             continue
-        loaded = load_judge_of(config, judge, opponents, run.budget)
+        loaded = load_judge_of(config, name, judge, opponents, run.budget)
         stack.callback(getattr(loaded, "close", lambda: None))
         found[model.model_id] = partial(ask, loaded, judge.function or name)
     return found

@@ -11,9 +11,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from flywheel.config import Config
+from flywheel.config import Config, EvaluationConfig
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
-from flywheel.evaluation.judge import ask, load_judge
 from flywheel.files import digest_files, digest_model
 from flywheel.functions import load_function, source_file
 from flywheel.generator import (
@@ -27,7 +26,7 @@ from flywheel.generator import (
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters, protected_of
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_held_out, read_reworded, read_seeds, read_tasks
-from flywheel.judges import judge_models
+from flywheel.judges import check_judges, judge_models
 from flywheel.models import local_folder
 from flywheel.records import Arm, HeldOutTask, Model, Round, SeedTask, Task
 from flywheel.training import check_training
@@ -53,10 +52,7 @@ def check_inputs(config: Config) -> None:
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:
         prompts.paraphrase(tasks[0], read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS])
-    for judge in config.evaluation.all_judges.values():
-        if judge.function is not None:
-            ask(load_judge(judge.function), judge.function, [(task, "nothing") for task in tasks])
-    judge_models(config)
+    check_judges(config, tasks)
 
 
 def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: Sequence[Task]) -> None:
@@ -68,6 +64,26 @@ def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: 
                 f"seed {place + 1} of {config.instructions.seeds} ({seed.task.instruction[:60]!r}) overlaps with a held-out "
                 f"task of {config.evaluation.tasks}; take one of them out"
             )
+
+
+def no_verdict_ahead(workspace: Workspace, config: Config) -> str | None:
+    """Why the next round could not be compared with the last one, where that is to be seen before it is run."""
+    rounds = workspace.store.rounds() if workspace.store.path.exists() else []
+    if not rounds:
+        return None
+    last, held_out = rounds[-1], read_held_out(config.path(config.evaluation.tasks))
+    changed = [
+        key
+        for key, before, now in (
+            ("evaluation.tasks", last.identity["digest.heldout"], _digest_of_held_out(held_out)),
+            ("evaluation.judge", last.judge, judge_models(config)[0].model_id),
+            ("evaluation.samples", last.config["evaluation"]["samples"], config.evaluation.samples),
+        )
+        if before != now
+    ]
+    if not changed:
+        return None
+    return f"the next round will have no verdict: {', '.join(changed)} is not what {last.round} was evaluated with"
 
 
 def open_round(workspace: Workspace, config: Config, reward: Model | None, *, proposing: bool = False) -> Round:
@@ -164,7 +180,7 @@ def _identity(
         "digest.generator": trained.digest,
         "digest.prompts": prompts,
         "digest.seeds": _digest_of([[seed.set_name, seed.task.task_id] for seed in seeds]),
-        "digest.heldout": _digest_of([["", [one.task.task_id for one in held_out]]]),
+        "digest.heldout": _digest_of_held_out(held_out),
     }
     if reward:
         found["digest.reward"] = reward.digest
@@ -204,6 +220,10 @@ def _trained_by(parent: Round, workspace: Workspace) -> Model:
     return model
 
 
+def _digest_of_held_out(held_out: Sequence[HeldOutTask]) -> str:
+    return _digest_of([["", [one.task.task_id for one in held_out]]])
+
+
 def _digest_of(values: Sequence[Any]) -> str:
     """Digest of tasks themselves, so that a file may be moved or reformatted."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
@@ -222,8 +242,15 @@ def refuse_changes(rounds: Sequence[Round], identity: Mapping[str, Any]) -> None
         if not changed:
             continue
         differences = ", ".join(f"{key} = {begun[key]!r} (now {now[key]!r})" for key in changed)
-        settings = [
-            f"--set {shlex.quote(f'{key}={json.dumps(begun[key])}')}" for key in changed if not key.startswith("digest.")
-        ]
+        kept = {key: begun[key] for key in changed if not key.startswith(("digest.", "evaluation.judges."))}
+        if any(key.startswith("evaluation.judge") for key in changed):
+            kept["evaluation.judges"] = _judges_of(unfinished)
+        settings = [f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in kept.items()]
         back = f"add {' '.join(settings)} to go on with it" if settings else "put the file back to go on with it"
         raise ConfigError(f"{unfinished.round} was begun with {differences}; {back}, or add --restart to begin it anew")
+
+
+def _judges_of(made: Round) -> dict[str, Any]:
+    """The judges that a round was begun with, as its config says them."""
+    named = EvaluationConfig.model_validate(made.config["evaluation"]).judges
+    return {name: judge.model_dump(mode="json", exclude_defaults=True) for name, judge in named.items()}

@@ -232,7 +232,7 @@ def test_a_workspace_that_is_a_file_is_refused_by_every_command(cli: Cli, tmp_pa
     ("body", "said"),
     [
         ("def f(rows):\n    raise ValueError('boom\\nboom')", "failed (ValueError: boom boom)"),
-        ("def f(rows):\n    return [1.0]", "gave 1 numbers for 3 outputs"),
+        ("def f(rows):\n    return [1.0]", "gave 1 number for 3 outputs"),
         ("def f(rows):\n    return [float('nan')] * len(rows)", "must give a finite number or None"),
         ("def f(rows):\n    return ['good'] * len(rows)", "failed (ValueError"),
         ("raise RuntimeError('at import')", "cannot be had (RuntimeError: at import)"),

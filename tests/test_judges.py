@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,7 +109,8 @@ def make_other(member: Path, folder: Path) -> None:
 
 def test_a_judge_that_selects_is_refused(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
-    for name in ("member-", "reward-"):
+    # Those that the reward model was made from have a part in it, too.
+    for name in ("member-", "reward-", "joint-", "base-"):
         model = next(one for one in Workspace(folder).models.iterdir() if one.name.startswith(name))
         ran = cli("-w", folder, "round", judges(own={"kind": "model", "model": str(model)}), "--set=evaluation.judge=own")
         refused(ran, "evaluation.judges.own", "has a part in selecting")
@@ -151,6 +153,50 @@ def test_a_classifier_of_many_labels_is_no_judge(cli: Cli, built: Path, tmp_path
     refused(ran, "head of 3 labels, a judge has one, or two")
 
 
+@pytest.mark.parametrize("lost", ["tokenizer", "head", "server", "key"])
+def test_a_judge_that_could_not_be_asked_is_told_before_a_round_is_begun(
+    cli: Cli, built: Path, tmp_path: Path, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy(built, tmp_path)
+    judge: dict[str, Any] = {"kind": "model", "model": str(tmp_path / "own")}
+    if lost == "tokenizer":
+        make_other(next(one for one in Workspace(folder).models.iterdir() if one.name.startswith("member-")), tmp_path / "own")
+        for path in (tmp_path / "own").glob("tokenizer*"):
+            path.unlink()
+        said = ["evaluation.judges.own: ", "cannot judge"]
+    elif lost == "head":
+        judge["model"] = str(asset("data/nano/generator"))
+        said = ["evaluation.judges.own: ", "cannot judge", "no score head"]
+    elif lost == "server":
+        judge = {"kind": "llm", "model": "big", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}
+        said = ["cannot reach http://127.0.0.1:9/v1", "mend evaluation.judges.own.endpoint.base_url"]
+    else:
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        judge = {"kind": "llm", "model": "big"}
+        said = ["no key in the environment variable OPENAI_API_KEY"]
+    refused(cli("-w", folder, "round", judges(own=judge), "--set=evaluation.judge=own"), *said)
+    assert rows(folder, "SELECT round FROM rounds") == [("r0",)]
+
+
+def test_a_round_that_cannot_be_compared_says_why_before_it_runs_and_after(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    folder = copy(turned, tmp_path)
+    ran = cli("-w", folder, "round", judges(other=VERIFIER), "--set=evaluation.judge=other")
+    assert ran.code == 0, ran.err
+    assert "the next round will have no verdict: evaluation.judge is not what r2 was evaluated with" in ran.err
+    assert "r3 has no verdict: r2 and r3 were evaluated with different judges" in ran.out
+
+
+def test_the_way_back_to_a_round_with_another_judge_is_whole(cli: Cli, built: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    sets = [judges(mine=VERIFIER), "--set=evaluation.judge=mine"]
+    killed = [sys.executable, "-m", "tests.crash", folder, "answer", "after", "1", *sets]
+    assert subprocess.run(killed, check=False, capture_output=True).returncode == -signal.SIGKILL
+    ran = cli("-w", folder, "round")
+    refused(ran, "r1 was begun with evaluation.judge = 'mine'")
+    way = shlex.split(ran.err.strip().splitlines()[-1].partition("; add ")[2].partition(" to go on")[0])
+    assert cli("-w", folder, "round", *way).code == 0
+
+
 def test_a_judge_that_refuses_stops_the_round_in_one_line_and_it_goes_on(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     with Says(lambda body: refusal(401, "no such key")) as server:
@@ -164,7 +210,7 @@ def test_a_judge_that_refuses_stops_the_round_in_one_line_and_it_goes_on(cli: Cl
     assert ran.code == 0, ran.err
     assert rows(folder, "SELECT value FROM metrics WHERE name = 'heldout.judge' AND round = 'r1'") == [(0.5,)]
     # r0 was evaluated before, by another judge.
-    assert "so it has no verdict" in ran.out
+    assert "r1 has no verdict: r0 and r1 were evaluated with different judges" in ran.out
 
 
 def test_a_control_is_trained_on_other_picks_of_the_same_candidates(cli: Cli, built: Path, tmp_path: Path) -> None:
@@ -208,6 +254,7 @@ def test_the_wheel_stops_where_rounds_no_longer_improve(cli: Cli, built: Path, t
     folder = copy(built, tmp_path)
     # Nothing is learned at such a rate, so no round can be improved.
     sets = ("--set=training.learning_rate=1e-12", "--set=evaluation.patience=2")
+    assert "--until needs --repeat" in cli("-w", folder, "round", "--until", "flat").err
     ran = cli("-w", folder, "round", "--repeat", "10", "--until", "flat", *sets)
     assert ran.code == 0, ran.err
     assert "stopped: 2 rounds in a row are not improved (evaluation.patience); the best is r" in ran.err

@@ -81,6 +81,8 @@ def round_command(
     """
     from flywheel.report import tables
 
+    if until is not None and repeat == 1:
+        raise typer.BadParameter("--until needs --repeat, the most rounds to run: --repeat 10 --until flat")
     sets = [*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])]
     if dry_run:
         _tell_plan(config, sets, restart=restart, as_json=as_json)
@@ -91,10 +93,13 @@ def round_command(
         from flywheel.budget import Budget
         from flywheel.evaluation.compare import compare as compare_rounds
         from flywheel.loop import begun_control, turn, turn_control
+        from flywheel.next_round import no_verdict_ahead
         from flywheel.records import Arm
         from flywheel.report.progress import Terminal
 
         _tell_engine(checked)
+        if reason := no_verdict_ahead(workspace, checked):
+            typer.echo(reason, err=True)
 
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):

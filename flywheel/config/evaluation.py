@@ -66,6 +66,9 @@ class EvaluationConfig(Section):
     """*collapsing* is said where outputs surely lost more than this share of the words that each has for itself."""
     max_stop_fall: float = Field(default=0.1, gt=0.0, le=1.0)
     """*collapsing* is said where the share of outputs that end by themselves surely fell by more than this."""
+    min_tasks: int = Field(default=10, ge=2, json_schema_extra=OPERATIONAL)
+    """With fewer held-out tasks that the judge knows nothing is claimed: so few, drawn again and again, do not show how much
+    others would differ."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     resamples: Positive = 10_000
     curve_tasks: int = Field(default=500, ge=0)

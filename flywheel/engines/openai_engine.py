@@ -44,11 +44,15 @@ class OpenAIEngine:
 
     name = "openai"
 
-    def __init__(self, name: str, config: EngineConfig, *, chat: bool) -> None:
-        """``name`` is the model's at its server; with ``chat`` prompts are what a user says, else plain text to go on with."""
+    def __init__(self, name: str, config: EngineConfig, *, chat: bool, section: str = "engine") -> None:
+        """``name`` is the model's at its server; with ``chat`` prompts are what a user says, else plain text to go on with.
+
+        ``section`` of the configuration is what messages name.
+        """
+        self._section = section
         self._model, self._chat, self._args, self._endpoint = name, chat, config.args, config.endpoint
         if taken := sorted(OURS & config.args.keys()):
-            raise ConfigError(f"engine.args may not set {', '.join(taken)}: flywheel does; take it out")
+            raise ConfigError(f"{section}.args may not set {', '.join(taken)}: flywheel does; take it out")
         self._key = _key(self._endpoint.base_url, self._endpoint.key_env)
         self._dialect = Dialect(choices=self._endpoint.most_choices)
         self._slots = asyncio.Semaphore(self._endpoint.concurrency)
@@ -73,6 +77,10 @@ class OpenAIEngine:
         answer a prompt that leaves too little room with what fits in it. An empty prompt is a line break, for most refuse it.
         """
         return self._run(self._write(prompts, n=n, sampling=sampling, seed=seed))
+
+    def reach(self) -> None:
+        """Raise EngineError where there is no server."""
+        self._run(self._reach())
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -197,6 +205,7 @@ class OpenAIEngine:
             replace(trouble, what=one_line(what)),
             model=self._model,
             endpoint=self._endpoint,
+            section=self._section,
             has_key=self._key is not None,
             served=None if isinstance(listed, Trouble) else listed,
         )

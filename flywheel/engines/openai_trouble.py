@@ -80,15 +80,21 @@ def trouble_of(error: openai.APIError) -> Trouble:
 
 
 def explain(
-    trouble: Trouble, *, model: str, endpoint: EndpointConfig, has_key: bool, served: Sequence[str] | None
+    trouble: Trouble, *, model: str, endpoint: EndpointConfig, section: str, has_key: bool, served: Sequence[str] | None
 ) -> FlywheelError:
-    """The error that tells a user of it; ``served`` are the models that the server lists, None where it does not."""
+    """The error that tells a user of it; ``served`` are the models that the server lists, None where it does not.
+
+    ``section`` of the configuration is what the endpoint is set in.
+    """
+    key = "generator" if section == "engine" else f"{section}.model"
     address, says = endpoint.base_url, f": {trouble.what}" if trouble.what else ""
     again = "what is done is kept, and the same command goes on"
     tried = f" after {trouble.retries} {'retry' if trouble.retries == 1 else 'retries'}" if trouble.retries else ""
     match trouble.status:
         case None if trouble.unreachable and not trouble.retries:
-            return EngineError(f"cannot reach {address} ({trouble.what}); start its server, or mend engine.endpoint.base_url")
+            return EngineError(
+                f"cannot reach {address} ({trouble.what}); start its server, or mend {section}.endpoint.base_url"
+            )
         case None if trouble.broken:
             return EngineError(f"{address} answers{tried} with what is no completion ({trouble.what}); see to it, {again}")
         case None:
@@ -101,23 +107,26 @@ def explain(
             return ConfigError(f"{address} does not admit the key of the environment variable {endpoint.key_env}{says}")
         case 404 if served and model not in served:
             shown = one_line(", ".join(served[:8])) + (f" and {len(served) - 8} more" if len(served) > 8 else "")
-            return ConfigError(f"{address} does not serve {model!r}; it serves {shown}: mend generator")
+            return ConfigError(f"{address} does not serve {model!r}; it serves {shown}: mend {key}")
         case 404 | 405 | 501:
             return ConfigError(
-                f"{address} answers {trouble.status} for {model!r}{says}; mend engine.endpoint.base_url (most end in /v1), "
-                "generator, or prompt_style"
+                f"{address} answers {trouble.status} for {model!r}{says}; mend {section}.endpoint.base_url (most end in "
+                f"/v1), {key}, or prompt_style"
             )
         case 429:
             asked = f" and asks to wait {trouble.wait:,.0f} s" if trouble.wait else ""
             return EngineError(
-                f"{address} limits the rate{tried}{asked}{says}; {again}, with a lower engine.endpoint.concurrency if need be"
+                f"{address} limits the rate{tried}{asked}{says}; {again}, with a lower {section}.endpoint.concurrency "
+                "if need be"
             )
         case status if status < 400:
-            return ConfigError(f"{address} sends requests on to {trouble.what or '?'}; set engine.endpoint.base_url to it")
+            return ConfigError(f"{address} sends requests on to {trouble.what or '?'}; set {section}.endpoint.base_url to it")
         case status if status >= 500 or status == 408:
             return EngineError(f"{address} answers {status}{tried}{says}; see to its server, {again}")
         case 400 | 422:
-            return EngineError(f"{address} refuses a request for {model!r}{says}; mend sampling, prompt_style or engine.args")
+            return EngineError(
+                f"{address} refuses a request for {model!r}{says}; mend sampling, prompt_style or {section}.args"
+            )
         case status:
             return EngineError(f"{address} answers {status} to a request for {model!r}{says}; {again}")
 

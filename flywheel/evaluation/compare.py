@@ -49,12 +49,27 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
 
     ``unfinished`` allows a round whose evaluation is complete but whose end is not recorded yet.
     """
+    if base == name:
+        raise StoreError(f"{name} cannot be compared with itself; name two rounds")
     rounds = {one.round: one for one in store.rounds(controls=True)}
     before, after = (_evaluated(rounds, one, unfinished=unfinished) for one in (base, name))
     reason = incomparable(before, after)
     if reason:
         raise StoreError(reason)
     return compared(measure(store, before, after), settings(after))
+
+
+def why_no_verdict(store: Store, name: str) -> str | None:
+    """Why a round that is done was not compared with its parent; None where it has none, or could be compared."""
+    rounds = {one.round: one for one in store.rounds(controls=True)}
+    made = rounds[name]
+    if made.parent not in rounds:
+        return None
+    try:
+        compare(store, made.parent, name)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def compared(figures: tuple[Measured, Measured], config: EvaluationConfig, *, confidence: float | None = None) -> Comparison:
@@ -71,15 +86,17 @@ def settings(made: Round) -> EvaluationConfig:
 
 def incomparable(before: Round, after: Round) -> str | None:
     """Why two rounds cannot be compared; None if they can."""
-    for what, a, b in (
-        ("held-out tasks", before.identity["digest.heldout"], after.identity["digest.heldout"]),
-        ("reward models", before.reward_model, after.reward_model),
-        ("judges", before.judge, after.judge),
-        ("numbers of samples", _samples(before), _samples(after)),
+    for what, key, a, b in (
+        ("held-out tasks", "evaluation.tasks", before.identity["digest.heldout"][:12], after.identity["digest.heldout"][:12]),
+        ("reward models", "reward", before.reward_model, after.reward_model),
+        ("judges", "evaluation.judge", before.judge, after.judge),
+        ("numbers of samples", "evaluation.samples", _samples(before), _samples(after)),
     ):
         if a != b:
-            names = f"{before.round} and {after.round}"
-            return f"{names} were evaluated with different {what} ({a} and {b}), so they cannot be compared"
+            return (
+                f"{before.round} and {after.round} were evaluated with different {what} ({a} and {b}), so they cannot be "
+                f"compared; leave {key} as it was, or begin a new workspace"
+            )
     return None
 
 

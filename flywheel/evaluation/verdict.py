@@ -101,6 +101,7 @@ class Evidence:
     """The smallest difference of the judge that could have been seen (80 % power)."""
     tasks_needed: int | None
     """Tasks that show a difference of ``margin`` (80 % power)."""
+    min_tasks: int
     margin: float
     rise: float
     max_diversity_fall: float
@@ -160,6 +161,7 @@ def gather(
         },
         smallest_detectable=smallest_detectable(judge, confidence=confidence),
         tasks_needed=tasks_needed(judge, config.margin, confidence=confidence),
+        min_tasks=config.min_tasks,
         margin=config.margin,
         rise=config.rise,
         max_diversity_fall=config.max_diversity_fall,
@@ -205,6 +207,8 @@ def _length_controlled(means: Array, resampled: Array, *, rows: int, confidence:
 def decide(evidence: Evidence) -> Verdict:
     """The verdict that the evidence supports: the first rule that holds."""
     judge, margin = evidence.judge, evidence.margin
+    if evidence.tasks < evidence.min_tasks:
+        return Verdict.INCONCLUSIVE
     if collapse(evidence) is not None:
         return Verdict.COLLAPSING
     if judge.high < 0:
@@ -246,16 +250,20 @@ def sentence(evidence: Evidence, verdict: Verdict) -> str:
     judge, reward = evidence.judge, evidence.reward
     moved = (
         f"the judge moved by {judge.value:+.3f} ({judge.low:+.3f} to {judge.high:+.3f}), "
-        f"from {judge.before:.3f} to {judge.after:.3f}, on {evidence.tasks} held-out tasks"
+        f"from {judge.before:.3f} to {judge.after:.3f}, on {evidence.tasks:,} held-out task{'s' * (evidence.tasks != 1)}"
     )
     rewarded = f"the reward by {reward.value:+.2f} ({reward.low:+.2f} to {reward.high:+.2f})"
     needed = f", {evidence.tasks_needed:,} tasks would show {evidence.margin:g}" if evidence.tasks_needed else ""
+    unseen = f"a difference under {evidence.smallest_detectable:.3f} could not have been seen{needed}"
+    if evidence.tasks < evidence.min_tasks:
+        least = max(evidence.min_tasks, evidence.tasks_needed or 0)
+        unseen = f"fewer than {evidence.min_tasks} tasks (evaluation.min_tasks) show nothing, at least {least:,} are needed"
     because = {
         Verdict.IMPROVED: "its whole interval is above zero",
         Verdict.WORSE: "its whole interval is below zero",
         Verdict.FLAT: f"it is within ± {evidence.margin:g}",
         Verdict.PROXY_ONLY: "the reward rose and the judge did not follow",
         Verdict.COLLAPSING: collapse(evidence) or "",
-        Verdict.INCONCLUSIVE: f"a difference under {evidence.smallest_detectable:.3f} could not have been seen{needed}",
+        Verdict.INCONCLUSIVE: unseen,
     }[verdict]
     return f"{evidence.round} against {evidence.base}: {verdict}: {moved}, {rewarded}; {because}."

@@ -17,8 +17,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from flywheel.errors import ConfigError, StoreError
+from flywheel.records import Arm
 from flywheel.store import reading
 from flywheel.store.reading import Table
+from flywheel.store.store import Store
 
 if TYPE_CHECKING:
     from flywheel.evaluation.best_of_n import ArmFigures, Curve
@@ -92,6 +94,8 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     rounds = {row["round"]: row for row in reading.rounds_summary(path).as_dicts()}
     if name not in rounds:
         raise StoreError(f"no round {name!r}; there are {', '.join(rounds) or 'none yet'}")
+    from flywheel.evaluation.compare import why_no_verdict
+
     line = rounds[name]
     verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, line["parent"]]).rows
     return line | {
@@ -101,6 +105,7 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         "arms": reading.arms(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
+        "no_verdict": None if verdict or line["status"] != "done" else why_no_verdict(Store(path), name),
     }
 
 
@@ -118,7 +123,10 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
     if told["parent"] is None:
         print_line(f"{name}: the untouched generator: judge {_figure(told['judge'])}, reward {_figure(told['reward'])}")
         return
-    print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({_reasons(told['dropped'])})")
+    if told["arm"] == Arm.BEST:
+        print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({_reasons(told['dropped'])})")
+    else:
+        print_line(f"{name}: trained on the {told['arm']} picks of the same candidates")
     if found := told["diversity"]:
         print_line(
             f"{name}: of {found['sample']:.0f} tasks: distinct-2 {found['distinct_2']:.2f}, "
@@ -136,7 +144,7 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
     if told["evidence"]:
         print_line(told["evidence"]["sentence"])
     elif told["status"] == "done":
-        print_line(f"{name} was evaluated otherwise than {told['parent']}, so it has no verdict")
+        print_line(f"{name} has no verdict: {told['no_verdict']}")
     else:
         print_line(f"{name} is not finished; `{goes_on}` goes on with it")
 
@@ -203,8 +211,9 @@ def print_comparison(comparison: Comparison, arms: Sequence[ArmFigures], curve: 
     print_line(
         f"{evidence.round} does better on {100 * outcomes.wins:.0f} % of the tasks, as well on {100 * outcomes.ties:.0f} %, "
         f"worse on {100 * outcomes.losses:.0f} %: {100 * outcomes.net.value:+.0f} points ({100 * outcomes.net.low:+.0f} to "
-        f"{100 * outcomes.net.high:+.0f}); p = {evidence.p:.2g}"
+        f"{100 * outcomes.net.high:+.0f})"
     )
+    print_line(f"no difference of the judge at all: p = {evidence.p:.2g} (paired t-test over tasks)")
     print_arms(evidence.round, arms)
     print_curve(evidence.round, curve)
 
@@ -242,7 +251,10 @@ def print_curve(name: str, curve: Curve | None) -> None:
 
 def print_trend(found: Trend) -> None:
     """The chain of verdicts, and the controls."""
-    print_line(f"rounds: {', '.join(found.rounds)}" + (f"; best: {found.best}" if found.best else ""))
+    if not found.rounds:
+        print_line("no round is done yet; run `flywheel round`")
+        return
+    print_line(f"rounds: {', '.join(found.rounds)}" + (f"; best turn of the wheel: {found.best}" if found.best else ""))
     for title, steps in (
         ("against the round before", found.against_parent),
         ("against the first", found.against_first),
@@ -254,19 +266,23 @@ def print_trend(found: Trend) -> None:
         rows = [
             (
                 f"{step.round} against {step.base}", str(step.comparison.verdict), judge.before, judge.after, judge.value,
-                _interval(judge), step.comparison.evidence.reward.value, step.p,
+                _interval(judge), f"{step.comparison.evidence.reward.value:+.3f}", f"{step.p:.2g}",
             )
             for step in steps
             for judge in (step.comparison.evidence.judge,)
         ]  # fmt: skip
-        columns = (title, "verdict", "judge before", "after", "difference", "interval", "reward", "p")
+        columns = (title, "verdict", "judge before", "after", "difference", "interval", "reward difference", "p")
         print_table(Table(columns=columns, rows=list(rows)))
     for step in (*found.against_parent, *found.against_first):
         for doubt in step.comparison.doubts:
             print_line(f"{step.round} against {step.base}: {doubt}")
     for reason in found.skipped:
         print_line(reason)
-    print_line("intervals and p are corrected for the number of comparisons in each table (Holm)")
+    if any(len(steps) > 1 for steps in (found.against_parent, found.against_first, found.against_control)):
+        print_line(
+            "intervals and p are corrected for the number of comparisons in each table (Holm), so they are wider than "
+            "those of `flywheel compare`, which looks at one pair"
+        )
 
 
 def _interval(one: Estimate | Difference) -> str:

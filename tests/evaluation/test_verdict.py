@@ -139,6 +139,14 @@ def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
     assert enough.smallest_detectable == pytest.approx(0.02, rel=0.15)
 
 
+@pytest.mark.parametrize("tasks", [1, 2, 9])
+def test_a_handful_of_tasks_shows_nothing_however_alike_they_are(tasks: int) -> None:
+    same = np.full(tasks, 0.5)
+    found = gather(still("r1", same, same), still("r2", same, same), CONFIG, seed=0)
+    assert decide(found) == Verdict.INCONCLUSIVE
+    assert "fewer than 10 tasks (evaluation.min_tasks) show nothing, at least 10 are needed" in sentence(found, decide(found))
+
+
 def test_a_higher_confidence_widens_every_interval() -> None:
     rounds = pair(Truth(judge=0.03), 0)
     plain, strict = (gather(*rounds, CONFIG, seed=0, confidence=level) for level in (0.95, 0.99))
