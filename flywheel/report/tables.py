@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from flywheel.errors import ConfigError, StoreError
+from flywheel.plain import visible, visible_json
 from flywheel.store import reading
 from flywheel.store.reading import Table
 
@@ -37,10 +38,10 @@ def print_table(table: Table, *, title: str | None = None) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    shown = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
         numeric = any(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in table.rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(_cell(value)) for value in row))
     with console.capture() as capture:
@@ -56,7 +57,7 @@ def print_json(value: Any) -> None:
 
 def as_json(value: Any) -> str:
     """JSON as its standard has it: a number that is none becomes null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False)
+    return visible_json(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -68,8 +69,8 @@ def _finite(value: Any) -> Any:
 
 
 def print_line(text: str = "") -> None:
-    """A line on stdout."""
-    typer.echo(text)
+    """A line, or some, on stdout."""
+    typer.echo(visible(text, keep="\n"))
 
 
 def _cell(value: Any) -> str:
@@ -79,7 +80,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}"
     text = str(value) if not isinstance(value, list | dict) else json.dumps(value, default=_plain)
     # What a model wrote may hold line ends and terminal codes; a table shows them and does not obey them.
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    text = visible(text[: CELL + 1])
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
