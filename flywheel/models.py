@@ -55,8 +55,8 @@ def _weights(folder: Path) -> list[Path]:
     if not index.is_file():
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
         raise ModelError(
-            f"{folder} has no model.safetensors{f', only {pickled[0]}' if pickled else ''}: pickled weights are not read, for they "
-            "can hold a program that runs when they are opened; save the model with save_pretrained"
+            f"{folder} has no model.safetensors{f', only {pickled[0]}' if pickled else ''}: pickled weights are not read, for "
+            "they can hold a program that runs when they are opened; save the model with save_pretrained"
         )
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -64,7 +64,7 @@ def train_member(
     take, DataError where no row fits, ModelError where the loss is no number.
     """
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
-    model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
     rows = data.of(Split.TRAIN)
     dataset = _dataset(rows, tokenizer, prompts, max_length=settings.max_length)
     if not len(dataset):

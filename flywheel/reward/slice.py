@@ -156,7 +156,9 @@ def _parameters(config: PretrainedConfig, vocabulary: int) -> int:
 
 def _check_saved(folder: Path, *, layers: int, expected: int) -> None:
     """Raise ModelError unless the base reloads whole: layers, parameters, no weight made up, a finite score."""
-    model, report = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
     found = sum(parameter.numel() for parameter in model.parameters())
     missing = sorted(report["missing_keys"])
     if model.config.num_hidden_layers != layers or missing or found != expected:
