@@ -50,7 +50,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except (
             ValueError,
             RecursionError,
-        ) as error:  # a number of 5,000 digits is a ValueError, brackets in brackets the other
+        ) as error:  # a ValueError: a number of 5,000 digits
             what = getattr(error, "msg", "nested too deeply" if isinstance(error, RecursionError) else "a number too long")
             raise DataError(f"{path} line {number} is not JSON ({what}): {line[:60]!r}; mend or remove the line") from None
         if not isinstance(row, dict):
