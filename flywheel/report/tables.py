@@ -7,6 +7,8 @@ import datetime
 import io
 import json
 import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 CELL = 200
 """Longest text of a cell on a terminal, in characters."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet takes for a formula."""
+NUMBER = re.compile(r"[+-]\d+([.,]\d+)?")
 
 
 def print_table(table: Table, *, title: str | None = None) -> None:
@@ -64,7 +70,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key if isinstance(key, str) else str(key): _finite(one) for key, one in value.items()}
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
@@ -78,7 +84,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value) if not isinstance(value, list | dict) else json.dumps(value, default=_plain)
+    text = str(value) if not isinstance(value, list | dict) else json.dumps(_finite(value), default=_plain)
     # What a model wrote may hold line ends and terminal codes; a table shows them and does not obey them.
     text = visible(text[: CELL + 1])
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
@@ -163,7 +169,8 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
         elif out is not None:
             out.write_text(_as_text(table, form), encoding="utf-8")
         else:
-            typer.echo(_as_text(table, form), nl=False)
+            text = _as_text(table, form)
+            typer.echo(visible(text, keep="\n") if sys.stdout.isatty() else text, nl=False)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
 
@@ -171,16 +178,36 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
 def _as_text(table: Table, form: str) -> str:
     if form == "json":
         return as_json(table.as_dicts()) + "\n"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
+    text, given = io.StringIO(), [table.columns, *table.rows]
+    rows = [[_inert(value) for value in row] for row in given]
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    if changed := sum(
+        one is not other for row, old in zip(rows, given, strict=True) for one, other in zip(row, old, strict=True)
+    ):
+        typer.echo(
+            f"{changed:,} texts begin as formulas do, and have a ' in front; --format json has them as they are", err=True
+        )
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A cell that a spreadsheet does not run: a text that it would take for a formula has a ' in front."""
+    formula = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value
 
 
 def _write_parquet(table: Table, out: Path | None) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    def column(values: Sequence[Any]) -> pa.Array:
+        try:
+            found = pa.array(values)
+            return pa.array(list(map(str, values))) if found.type == pa.struct([]) else found  # parquet has no empty struct
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):  # numbers of 128 bits, values of several types
+            return pa.array([None if value is None else str(value) for value in values])
+
+    columns = [column(values) for values in zip(*table.rows, strict=True)] or [pa.array([])] * len(table.columns)
     parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
 
 

@@ -64,10 +64,32 @@ def fuzzed(*examples: Callable[[Any], Any], few: int = FEW, **inputs: st.SearchS
 LETTERS = st.characters(codec=None)
 TEXTS = st.text(LETTERS, max_size=200)
 """Any text, half characters and null bytes too."""
-NASTY = st.sampled_from([
-    "\x1b[31m", "\x1b]52;c;ZXZpbA==\x07", "\x1b]8;;http://evil\x1b\\x\x1b]8;;\x1b\\", "\r", "\x9b2J", "\u202e", "\u2066", "[red]",
-    "[/]", "</script>", "<!--", "]]>", "\0", "\ud800", "\ufeff", "\u2028", "=1+1", "|", "`", "${x}", "{{ x }}", "{% x %}",
-])  # fmt: skip
+NASTY = st.sampled_from(
+    [
+        "\x1b[31m",
+        "\x1b]52;c;ZXZpbA==\x07",
+        "\x1b]8;;http://evil\x1b\\x\x1b]8;;\x1b\\",
+        "\r",
+        "\x9b2J",
+        "\u202e",
+        "\u2066",
+        "[red]",
+        "[/]",
+        "</script>",
+        "<!--",
+        "]]>",
+        "\0",
+        "\ud800",
+        "\ufeff",
+        "\u2028",
+        "=1+1",
+        "|",
+        "`",
+        "${x}",
+        "{{ x }}",
+        "{% x %}",
+    ]
+)
 ODD = st.lists(st.one_of(TEXTS, NASTY), max_size=5).map("".join)
 """Texts with what terminals, pages and templates act on."""
 WHOLE = ODD.map(lambda text: text.encode("utf-8", "replace").decode())

@@ -34,10 +34,25 @@ from flywheel.store import reading
 from flywheel.store.store import Store
 from tests.fuzz.fuzzing import ODD, TEXTS, VALUES, fuzzed
 
-LABELS = st.sampled_from([
-    "Instruction:", "Input:", "Constraints:", "Output:", "Example 4", "**Input:**", "### Constraints", "```", "---", "> - Input:",
-    "\n", "None", "“", "1. ", "Alternative formulation:",
-])  # fmt: skip
+LABELS = st.sampled_from(
+    [
+        "Instruction:",
+        "Input:",
+        "Constraints:",
+        "Output:",
+        "Example 4",
+        "**Input:**",
+        "### Constraints",
+        "```",
+        "---",
+        "> - Input:",
+        "\n",
+        "None",
+        "“",
+        "1. ",
+        "Alternative formulation:",
+    ]
+)
 WRITTEN = st.lists(st.one_of(ODD, LABELS), max_size=12).map("".join)
 
 
@@ -94,10 +109,13 @@ def test_a_file_of_tasks_is_read_or_refused(lines: list[str], zipped: bool, cut:
 
 
 CELLS = st.one_of(
-    ODD, VALUES, st.sampled_from(["Human: a Assistant: b", "\n\nHuman: a\n\nAssistant: b", "[1, 2]", "[1", 1, 0, 5, "a", "tie"]),
-    st.lists(ODD, min_size=2, max_size=3), st.lists(st.floats() | st.integers(), min_size=2, max_size=3),
+    ODD,
+    VALUES,
+    st.sampled_from(["Human: a Assistant: b", "\n\nHuman: a\n\nAssistant: b", "[1, 2]", "[1", 1, 0, 5, "a", "tie"]),
+    st.lists(ODD, min_size=2, max_size=3),
+    st.lists(st.floats() | st.integers(), min_size=2, max_size=3),
     st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "x"]), "content": ODD | VALUES}), max_size=3),
-)  # fmt: skip
+)
 COLUMNS_OF = {
     "thumbs": [("instruction", "output", "label"), ("text", "label"), ("prompt", "response", "label", "split")],
     "pairs": [("instruction", "chosen", "rejected"), ("chosen", "rejected"), ("instruction", "first", "second", "preferred")],
@@ -159,19 +177,44 @@ def test_bytes_that_are_no_data_are_refused(content: bytes, suffix: str) -> None
             assert str(path) in str(error)
 
 
-KEYS = ("choices", "text", "message", "content", "refusal", "finish_reason", "usage", "prompt_tokens", "completion_tokens",
-        "logprobs", "token_logprobs", "error", "data", "id", "detail")  # fmt: skip
+KEYS = (
+    "choices",
+    "text",
+    "message",
+    "content",
+    "refusal",
+    "finish_reason",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "logprobs",
+    "token_logprobs",
+    "error",
+    "data",
+    "id",
+    "detail",
+)
 REPLIES = st.recursive(
     VALUES | st.sampled_from(["stop", "length", 1, 2**40, -1]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
     max_leaves=25,
 )
 CHOICES = st.fixed_dictionaries(
-    {"choices": st.lists(st.fixed_dictionaries(
-        {"text": ODD | REPLIES, "message": st.fixed_dictionaries({"content": ODD | REPLIES}), "finish_reason": st.just("stop") | REPLIES},
-        optional={"logprobs": REPLIES}), max_size=3)},
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "text": ODD | REPLIES,
+                    "message": st.fixed_dictionaries({"content": ODD | REPLIES}),
+                    "finish_reason": st.just("stop") | REPLIES,
+                },
+                optional={"logprobs": REPLIES},
+            ),
+            max_size=3,
+        )
+    },
     optional={"usage": REPLIES, "error": REPLIES},
-)  # fmt: skip
+)
 
 
 @fuzzed(
@@ -214,9 +257,14 @@ def test_an_override_is_taken_or_refused(key: str, value: str) -> None:
 
 
 @fuzzed(
-    example(text="&a [*a]"), example(text="a: 2026-13-45"), example(text="a: !!bool x"), example(text="[" * 20_000), example(text='"\\ud800"'),
-    text=st.one_of(ODD, VALUES.map(yaml.dump), st.text("&*!{}[]:,-?|>'\"%@`#ab01 \n\t", max_size=60)), few=300,
-)  # fmt: skip
+    example(text="&a [*a]"),
+    example(text="a: 2026-13-45"),
+    example(text="a: !!bool x"),
+    example(text="[" * 20_000),
+    example(text='"\\ud800"'),
+    text=st.one_of(ODD, VALUES.map(yaml.dump), st.text("&*!{}[]:,-?|>'\"%@`#ab01 \n\t", max_size=60)),
+    few=300,
+)
 def test_yaml_is_read_or_refused(text: str) -> None:
     try:
         value = read_yaml(text, "it")
@@ -239,12 +287,68 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.path
 
 
-WORDS = st.sampled_from([
-    "SELECT", "*", "FROM", "tasks", "WHERE", "'x'", "(", ")", ",", ";", "COPY", "TO", "read_text", "'/etc/passwd'", "ATTACH", "SET", "=",
-    "PRAGMA", "INSTALL", "LOAD", "httpfs", "enable_external_access", "true", "CREATE", "TEMP", "TABLE", "AS", "1", "EXPLAIN", "ANALYZE",
-    "INSERT INTO", "DELETE FROM", "DROP", "VIEW", "dataset", "query", "glob", "EXPORT DATABASE", "CALL", "--", "/*", "*/", "$$", "$1", "?",
-    "WITH", "a", "UPDATE", "kept", "CHECKPOINT", "VACUUM", "BEGIN", "MACRO", "f()", "IMPORT DATABASE", "DETACH", "flywheel", "USE",
-])  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "SELECT",
+        "*",
+        "FROM",
+        "tasks",
+        "WHERE",
+        "'x'",
+        "(",
+        ")",
+        ",",
+        ";",
+        "COPY",
+        "TO",
+        "read_text",
+        "'/etc/passwd'",
+        "ATTACH",
+        "SET",
+        "=",
+        "PRAGMA",
+        "INSTALL",
+        "LOAD",
+        "httpfs",
+        "enable_external_access",
+        "true",
+        "CREATE",
+        "TEMP",
+        "TABLE",
+        "AS",
+        "1",
+        "EXPLAIN",
+        "ANALYZE",
+        "INSERT INTO",
+        "DELETE FROM",
+        "DROP",
+        "VIEW",
+        "dataset",
+        "query",
+        "glob",
+        "EXPORT DATABASE",
+        "CALL",
+        "--",
+        "/*",
+        "*/",
+        "$$",
+        "$1",
+        "?",
+        "WITH",
+        "a",
+        "UPDATE",
+        "kept",
+        "CHECKPOINT",
+        "VACUUM",
+        "BEGIN",
+        "MACRO",
+        "f()",
+        "IMPORT DATABASE",
+        "DETACH",
+        "flywheel",
+        "USE",
+    ]
+)
 
 
 def test_sql_reads_or_is_refused_and_changes_nothing(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +356,13 @@ def test_sql_reads_or_is_refused_and_changes_nothing(database: Path, tmp_path: P
     before = database.read_bytes()
 
     @fuzzed(
-        example(sql="COPY tasks TO 'x'"), example(sql="SELECT '\ud800'"), example(sql="(" * 99_000), example(sql="SELECT 1 UNION ALL " * 6_000),
-        sql=st.lists(WORDS | ODD, max_size=9).map(" ".join), few=150,
-    )  # fmt: skip
+        example(sql="COPY tasks TO 'x'"),
+        example(sql="SELECT '\ud800'"),
+        example(sql="(" * 99_000),
+        example(sql="SELECT 1 UNION ALL " * 6_000),
+        sql=st.lists(WORDS | ODD, max_size=9).map(" ".join),
+        few=150,
+    )
     def test_sql(sql: str) -> None:
         try:
             table = reading.query(database, sql)
