@@ -68,6 +68,19 @@ def _weights(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def settings_of(folder: Path) -> Any:
+    """The configuration of a model that transformers knows without the model's own code; raises ModelError for another."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        reason = reason_of(error).partition(" You can inspect")[0][:300]
+        raise ModelError(
+            f"transformers cannot read the configuration of {folder} ({reason}); code that comes with a model is not run"
+        ) from None
+
+
 def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
     """Whether a model's tokenizer has a chat template."""
     from transformers import AutoTokenizer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import io
 import json
 import math
 import re
@@ -178,16 +177,23 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
 def _as_text(table: Table, form: str) -> str:
     if form == "json":
         return as_json(table.as_dicts()) + "\n"
-    text, given = io.StringIO(), [table.columns, *table.rows]
+    lines, given = _Lines(), [table.columns, *table.rows]
     rows = [[_inert(value) for value in row] for row in given]
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(lines).writerows(rows)
     if changed := sum(
         one is not other for row, old in zip(rows, given, strict=True) for one, other in zip(row, old, strict=True)
     ):
         typer.echo(
             f"{changed:,} texts begin as formulas do, and have a ' in front; --format json has them as they are", err=True
         )
-    return text.getvalue()
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Takes lines of csv, which quotes a carriage return only where lines end in one, and ends them as files here do."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _inert(value: Any) -> Any:

@@ -373,7 +373,7 @@ def _rankings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -
     for row in rows:
         outputs = cells.list(row, "outputs")
         ranks = cells.list(row, "ranks") if cells.has("ranks") else list(range(len(outputs)))
-        yield from _ordered(cells, row, outputs, [-_rating(row, rank) for rank in ranks], dropped)
+        yield from _ordered(cells, row, outputs, [-_rating(row, rank, "rank") for rank in ranks], dropped)
 
 
 def _ratings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -> Iterator[Row]:
@@ -398,10 +398,10 @@ def _ratings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) ->
         yield from _ordered(cells, group[0], [cells.get(row, "output") for row in group], ratings, dropped)
 
 
-def _rating(row: SourceRow, value: Any) -> float:
+def _rating(row: SourceRow, value: Any, what: str = "rating") -> float:
     number = _number(value)
     if number is None or number != number:
-        raise DataError(f"{row.where}: a rank or rating must be a number, got {str(value)[:40]!r}; mend the row")
+        raise DataError(f"{row.where}: a {what} must be a number, got {str(value)[:40]!r}; mend the row")
     return number
 
 

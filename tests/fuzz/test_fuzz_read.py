@@ -56,7 +56,7 @@ LABELS = st.sampled_from(
 WRITTEN = st.lists(st.one_of(ODD, LABELS), max_size=12).map("".join)
 
 
-@fuzzed(text=WRITTEN, chat=st.booleans(), few=200)
+@fuzzed(text=WRITTEN, chat=st.booleans(), few=100)
 def test_a_proposal_is_read_or_not(text: str, chat: bool) -> None:
     parsed = parse_task(text, chat=chat)
     if parsed.task is not None:
@@ -129,9 +129,14 @@ TABLES = SHAPES.flatmap(
 
 
 @fuzzed(
+    example(table=("ratings", [{"instruction": "a", "outputs": ["x", "y"], "ratings": "[1"}]), suffix="jsonl"),
+    example(table=("rankings", [{"instruction": "a", "outputs": ["x", "y"], "ranks": ["", ""]}]), suffix="jsonl"),
+    example(table=("ratings", [{"instruction": "a", "outputs": ["x", "y"], "ratings": [1, 10**400]}]), suffix="jsonl"),
+    example(table=("pairs", [{"instruction": "a", "first": "x", "second": "y", "preferred": float("inf")}]), suffix="jsonl"),
+    example(table=("pairs", [{"chosen": {"instruction": "\ud800", "output": "x"}, "rejected": "y"}]), suffix="jsonl"),
     table=TABLES,
     suffix=st.sampled_from(["jsonl", "json", "csv"]),
-    few=300,
+    few=120,
 )
 def test_preferences_are_read_or_refused(table: tuple[Any, list[dict[str, Any]]], suffix: str) -> None:
     kind, rows = table
@@ -165,7 +170,7 @@ def written(rows: list[dict[str, Any]], suffix: str) -> str:
 @fuzzed(
     content=st.binary(max_size=300),
     suffix=st.sampled_from(["jsonl", "json", "csv", "parquet", "jsonl.gz", "json.gz", "csv.gz"]),
-    few=150,
+    few=60,
 )
 def test_bytes_that_are_no_data_are_refused(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -220,7 +225,7 @@ CHOICES = st.fixed_dictionaries(
 @fuzzed(
     body=st.one_of(CHOICES, REPLIES).map(lambda one: json.dumps(one).encode()) | st.binary(max_size=100),
     chat=st.booleans(),
-    few=300,
+    few=120,
 )
 def test_an_answer_of_a_server_is_completions_or_broken(body: bytes, chat: bool) -> None:
     names(body)
@@ -251,7 +256,7 @@ def refuses_in_words(sets: list[str]) -> None:
         assert str(error).strip()
 
 
-@fuzzed(key=st.sampled_from(PATHS) | TEXTS, value=VALUES.map(lambda one: json.dumps(one)) | ODD, few=200)
+@fuzzed(key=st.sampled_from(PATHS) | TEXTS, value=VALUES.map(lambda one: json.dumps(one)) | ODD, few=100)
 def test_an_override_is_taken_or_refused(key: str, value: str) -> None:
     refuses_in_words([f"{key}={value}"])
 
@@ -263,7 +268,7 @@ def test_an_override_is_taken_or_refused(key: str, value: str) -> None:
     example(text="[" * 20_000),
     example(text='"\\ud800"'),
     text=st.one_of(ODD, VALUES.map(yaml.dump), st.text("&*!{}[]:,-?|>'\"%@`#ab01 \n\t", max_size=60)),
-    few=300,
+    few=120,
 )
 def test_yaml_is_read_or_refused(text: str) -> None:
     try:
@@ -361,7 +366,7 @@ def test_sql_reads_or_is_refused_and_changes_nothing(database: Path, tmp_path: P
         example(sql="(" * 99_000),
         example(sql="SELECT 1 UNION ALL " * 6_000),
         sql=st.lists(WORDS | ODD, max_size=9).map(" ".join),
-        few=150,
+        few=60,
     )
     def test_sql(sql: str) -> None:
         try:
