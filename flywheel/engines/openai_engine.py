@@ -239,7 +239,9 @@ def _key(base_url: str, name: str) -> str | None:
     """The key in the environment; None where there is none. Raises ConfigError where OpenAI itself is to be asked without."""
     key = os.environ.get(name, "").strip()
     if not key and urlsplit(base_url).hostname == "api.openai.com":
-        raise ConfigError(f"no key in the environment variable {name}, and {base_url} wants one; export {name}=...")
+        raise ConfigError(
+            f"no key in the environment variable {name}, and {base_url} wants one; `read -rs {name} && export {name}` takes it"
+        )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the key in the environment variable {name} has letters that no key has; set it anew")
     return key or None
