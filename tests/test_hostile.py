@@ -19,6 +19,7 @@ from flywheel.errors import ConfigError, ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.models import chat_format
 from flywheel.plain import visible, without_secrets
+from flywheel.report.progress import Terminal
 from tests import report_store
 from tests.conftest import Cli, Outcome
 
@@ -98,6 +99,16 @@ def test_what_a_model_writes_is_shown_and_not_obeyed(attack: str, command: str, 
 def test_markup_is_text(attack: str, folder: Path, cli: Cli) -> None:
     told = cli("-w", folder, "sql", f"SELECT '{attack}' AS \"{attack}\"")
     assert [line.strip() for line in told.out.splitlines()] == [attack, attack]
+
+
+def test_progress_is_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for terminal in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        with Terminal().work("[/]\x1b]52;c;eA==\x07[red]x", total=2, unit="[/]rows") as counter:
+            counter.to(2)
+        told = capsys.readouterr().err
+        assert "[/]\\x1b]52;c;eA==\\x07[red]x" in told
+        assert "\x1b]52" not in told
 
 
 PAGE = [

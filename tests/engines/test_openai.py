@@ -400,7 +400,7 @@ def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: 
     body = json.dumps({"choices": [{"text": "x" * 10**7, "finish_reason": "stop"}]}).encode()
     headers = {"content-encoding": "gzip"} if packed else {}
     answer = Answer(status=200, body=gzip.compress(body) if packed else body, headers=headers)
-    with Says(lambda body: answer) as server, pytest.raises(EngineError, match="no completion .more than 1 MB"):
+    with Says(lambda body: answer) as server, pytest.raises(EngineError, match="more than 1 MB"):
         connect(server.url, retries=0).generate(["a"], n=1, sampling=FREE, seed=0)
 
 
