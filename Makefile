@@ -1,12 +1,14 @@
-# make round | test | test-vllm | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-vllm | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 VLLM := .venv-vllm
 DISTILABEL := .venv-distilabel
+AUDIT := .venv-audit
+FUZZ_SECONDS ?= 600
 
-.PHONY: round test test-vllm lint bench bench-distilabel nano clean
+.PHONY: round test test-vllm fuzz audit lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
@@ -17,6 +19,14 @@ test: $(INSTALLED)
 # vLLM pins what it needs, so it has an environment of its own.
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/pytest tests/engines tests/test_vllm_rounds.py
+
+# Every property of tests/fuzz for ten minutes, three hours in all; FUZZ_SECONDS=60 for less.
+fuzz: $(INSTALLED)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/fuzz
+
+# Known vulnerabilities of what is pinned; skipped in a line where the advisory database cannot be reached.
+audit: $(AUDIT)/installed
+	$(AUDIT)/bin/python tools/audit.py constraints.txt
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -41,7 +51,7 @@ nano: $(INSTALLED)
 	$(BIN)/python -m flywheel.nano.build
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DISTILABEL) workspace build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(DISTILABEL) $(AUDIT) workspace build dist .pytest_cache .mypy_cache .ruff_cache
 
 # torch first: an open range would fetch another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -65,4 +75,10 @@ $(DISTILABEL)/installed: benchmarks/distilabel-requirements.txt
 	test -x $(DISTILABEL)/bin/python || $(PYTHON) -m venv $(DISTILABEL)
 	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' $<)
 	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(AUDIT)/installed:
+	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit
 	touch $@

@@ -9,10 +9,24 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from flywheel.errors import StoreError
+from flywheel.errors import ConfigError, StoreError
 
+LONGEST_NAME = 255
+"""Bytes of a name in a folder."""
 WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
 """Endings of the files that decide what a model says."""
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` as the home folder; raises ConfigError for one that can be no path at all."""
+    text = str(path)
+    if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
+        shown = text if len(text) < 80 else f"{text[:79]}…"
+        raise ConfigError(f"{shown!r} is no path: a name is too long, or has what no name may have; mend it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{text!r}: there is no such user here; write the path out") from None
 
 
 @contextlib.contextmanager

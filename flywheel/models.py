@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import ModelError
+from flywheel.functions import reason_of
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+"""Endings of weights that are not safetensors."""
 
 
 def local_folder(source: str) -> Path:
@@ -31,18 +35,50 @@ def check_model(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, so it is not a model's folder; mend the path in the config")
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        if not isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")), dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{folder / 'config.json'} is not JSON ({error}); copy or build the model anew") from None
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ModelError(f"{folder} has no *.safetensors; save the model with save_pretrained, pickled weights are not read")
-    for path in weights:
+    for path in _weights(folder):
         try:
             with safe_open(path, framework="np") as file:
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is corrupt ({error}); copy or build the model anew") from None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that transformers would read the weights from; raises ModelError where these are not all safetensors here."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        raise ModelError(
+            f"{folder} has no model.safetensors{f', only {pickled[0]}' if pickled else ''}: pickled weights are not read, for "
+            "they can hold a program that runs when they are opened; save the model with save_pretrained"
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        inside = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise ModelError(f"{index} is no index of weights ({type(error).__name__}); copy or build the model anew") from None
+    if not inside:
+        raise ModelError(f"{index} names files that are no *.safetensors beside it; copy or build the model anew")
+    return [folder / name for name in names]
+
+
+def settings_of(folder: Path) -> Any:
+    """The configuration of a model that transformers knows without the model's own code; raises ModelError for another."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        reason = reason_of(error).partition(" You can inspect")[0][:300]
+        raise ModelError(
+            f"transformers cannot read the configuration of {folder} ({reason}); code that comes with a model is not run"
+        ) from None
 
 
 def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
@@ -68,7 +104,12 @@ def chat_format(
 
     def as_chat(words: str) -> str:
         message = [{"role": "user", "content": words}]
-        text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {})))
+        try:
+            text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {})))
+        except Exception as error:  # whatever the model's template does, in the sandbox of transformers
+            raise ModelError(
+                f"the chat template of {folder} fails ({reason_of(error)}); mend it, or set prompt_style"
+            ) from None
         # A tokenizer that begins every text with its start token would write it twice.
         return text.removeprefix(tokenizer.bos_token) if begun else text
 

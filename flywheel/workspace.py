@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flywheel.config import Config, as_text, load
 from flywheel.errors import StoreError
-from flywheel.files import write_whole
+from flywheel.files import expanded, write_whole
 from flywheel.records import Model
 from flywheel.store.store import Store
 
@@ -18,7 +18,7 @@ class Workspace:
     """A folder with one store, its models and its configuration."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().resolve()
+        self.folder = expanded(folder).resolve()
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError(f"cannot write the workspace {self.folder}: it is a file; name another with --workspace")
         self.config_file = self.folder / "config.yaml"

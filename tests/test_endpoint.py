@@ -36,7 +36,7 @@ def through(server: NanoServer, *more: str) -> list[str]:
 
 
 def test_the_endpoint_writes_and_the_student_is_trained(
-    engine: Engine, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     workspace = Workspace(copy(built, tmp_path))
@@ -61,6 +61,16 @@ def test_the_endpoint_writes_and_the_student_is_trained(
     assert rows(workspace.folder, "SELECT sum(cost) FROM stages WHERE stage = 'evaluate' AND round = 'r1'") == [(0.0,)]
     everything = b"".join(path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file())
     assert KEY.encode() not in everything
+    told = [
+        cli("-w", workspace.folder, *asked)
+        for asked in (
+            ("show", "r1"), ("sql", "SELECT * FROM rounds", "--json"), ("sql", "SELECT * FROM models", "--json"), ("doctor",),
+            ("report", "--out", tmp_path / "report.html"), ("export", "r1", "--to", tmp_path / "set", "--format", "jsonl"),
+        )
+    ]  # fmt: skip
+    assert all(one.code == 0 and KEY not in one.out + one.err for one in told[:3] + told[4:])
+    assert KEY not in told[3].out + told[3].err
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_a_server_that_dies_loses_nothing_and_another_goes_on(engine: Engine, built: Path, tmp_path: Path) -> None:

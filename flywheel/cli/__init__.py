@@ -14,6 +14,10 @@ import typer
 from flywheel.cli import export, lab, report, wheel
 from flywheel.cli.options import State
 from flywheel.errors import BudgetSpent, FlywheelError
+from flywheel.plain import visible, without_secrets
+
+LONGEST_ERROR = 2_000
+"""Characters of the line that tells an error."""
 
 app = typer.Typer(
     help="A synthetic-data flywheel using best-of-N.",
@@ -51,8 +55,14 @@ def main() -> None:
     try:
         app()
     except BudgetSpent as spent:
-        typer.echo(f"stopped: {spent}", err=True)
+        typer.echo(f"stopped: {_told(spent)}", err=True)
         raise SystemExit(1) from None
     except FlywheelError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {_told(error)}", err=True)
         raise SystemExit(1) from None
+
+
+def _told(error: FlywheelError) -> str:
+    """What an error says in one line; it may quote files, models and servers."""
+    line = visible(without_secrets(" ".join(str(error).split())))
+    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from flywheel.config.budget import PricesConfig
 from flywheel.config.engine import EndpointConfig
 from flywheel.config.reward import DataConfig
-from flywheel.config.section import OPERATIONAL, Positive, Section
+from flywheel.config.section import OPERATIONAL, Name, Positive, Section
 
 
 class JudgeConfig(Section):
@@ -56,7 +56,7 @@ class EvaluationConfig(Section):
     samples: Positive = 4
     judge: str
     """The judge that decides: the name of one of ``judges``, or a ``module:function`` as in `JudgeConfig`."""
-    judges: dict[str, JudgeConfig] = Field(default_factory=dict)
+    judges: dict[Name, JudgeConfig] = Field(default_factory=dict)
     """Judges by name. All are asked; only one decides, and it is named before any round runs. None of them selects."""
     margin: float = Field(default=0.02, gt=0.0)
     """Differences of the judge within ± this are *flat*: too small to care about."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from flywheel.assets import presets
 from flywheel.config.section import Section
 from flywheel.config.sections import Config
+from flywheel.config.unfit import refuse_unfit
+from flywheel.config.yaml_text import LONGEST, read_yaml
 from flywheel.errors import ConfigError
 
 
@@ -21,12 +24,13 @@ def find(name: str) -> Path:
     known = presets()
     if name in known:
         return known[name]
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path.resolve()
+    with suppress(OSError, ValueError, RuntimeError):  # a name that is no path: too long, or of nobody's home
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path.resolve()
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"presets are {', '.join(sorted(known))}"
-    raise ConfigError(f"no preset or file {name!r}; {hint}")
+    raise ConfigError(f"no preset or file {_shown(name)}; {hint}")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -40,27 +44,26 @@ def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
     text = path.read_text(encoding="utf-8")
     text += "" if text.endswith("\n") else "\n"
     for candidate in (text, f"{text}\nbase: {path.parent}    # relative paths start from here\n"):
-        try:
-            if yaml.safe_load(candidate) == raw:
+        with suppress(ConfigError):
+            if read_yaml(candidate, str(path)) == raw:
                 return candidate
-        except yaml.YAMLError:
-            continue
     return yaml.safe_dump(raw, sort_keys=False)
 
 
 def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"no config at {path}; make one with `flywheel init`") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from None
+        raise ConfigError(f"cannot read {path}: {error}; mend it, or its rights") from None
+    raw = read_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values, it holds {type(raw).__name__}")
     for override in overrides:
         _override(raw, override)
+    refuse_unfit(raw)
     raw.setdefault("base", str(path.parent))
     return raw
 
@@ -74,6 +77,8 @@ def check(raw: Mapping[str, Any]) -> Config:
 
 
 S = TypeVar("S", bound=Section)
+SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 
 def parse(section: type[S], raw: Mapping[str, Any], name: str) -> S:
@@ -104,10 +109,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set wants key=value, got {override!r}; for example sampling.temperature=0.8")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {key}: {text!r} is not a value; quote it if it is a text") from None
+    value = read_yaml(text, f"--set {key}")
     *parents, last = key.split(".")
     section: Any = raw
     for parent in parents:
@@ -134,7 +136,7 @@ def _explain(error: ValidationError) -> str:
     if not key:
         return message
     # A rule on a whole section says itself which values are at odds.
-    value = "" if first["type"] == "value_error" and isinstance(first["input"], dict) else f", got {first['input']!r}"
+    value = "" if first["type"] == "value_error" and isinstance(first["input"], dict) else f", got {_shown(first['input'])}"
     return f"{key}: {message[0].lower()}{message[1:]}{value}{more}"
 
 
@@ -151,5 +153,6 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return sorted(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

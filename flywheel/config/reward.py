@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
+from flywheel.config.section import OPERATIONAL, Name, Positive, Section, Seed
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "prompt"),
@@ -136,7 +136,7 @@ class RewardConfig(Section):
     layers: Positive
     """The base is cut to its first so many layers."""
     joint: JointConfig = JointConfig()
-    members: dict[str, MemberConfig] = Field(min_length=1)
+    members: dict[Name, MemberConfig] = Field(min_length=1)
     merge: MergeConfig = MergeConfig()
     search: SearchConfig = SearchConfig()
     epochs: float = Field(default=1.0, gt=0.0)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
+"""Names of members and judges: folders and columns are called after them."""
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """What fits into the database's numbers."""

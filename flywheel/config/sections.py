@@ -20,6 +20,7 @@ from flywheel.config.instructions import InstructionsConfig
 from flywheel.config.reward import RewardConfig
 from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
 from flywheel.config.training import TrainingConfig
+from flywheel.files import expanded
 
 
 class SamplingConfig(Section):
@@ -82,7 +83,7 @@ class Config(Section):
 
     def path(self, value: str) -> Path:
         """Where a path of this configuration lies on disk; it need not exist."""
-        return asset(value.removeprefix(ASSET)) if value.startswith(ASSET) else (self.base / Path(value).expanduser())
+        return asset(value.removeprefix(ASSET)) if value.startswith(ASSET) else (self.base / expanded(value))
 
     def model(self, value: str) -> str:
         """A model's folder, or the hub id where there is no such folder."""

@@ -36,6 +36,9 @@ CONNECT = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before a request is sent again whose answer was broken: as long as the client waits after an error."""
 
+MOST_BYTES = 256 * 2**20
+"""Of an answer, unpacked: 128 candidates of 8,000 tokens with their log-probabilities take less."""
+
 Result = TypeVar("Result")
 
 
@@ -66,7 +69,7 @@ class OpenAIEngine:
             base_url=self._endpoint.base_url,
             max_retries=self._endpoint.retries,
             timeout=openai.Timeout(timeout, connect=min(timeout, CONNECT)),
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=_BoundedClient(follow_redirects=False),
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
@@ -211,6 +214,25 @@ class OpenAIEngine:
         )
 
 
+class _BoundedClient(openai.DefaultAsyncHttpxClient):
+    """Stops reading an answer that is too large, however it is packed."""
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        answer = await super().send(request, stream=True, **options)
+        if stream:
+            return answer
+        body = bytearray()
+        try:
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise BrokenReply(f"more than {MOST_BYTES / 2**20:.0f} MB")
+        finally:
+            await answer.aclose()
+        answer._content = bytes(body)  # what its own aread() sets
+        return answer
+
+
 async def _together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     """All results, in order; the first failure ends the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
@@ -226,7 +248,9 @@ def _key(base_url: str, name: str) -> str | None:
     """The key in the environment; None where there is none. Raises ConfigError where OpenAI itself is to be asked without."""
     key = os.environ.get(name, "").strip()
     if not key and urlsplit(base_url).hostname == "api.openai.com":
-        raise ConfigError(f"no key in the environment variable {name}, and {base_url} wants one; export {name}=...")
+        raise ConfigError(
+            f"no key in the environment variable {name}, and {base_url} wants one; `read -rs {name} && export {name}` takes it"
+        )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the key in the environment variable {name} has letters that no key has; set it anew")
     return key or None

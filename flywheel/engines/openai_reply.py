@@ -20,6 +20,8 @@ from flywheel.records import Completion, FinishReason
 
 UNLIKELY = 1e6
 """No log-probability is as far from 0."""
+LONGEST = 1_000_000
+"""Characters of a completion."""
 FAILED = ("abort", "error")
 """Finish reasons of a server that could not go on."""
 
@@ -64,7 +66,7 @@ def read(content: bytes, *, prompt: str, n: int, stop: Sequence[str], chat: bool
     written = sum(one.tokens for one in choices) if usage is None else _count(usage, "completion_tokens")
     completions = []
     for place, (one, tokens) in enumerate(zip(choices, shares(written, [one.tokens for one in choices]), strict=True)):
-        text, reason = cut_at_stop(one.text, stop, one.finish_reason)
+        text, reason = _bounded(*cut_at_stop(one.text, stop, one.finish_reason))
         completions.append(
             Completion(
                 text=text,
@@ -75,6 +77,11 @@ def read(content: bytes, *, prompt: str, n: int, stop: Sequence[str], chat: bool
             )
         )
     return Reply(completions=completions, usage=usage is not None)
+
+
+def _bounded(text: str, reason: FinishReason) -> tuple[str, FinishReason]:
+    """A text that no token limit has stopped is cut here, and so never wins."""
+    return (text, reason) if len(text) <= LONGEST else (text[:LONGEST], FinishReason.LENGTH)
 
 
 def names(content: bytes) -> list[str] | None:

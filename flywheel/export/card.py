@@ -12,6 +12,7 @@ import yaml
 from flywheel.export.files import data_files
 from flywheel.export.private import public
 from flywheel.export.shapes import Columns, Format, Shape, card_features
+from flywheel.plain import visible
 from flywheel.records import Arm, Model, Round
 from flywheel.store.exporting import RoundFacts
 
@@ -60,7 +61,8 @@ class Contents:
 def card(contents: Contents) -> str:
     """The whole text."""
     parts = (_head, _title, _columns, _rounds, _verdicts, _models, _drops, _arms, _diversity, _limits, _config)
-    return "\n\n".join(text for part in parts if (text := part(contents))) + "\n"
+    text = "\n\n".join(text for part in parts if (text := part(contents))) + "\n"
+    return visible(text, keep="\n")  # people read it with cat, too
 
 
 def _head(contents: Contents) -> str:

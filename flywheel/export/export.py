@@ -14,7 +14,7 @@ from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
 from flywheel.export.shapes import Columns, Format, Shape, columns, pair_row, pick_row
-from flywheel.files import publish
+from flywheel.files import expanded, publish
 from flywheel.generator import load_prompts, trained_before
 from flywheel.instructions.text import Prompts
 from flywheel.records import Arm, Round
@@ -70,7 +70,7 @@ def export(workspace: Workspace, asked: Asked) -> Exported:
         raise ConfigError("--public is for --push OWNER/NAME; add it, or leave --public out")
     if asked.pairs and asked.shape == Shape.COLUMNS:
         raise ConfigError("--pairs has no shape columns; take --shape prompt-completion or messages")
-    folder = asked.to.expanduser().resolve()
+    folder = expanded(asked.to).resolve()
     _refuse_taken(folder, overwrite=asked.overwrite)
     chosen = _chosen(workspace, asked)
     if asked.push_to is not None:

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REMOVED = "(removed)"
-SECRET = re.compile(
-    r"^(key|token)$|(^|[_-])(api[_-]?key|password|secret|authorization|bearer|(hub|access|auth|hf)[_-]token)$", re.IGNORECASE
-)
-"""Names under which further arguments of a trainer or a server may hold what is nobody's business."""
-LOOKS_SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|Bearer\s+\S+)")
-IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@|(?<=\w)\?[^\s]*$")
+from flywheel.plain import REMOVED, SECRET_NAME, without_secrets
+
+QUERY = re.compile(r"(?<=\w)\?[^\s]*$")
+"""The end of an address, where keys are put, too."""
 
 
 def public(value: Any, name: str = "") -> Any:
@@ -24,10 +21,10 @@ def public(value: Any, name: str = "") -> Any:
         return [public(one, name) for one in value]
     if not isinstance(value, str):
         return value
-    if SECRET.search(name):
+    if SECRET_NAME.search(name):
         return REMOVED
-    value = LOOKS_SECRET.sub(REMOVED, value)
+    value = without_secrets(value)
     if "://" in value:
-        value = IN_ADDRESS.sub("", value)
+        value = QUERY.sub("", value)
     home = str(Path.home())
     return f"~{value.removeprefix(home)}" if value == home or value.startswith(home + "/") else value

@@ -15,6 +15,7 @@ from flywheel.config import FiltersConfig
 from flywheel.errors import ConfigError, DataError
 from flywheel.functions import load_function, reason_of
 from flywheel.instructions.similarity import SimilarityIndex, words
+from flywheel.plain import visible
 from flywheel.records import FinishReason, Task
 
 
@@ -134,6 +135,10 @@ def protected_of(config: FiltersConfig, tasks: Sequence[Task]) -> Protected:
     return Protected(tasks, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
 
 
+LONGEST_REASON = 100
+"""Characters that are kept of the reason that a filter of the user's own gives."""
+
+
 class Filters:
     """All filters of a configuration, and the tasks that were kept so far."""
 
@@ -234,6 +239,7 @@ def _own(name: str) -> Filter:
             raise DataError(f"the filter {name} failed ({reason_of(error)}); mend it and go on with the same command") from None
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
             raise DataError(f"the filter {name} gave {reason!r}; it must give None to keep a task or the reason to drop it")
-        return " ".join(reason.split()) if reason else None
+        # It may quote the task; charts and terminals name drops by it.
+        return visible(" ".join(reason.split()))[:LONGEST_REASON] if reason else None
 
     return ask

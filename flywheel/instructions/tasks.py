@@ -18,14 +18,23 @@ DEMOS = 3
 REWORDED_DEMOS = 2
 """Pairs that a paraphrase prompt shows (section 2.3)."""
 
+LARGEST = 4 * 10**9
+"""Bytes of a file, unpacked."""
+LONGEST_LINE = 16 * 10**6
+"""Characters of a line."""
+LONGEST_FIELD = 10**6
+"""Characters of a task's field: no model reads a tenth of it."""
+
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a jsonl file, which may be gzipped; raises DataError that names the line."""
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB; split it")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
-        lines = text.split("\n")
+        lines = content.decode("utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"no file {path}; mend its path in the config") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -34,10 +43,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{path} line {number} has {len(line):,} characters, {LONGEST_LINE:,} are taken; remove the line")
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} line {number} is not JSON ({error.msg}): {line[:60]!r}; mend or remove the line") from None
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a ValueError: a number of 5,000 digits
+            what = getattr(error, "msg", "nested too deeply" if isinstance(error, RecursionError) else "a number too long")
+            raise DataError(f"{path} line {number} is not JSON ({what}): {line[:60]!r}; mend or remove the line") from None
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} must be an object, it is {line[:60]!r}; mend or remove the line")
         rows.append(row | {"line": number})
@@ -48,11 +63,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def text_field(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
     """A text of a row; raises DataError that names the line and the field."""
-    value = row.get(name, default)
+    value, where = row.get(name, default), f"{path} line {row['line']}"
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{path} line {row['line']}: {name!r} must be a text, got {value!r}; mend or remove the line")
+        raise DataError(f"{where}: {name!r} must be a text, got {repr(value)[:60]}; mend or remove the line")
     if not encodable(value):
-        raise DataError(f"{path} line {row['line']}: {name!r} has half a character, {value!r}; mend or remove the line")
+        raise DataError(f"{where}: {name!r} has half a character, {value[:60]!r}; mend or remove the line")
+    if len(value) > LONGEST_FIELD:
+        raise DataError(f"{where}: {name!r} has {len(value):,} characters, {LONGEST_FIELD:,} are taken; shorten it")
     return value
 
 

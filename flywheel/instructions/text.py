@@ -21,7 +21,7 @@ from jinja2 import (
     TemplateNotFound,
     TemplateSyntaxError,
 )
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from flywheel.assets import asset
 from flywheel.errors import ConfigError
@@ -39,7 +39,7 @@ class Prompts:
         """
         if not folder.is_dir():
             raise ConfigError(f"no folder of prompts at {folder}; mend prompts in the config")
-        self._environment = SandboxedEnvironment(
+        self._environment = ImmutableSandboxedEnvironment(
             loader=ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(asset("prompts"))]),
             undefined=StrictUndefined,
             trim_blocks=True,

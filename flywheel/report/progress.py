@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from flywheel.plain import visible
 from flywheel.progress import Counter
 
 TELL_EVERY_S = 30.0
@@ -24,13 +25,13 @@ class Terminal:
     @contextmanager
     def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
         columns = (
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<22}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
         )
-        started = time.monotonic()
+        name, started = visible(name), time.monotonic()
         with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
             task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", total_text=_number(total))
             counter = _Bar(bar, task, done)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import datetime
-import io
 import json
 import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from flywheel.errors import ConfigError, StoreError
 from flywheel.records import Arm
+from flywheel.plain import visible, visible_json
 from flywheel.store import reading
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
@@ -33,16 +35,20 @@ if TYPE_CHECKING:
 CELL = 200
 """Longest text of a cell on a terminal, in characters."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet takes for a formula."""
+NUMBER = re.compile(r"[+-]\d+([.,]\d+)?")
+
 
 def print_table(table: Table, *, title: str | None = None) -> None:
     """A table on stdout, as wide as its texts where stdout is not a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    shown = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
         numeric = any(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in table.rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(_cell(value)) for value in row))
     with console.capture() as capture:
@@ -58,20 +64,20 @@ def print_json(value: Any) -> None:
 
 def as_json(value: Any) -> str:
     """JSON as its standard has it: a number that is none becomes null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False)
+    return visible_json(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key if isinstance(key, str) else str(key): _finite(one) for key, one in value.items()}
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def print_line(text: str = "") -> None:
-    """A line on stdout."""
-    typer.echo(text)
+    """A line, or some, on stdout."""
+    typer.echo(visible(text, keep="\n"))
 
 
 def _cell(value: Any) -> str:
@@ -79,9 +85,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value) if not isinstance(value, list | dict) else json.dumps(value, default=_plain)
+    text = str(value) if not isinstance(value, list | dict) else json.dumps(_finite(value), default=_plain)
     # What a model wrote may hold line ends and terminal codes; a table shows them and does not obey them.
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    text = visible(text[: CELL + 1])
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
@@ -170,7 +176,8 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
         elif out is not None:
             out.write_text(_as_text(table, form), encoding="utf-8")
         else:
-            typer.echo(_as_text(table, form), nl=False)
+            text = _as_text(table, form)
+            typer.echo(visible(text, keep="\n") if sys.stdout.isatty() else text, nl=False)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
 
@@ -178,16 +185,43 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
 def _as_text(table: Table, form: str) -> str:
     if form == "json":
         return as_json(table.as_dicts()) + "\n"
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
-    return text.getvalue()
+    lines, given = _Lines(), [table.columns, *table.rows]
+    rows = [[_inert(value) for value in row] for row in given]
+    csv.writer(lines).writerows(rows)
+    if changed := sum(
+        one is not other for row, old in zip(rows, given, strict=True) for one, other in zip(row, old, strict=True)
+    ):
+        typer.echo(
+            f"{changed:,} texts begin as formulas do, and have a ' in front; --format json has them as they are", err=True
+        )
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Takes lines of csv, which quotes a carriage return only where lines end in one, and ends them as files here do."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
+def _inert(value: Any) -> Any:
+    """A cell that a spreadsheet does not run: a text that it would take for a formula has a ' in front."""
+    formula = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value
 
 
 def _write_parquet(table: Table, out: Path | None) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    def column(values: Sequence[Any]) -> pa.Array:
+        try:
+            found = pa.array(values)
+            return pa.array(list(map(str, values))) if found.type == pa.struct([]) else found  # parquet has no empty struct
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):  # numbers of 128 bits, values of several types
+            return pa.array([None if value is None else str(value) for value in values])
+
+    columns = [column(values) for values in zip(*table.rows, strict=True)] or [pa.array([])] * len(table.columns)
     parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
 
 

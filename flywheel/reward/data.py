@@ -11,12 +11,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flywheel.config import COLUMNS, DataConfig
 from flywheel.errors import DataError
 from flywheel.files import encodable
+from flywheel.instructions.tasks import LONGEST_FIELD
 from flywheel.records import Task
 from flywheel.reward.conversation import as_answer, as_task, first_words, is_messages, is_transcript, turns_of
 from flywheel.reward.sources import SPLIT_NAMES, SourceRow, Split
@@ -206,7 +208,8 @@ class _Cells:
     def list(self, row: SourceRow, name: str) -> list[Any]:
         value = self.get(row, name)
         if isinstance(value, str) and value.lstrip().startswith("["):
-            value = json.loads(value)
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
         if not isinstance(value, list | tuple):
             raise DataError(f"{row.where}: {self._found[name]!r} must be a list, got {str(value)[:40]!r}; mend the row")
         return list(value)
@@ -226,8 +229,6 @@ class _Cells:
         output = str(cell)
         if not output.strip():
             raise _Drop("empty")
-        if not (encodable(output) and encodable(str(asked))):
-            raise _Drop("not a text")
         if is_messages(asked):
             turns = turns_of(asked)
             return Answer(task=as_task(turns), output=output), first_words(turns)
@@ -311,16 +312,28 @@ def _last_turn(turns: Sequence[tuple[str, str]]) -> tuple[Answer, str]:
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _each(rows: Iterable[SourceRow], dropped: Counter[str], make: Callable[[SourceRow], Row]) -> Iterator[Row]:
     for row in rows:
         try:
-            yield make(row)
+            made = make(row)
         except _Drop as drop:
             dropped[str(drop)] += 1
+            continue
+        if all(map(_is_text, made.answers)):
+            yield made
+        else:
+            dropped["not a text"] += 1
+
+
+def _is_text(answer: Answer) -> bool:
+    """Whether every part is a text that a tokenizer reads, of a length that a model might."""
+    task = answer.task
+    parts = (answer.output, *((task.instruction, task.input, task.constraints) if task else ()))
+    return all(len(part) <= LONGEST_FIELD and encodable(part) for part in parts)
 
 
 def _thumbs(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -> Iterator[Row]:
@@ -338,7 +351,7 @@ def _pairs(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -> I
     def by_preference(row: SourceRow) -> Pair:
         value = cells.get(row, "preferred")
         number = _number(value)
-        word = str(value if number is None else int(number)).strip().lower()
+        word = str(int(number) if number is not None and math.isfinite(number) else value).strip().lower()
         if value is None or word in TIE:
             raise _Drop("no label" if value is None else "tie")
         first, second = cells.get(row, "first"), cells.get(row, "second")
@@ -360,7 +373,7 @@ def _rankings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -
     for row in rows:
         outputs = cells.list(row, "outputs")
         ranks = cells.list(row, "ranks") if cells.has("ranks") else list(range(len(outputs)))
-        yield from _ordered(cells, row, outputs, [-float(rank) for rank in ranks], dropped)
+        yield from _ordered(cells, row, outputs, [-_rating(row, rank, "rank") for rank in ranks], dropped)
 
 
 def _ratings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) -> Iterator[Row]:
@@ -385,10 +398,10 @@ def _ratings(cells: _Cells, rows: Sequence[SourceRow], dropped: Counter[str]) ->
         yield from _ordered(cells, group[0], [cells.get(row, "output") for row in group], ratings, dropped)
 
 
-def _rating(row: SourceRow, value: Any) -> float:
+def _rating(row: SourceRow, value: Any, what: str = "rating") -> float:
     number = _number(value)
     if number is None or number != number:
-        raise DataError(f"{row.where}: a rating must be a number, got {value!r}; mend the row")
+        raise DataError(f"{row.where}: a {what} must be a number, got {str(value)[:40]!r}; mend the row")
     return number
 
 

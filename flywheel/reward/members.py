@@ -63,8 +63,10 @@ def train_member(
     training goes on from; it is removed at the end. Raises ConfigError for an argument that the trainer does not
     take, DataError where no row fits, ModelError where the loss is no number.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
-    model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right", trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     rows = data.of(Split.TRAIN)
     dataset = _dataset(rows, tokenizer, prompts, max_length=settings.max_length)
     if not len(dataset):

@@ -77,7 +77,7 @@ def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, 
     run_mergekit(merge_recipe(base, members, merge), folder, seed=seed)
     _check_finite(folder, "the weights of the merge are too large")
     # mergekit's own copy loses the pad token of some tokenizers.
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
 
 
 def check_mergeable(folders: Sequence[Path]) -> None:
@@ -89,9 +89,9 @@ def check_mergeable(folders: Sequence[Path]) -> None:
     for folder in folders:
         check_model(folder)
         check_head(folder)
-    wanted, shapes, tokens = AutoConfig.from_pretrained(first), _shapes(first), _tokens(first)
+    wanted, shapes, tokens = AutoConfig.from_pretrained(first, trust_remote_code=False), _shapes(first), _tokens(first)
     for folder in folders[1:]:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         for name in ("model_type", "num_hidden_layers", "hidden_size"):
             if getattr(config, name) != getattr(wanted, name):
                 raise ModelError(
@@ -116,7 +116,7 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def _tokens(folder: Path) -> dict[str, int]:
     try:
-        return dict(AutoTokenizer.from_pretrained(folder).get_vocab())
+        return dict(AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab())
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{folder} has no tokenizer that can be read ({reason}); save it beside the model") from None

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from flywheel.assets import asset
 from flywheel.errors import ModelError
 from flywheel.instructions.text import Prompts
-from flywheel.models import check_model
+from flywheel.models import check_model, settings_of
 from flywheel.records import Task
 from flywheel.reward.text import Answer, answer_texts, end_mark, shared_beginning, token_ids
 
@@ -60,12 +60,12 @@ class RewardModel:
         folder = Path(folder)
         check_model(folder)
         check_head(folder, most_labels=most_labels)
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.saved_padding_side = self.tokenizer.padding_side
         self.tokenizer.padding_side = "right"
         self.model: PreTrainedModel
         self.model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
         _refuse_made_up(folder, self.model, report)
         self.model.to(device).eval()
@@ -195,7 +195,7 @@ def _batches(lengths: Sequence[int], budget: int, costs: Sequence[int] | None = 
 
 def check_head(folder: Path, *, most_labels: int = 1) -> None:
     """Raise ModelError unless the folder's configuration is that of a model with a head of one label, or of so many."""
-    config = AutoConfig.from_pretrained(folder)
+    config = settings_of(folder)
     architecture = (config.architectures or ["model without an architecture"])[0]
     if not architecture.endswith("ForSequenceClassification"):
         raise ModelError(

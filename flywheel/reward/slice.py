@@ -23,6 +23,7 @@ from transformers import (
 
 from flywheel.errors import FlywheelError, ModelError
 from flywheel.files import publish
+from flywheel.models import settings_of
 from flywheel.reward.mergekit import RECIPE, run_mergekit
 
 PAD = "<|pad|>"
@@ -50,19 +51,19 @@ def build_base(source: str, folder: Path, *, layers: int, seed: int) -> Sliced:
     ModelError where no way of slicing gives a model that reloads whole, with that many layers and as many
     parameters as it must have.
     """
-    whole = AutoConfig.from_pretrained(source)
+    whole = settings_of(Path(source))
     have = int(whole.num_hidden_layers)
     if layers > have:
         raise ModelError(f"reward.layers is {layers}, but {source} has {have}; ask for at most {have}")
     _refuse_other_heads(whole, source)
     with publish(folder) as unfinished:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         try:
             recipe = _by_mergekit(source, unfinished, tokenizer, layers=layers, seed=seed)
             by, because = "mergekit", None
         except (FlywheelError, ValueError, RuntimeError, OSError, KeyError, AttributeError) as error:
             _empty(unfinished)
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             _attach_head(source, unfinished, tokenizer, config=shortened(whole, layers), layers=layers, seed=seed)
             by, because, recipe = "torch", " ".join(str(error).split()).replace(str(unfinished), "the result"), None
         if recipe is not None:
@@ -85,7 +86,14 @@ def _by_mergekit(source: str, folder: Path, tokenizer: PreTrainedTokenizerBase, 
         },
         sliced,
     )
-    _attach_head(str(sliced), folder, tokenizer, config=AutoConfig.from_pretrained(sliced), layers=layers, seed=seed)
+    _attach_head(
+        str(sliced),
+        folder,
+        tokenizer,
+        config=AutoConfig.from_pretrained(sliced, trust_remote_code=False),
+        layers=layers,
+        seed=seed,
+    )
     recipe = (sliced / RECIPE).read_text(encoding="utf-8")
     shutil.rmtree(sliced)
     return recipe
@@ -98,7 +106,7 @@ def _attach_head(
     config.num_labels = 1
     torch.manual_seed(seed)
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
     )
     _refuse_missing(model, report, source)
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
@@ -156,7 +164,9 @@ def _parameters(config: PretrainedConfig, vocabulary: int) -> int:
 
 def _check_saved(folder: Path, *, layers: int, expected: int) -> None:
     """Raise ModelError unless the base reloads whole: layers, parameters, no weight made up, a finite score."""
-    model, report = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+    )
     found = sum(parameter.numel() for parameter in model.parameters())
     missing = sorted(report["missing_keys"])
     if model.config.num_hidden_layers != layers or missing or found != expected:

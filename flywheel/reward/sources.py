@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import DataError
-from flywheel.instructions.tasks import read_lines
+from flywheel.functions import reason_of
+from flywheel.instructions.tasks import LARGEST, read_lines
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
 
@@ -66,7 +68,7 @@ def find_source(name: str, path: Path) -> list[Path]:
 def _download(name: str, path: Path) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, inside = rest.partition("/")
-    if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES):
+    if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name.split("/"):
         raise DataError(f"no file {path}; mend its path in the config")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -107,16 +109,16 @@ def _read_jsonl(path: Path) -> Located:
 
 
 def _read_json(path: Path) -> Located:
-    with _open(path) as file:
-        listed = file.read(1024).lstrip().startswith("[")
+    try:
+        with _open(path) as file:
+            listed = file.read(1024).lstrip().startswith("[")
+            file.seek(0)
+            rows = json.loads(_whole(file, path)) if listed else []
+    except (ValueError, RecursionError, OSError, *UNPACKING) as error:
+        raise DataError(f"{path} is not JSON ({reason_of(error)[:200]}); mend it") from None
     if not listed:
         yield from _read_jsonl(path)
         return
-    try:
-        with _open(path) as file:
-            rows = json.load(file)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} is not JSON ({error}); mend it") from None
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"{path} item {number} must be an object, it is {str(row)[:60]!r}; mend or remove it")
@@ -131,7 +133,7 @@ def _read_csv(path: Path) -> Located:
                 if None in row or None in row.values():
                     raise DataError(f"{path} line {reader.line_num} has another number of cells than the header; mend it")
                 yield f"{path} line {reader.line_num}", dict(row)
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
+    except (csv.Error, UnicodeDecodeError, OSError, *UNPACKING) as error:
         raise DataError(f"{path} is not readable csv ({error}); mend or convert it") from None
 
 
@@ -151,13 +153,29 @@ def _read_parquet(path: Path) -> Located:
 
 
 def _read_arrow(path: Path) -> Located:
+    import pyarrow as pa
     from datasets import Dataset
 
-    for number, row in enumerate(Dataset.from_file(str(path)), start=1):
+    try:
+        rows = Dataset.from_file(str(path))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable arrow ({reason_of(error)[:200]}); save the data set anew") from None
+    for number, row in enumerate(rows, start=1):
         yield f"{path} row {number}", dict(row)
 
 
 _READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}
+
+
+UNPACKING = (EOFError, zlib.error)
+"""What gzip says of a file that is cut or spoiled, besides OSError."""
+
+
+def _whole(file: Any, path: Path) -> str:
+    text = str(file.read(LARGEST + 1))
+    if len(text) > LARGEST:
+        raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB; split it")
+    return text
 
 
 def _open(path: Path) -> Any:

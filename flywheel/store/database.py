@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from flywheel.errors import StoreError
+from flywheel.store.guard import READ_ONLY
 
 WAIT_S = 60.0
 """How long to wait for a file that another process holds."""
@@ -59,7 +60,7 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) ->
 def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConnection:
     config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
     if read_only:
-        config |= {"enable_external_access": False, "lock_configuration": True}
+        config |= READ_ONLY
     deadline, pause_s = time.monotonic() + wait_s, 0.01
     while True:
         try:

@@ -12,6 +12,7 @@ import duckdb
 from flywheel.errors import StoreError
 from flywheel.records import Stage
 from flywheel.store.database import connection, first_line
+from flywheel.store.guard import WRITES, check_statement, fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +31,13 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
     """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""
     with connection(path) as db:
         try:
-            statements = db.extract_statements(sql)
-            if len(statements) != 1:
-                raise StoreError(f"one SQL statement at a time, got {len(statements)} (in: {' '.join(sql.split())[:80]!r})")
+            check_statement(db, sql)
             cursor = db.execute(sql, values or [])
-            return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=cursor.fetchall())
+            return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=fetch(cursor))
         except duckdb.Error as error:
             text = first_line(error)
             if "read-only mode" in text:
-                text = "flywheel sql only reads; open the file with duckdb to change it"
+                text = WRITES
             elif "disabled by configuration" in text:
                 text += "; flywheel sql reads only this database, --out writes what it finds to a file"
             raise StoreError(f"{text} (in: {' '.join(sql.split())[:80]})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -391,6 +392,22 @@ def test_a_missing_and_a_wrong_key_are_named_and_never_said(
     with Says(lambda body: echo) as server:
         assert KEY[:6] not in said_by(connect(server.url, key_env="NANO_KEY"))
     assert KEY[:6] not in caplog.text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flywheel.engines.openai_engine.MOST_BYTES", 10**6)
+    body = json.dumps({"choices": [{"text": "x" * 10**7, "finish_reason": "stop"}]}).encode()
+    headers = {"content-encoding": "gzip"} if packed else {}
+    answer = Answer(status=200, body=gzip.compress(body) if packed else body, headers=headers)
+    with Says(lambda body: answer) as server, pytest.raises(EngineError, match="more than 1 MB"):
+        connect(server.url, retries=0).generate(["a"], n=1, sampling=FREE, seed=0)
+
+
+def test_a_candidate_of_more_letters_than_any_model_writes_is_cut() -> None:
+    body = json.dumps({"choices": [{"text": "x" * 1_000_001, "finish_reason": "stop"}]}).encode()
+    (one,) = read(body, prompt="p", n=1, stop=(), chat=False).completions
+    assert (len(one.text), one.finish_reason) == (1_000_000, FinishReason.LENGTH)
 
 
 def test_openai_itself_wants_a_key(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from flywheel.errors import FlywheelError
 from flywheel.evaluation.best_of_n import ArmFigures, Curve
 from flywheel.evaluation.picks import arms_of, curve_of
 from flywheel.evaluation.trend import Trend, trend
+from flywheel.plain import visible
 from flywheel.records import Arm, Stage
 from flywheel.store.reading import query
 from flywheel.store.store import Store
@@ -265,7 +266,7 @@ def _lengths(path: Path) -> tuple[Length, ...]:
 
 
 def _drops(path: Path) -> tuple[Drop, ...]:
-    return _records(
+    found = _records(
         Drop, path,
         """
         SELECT
@@ -277,6 +278,8 @@ def _drops(path: Path) -> tuple[Drop, ...]:
         ORDER BY r.number, t.origin DESC, bool_or(t.kept) DESC, attempts DESC, fate
         """,
     )  # fmt: skip
+    # A reason of a filter of the user's own may quote a model; what draws the charts fails on its line ends.
+    return tuple(replace(one, fate=visible(one.fate)) for one in found)
 
 
 def _stages(path: Path) -> tuple[StageLine, ...]:
