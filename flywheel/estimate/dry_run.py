@@ -110,7 +110,7 @@ def _is_built(workspace: Workspace, inputs: Inputs) -> bool:
     recorded = workspace.store.models(ModelKind.REWARD)
     # The recipe takes reading the base's weights and all data: not where there is nothing to compare it with.
     key = key_of(recipe_of(inputs.config)) if recorded else ""
-    return any(one.recipe.get("key") == key and workspace.locate(one).is_dir() for one in recorded)
+    return any(one.recipe.get("key") == key and workspace.has(one) for one in recorded)
 
 
 def _cannot_start(inputs: Inputs) -> Iterator[str]:

@@ -172,6 +172,7 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
         (3, "instructions"),
         (4, "engines"),
         (5, "verdict"),
+        (6, "care"),
     ]
 
 

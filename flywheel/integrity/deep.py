@@ -1,0 +1,30 @@
+"""`flywheel doctor --deep`: every check, each with a finding that says it holds, or one for each fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flywheel.errors import FlywheelError
+from flywheel.integrity.folders import folder_faults
+from flywheel.store.checking import CHECKS, faults
+from flywheel.workspace import Workspace
+
+ON_DISK = ("models", "inputs", "leftovers")
+
+
+def examine_deeply(workspace: Workspace) -> Iterator[dict[str, Any]]:
+    """Findings in the form of the plain doctor's."""
+    if not workspace.store.path.exists():
+        return
+    try:
+        found = [*faults(workspace.store.path), *folder_faults(workspace)]
+    except FlywheelError as error:
+        yield {"what": "database", "found": str(error), "ok": False, "remedy": "see the message"}
+        return
+    for name in dict.fromkeys(("database", *(check.name for check in CHECKS), *ON_DISK)):
+        amiss = [one for one in found if one.check == name]
+        for one in amiss:
+            yield {"what": name, "found": one.found, "ok": False, "remedy": one.remedy}
+        if not amiss:
+            yield {"what": name, "found": "sound", "ok": True, "remedy": ""}
