@@ -34,7 +34,7 @@ LAYERS = {
     "nano": ("engines", "instructions"),
     "estimate": ("store", "instructions", "engines", "generator", "models", "next_round", "quiet", "reward", "workspace"),
     "export": ("store", "generator", "instructions", "workspace"),
-    "integrity": ("store", "reward.recipe", "workspace"),
+    "integrity": ("store", "generator", "reward.recipe", "workspace"),
     "report": ("store", "evaluation", "estimate", "integrity", "reward", "sampling", "workspace"),
     "selection": (),
     "training": ("adapters", "instructions", "checkpoints", "quiet"),

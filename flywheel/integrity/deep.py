@@ -7,7 +7,7 @@ from typing import Any
 
 from flywheel.errors import FlywheelError
 from flywheel.integrity.folders import folder_faults
-from flywheel.store.checking import CHECKS, faults
+from flywheel.store.checking import CHECKS, DATABASE, faults
 from flywheel.workspace import Workspace
 
 ON_DISK = ("models", "inputs", "leftovers")
@@ -18,11 +18,14 @@ def examine_deeply(workspace: Workspace) -> Iterator[dict[str, Any]]:
     if not workspace.store.path.exists():
         return
     try:
-        found = [*faults(workspace.store.path), *folder_faults(workspace)]
+        found = list(faults(workspace.store.path))
+        if not any(one.check == DATABASE for one in found):
+            found += folder_faults(workspace)
     except FlywheelError as error:
-        yield {"what": "database", "found": str(error), "ok": False, "remedy": "see the message"}
+        yield {"what": DATABASE, "found": str(error), "ok": False, "remedy": "see the message"}
         return
-    for name in dict.fromkeys(("database", *(check.name for check in CHECKS), *ON_DISK)):
+    broken = any(one.check == DATABASE for one in found)
+    for name in dict.fromkeys((DATABASE, *(() if broken else (check.name for check in CHECKS)), *(() if broken else ON_DISK))):
         amiss = [one for one in found if one.check == name]
         for one in amiss:
             yield {"what": name, "found": one.found, "ok": False, "remedy": one.remedy}

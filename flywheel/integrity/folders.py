@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.config import Config
+from flywheel.errors import FlywheelError
 from flywheel.files import digest_model
+from flywheel.generator import ENDPOINT, configured_generator, configured_student
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checking import Fault
 from flywheel.workspace import Workspace
 
-ENDPOINT = "endpoint:"
 CONVERTED = "converted"
 """Where engines keep weights in their own format; a folder begins with the start of the model's digest."""
 DIGEST_START = 12
@@ -40,16 +41,30 @@ def on_disk(models: Sequence[Model]) -> dict[str, Model]:
 
 def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Fault]:
     """Models whose folders are gone, or are not what was recorded."""
+    configured = _configured_digests(workspace)
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
         own = folder.is_relative_to(workspace.folder)
         remedy = REBUILD if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD) else RESTORE
-        remedy = remedy if own else "put it back; it lies outside the workspace, so no backup has it"
+        remedy = (
+            remedy
+            if own
+            else "put it back, or name where it is now in the config; it lies outside the workspace, so no backup has it"
+        )
         if not folder.is_dir():
-            if model.pruned_at is None:
+            # A generator that was moved is found by the next round, where the configuration names it.
+            if model.pruned_at is None and (own or model.digest not in configured):
                 yield Fault(check="models", found=f"{model.model_id}: no folder {path}", remedy=remedy)
         elif digest_model(folder) != model.digest:
             yield Fault(check="models", found=f"{model.model_id}: {path} is not what was recorded", remedy=remedy)
+
+
+def _configured_digests(workspace: Workspace) -> set[str]:
+    try:
+        config = workspace.config()
+        return {one.digest for one in (configured_generator(config, workspace), configured_student(config, workspace))}
+    except FlywheelError:
+        return set()
 
 
 def input_faults(workspace: Workspace, rounds: Sequence[Round]) -> Iterator[Fault]:

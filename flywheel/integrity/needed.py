@@ -18,7 +18,8 @@ def kept_rounds(rounds: Sequence[Round], *, best: str | None, asked: Sequence[st
     if best is not None:
         found[best] = "the best"
     if turns:
-        found[turns[-1].round] = "the newest"
+        newest = turns[-1].round
+        found[newest] = "the newest and the best" if newest == best else "the newest"
     return found
 
 

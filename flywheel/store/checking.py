@@ -11,10 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.errors import StoreError
 from flywheel.store.database import connection, first_line
 from flywheel.store.store import OF_ROUNDS
 
+DATABASE = "database"
+"""The check that every block can be read; where one cannot, no other check is made."""
 SEED_TASKS_SINCE = 3
 """The schema that began to keep the seeds."""
 
@@ -259,10 +260,10 @@ def faults(path: Path) -> Iterator[Fault]:
                 found += [
                     Fault(check=check.name, found=line, remedy=check.remedy) for (line,) in db.execute(check.sql).fetchall()
                 ]
-        except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
-            found = [Fault(check="database", found=f"cannot be read: {first_line(error)}", remedy=BACKUP)]
+        except duckdb.ProgrammingError:
+            raise  # a mistake in a check
         except duckdb.Error as error:
-            raise StoreError(f"cannot check {path}: {first_line(error)}") from None
+            found = [Fault(check=DATABASE, found=f"cannot be read: {first_line(error)}", remedy=BACKUP)]
     yield from found
 
 

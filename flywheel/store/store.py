@@ -106,7 +106,7 @@ class Store:
     # Models
 
     def record_model(self, model: Model, curve: Sequence[CurvePoint] = ()) -> None:
-        """Record a model with its learning curve; one that is there already stays as it is, and is no longer pruned."""
+        """Record a model with its learning curve; one that is there already gets its path, and is no longer pruned."""
         with connection(self.path, read_only=False) as db:
             known = db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone()
             _insert_model(db, model)
@@ -533,7 +533,7 @@ def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[P
 def _insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
     db.execute(
         "INSERT INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model_id) DO UPDATE SET pruned_at = NULL",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model_id) DO UPDATE SET path = excluded.path, pruned_at = NULL",
         [
             model.model_id, str(model.kind), model.name, model.path, model.digest, model.parent,
             json.dumps(model.recipe), json.dumps(model.numbers),
