@@ -85,6 +85,8 @@ class Workspace:
         """Keep other processes from turning the same wheel; the lock goes with the process, however it ends."""
         from filelock import FileLock, Timeout
 
+        if not self.folder.exists():
+            raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round`, or name another with --workspace")
         holder = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
