@@ -160,6 +160,17 @@ def test_a_round_that_is_begun_keeps_what_it_needs(workspace: Workspace) -> None
     assert [one for one in plan_prune(workspace).freed if one.model_id] == []
 
 
+def test_a_reward_model_that_went_is_built_anew_when_it_is_needed(workspace: Workspace, cli: Cli) -> None:
+    (model,) = workspace.store.models(ModelKind.REWARD)
+    workspace.store.mark_pruned([model.model_id])
+    shutil.rmtree(workspace.folder / model.path)
+    scored = cli("-w", workspace.folder, "reward", "score", model.model_id, "a text")
+    assert (scored.code, "was removed by `flywheel prune` on" in scored.err) == (1, True)
+    assert cli("-w", workspace.folder, "reward", "build").code == 0
+    assert workspace.store.models(ModelKind.REWARD) == [model]
+    assert workspace.locate(model).is_dir()
+
+
 # The rules, on records alone.
 
 
