@@ -19,7 +19,7 @@ CONVERTED = "converted"
 DIGEST_START = 12
 PRUNE = "`flywheel prune` tells what it takes, `flywheel prune --yes` removes it"
 RESTORE = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
-REBUILD = f"`flywheel reward build` builds it anew; or {RESTORE}"
+REBUILD = f"{RESTORE}, or build it anew with `flywheel reward build`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,8 @@ def leftovers(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Ro
 
     Meaningful only while nobody is at work in the workspace: a writer has such folders, too.
     """
-    for path in sorted(workspace.folder.glob("*.tmp")):
+    # Not the database's own .tmp: a reader may be at work in it.
+    for path in sorted([*workspace.folder.glob("config.yaml.tmp"), *workspace.folder.glob("flywheel.schema-*.tmp")]):
         yield Leftover(path=path, why="not written to its end")
     recorded = on_disk(models)
     for path in sorted(workspace.models.iterdir()) if workspace.models.is_dir() else ():

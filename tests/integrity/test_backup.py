@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,23 @@ def test_a_backup_is_restored_as_it_was(name: str, turned: Path, tmp_path: Path,
 
 def test_a_round_goes_on_in_a_restored_workspace_as_if_nothing_had_happened(built: Path, turned: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
-    subprocess.run([sys.executable, "-m", "tests.crash", folder, "answer", "after", "1"], check=False, capture_output=True)
-    back_up(Workspace(folder), tmp_path / "copy.tar")
+    command = [sys.executable, "-m", "flywheel.cli", "-w", folder, "round"]
+    at_work = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        answered = "SELECT count(*) FROM candidates"
+        while reading.query(folder / "flywheel.duckdb", answered).rows == [(0,)]:
+            assert at_work.poll() is None
+            time.sleep(0.05)
+        back_up(Workspace(folder), tmp_path / "copy.tar")
+        assert at_work.poll() is None
+    finally:
+        at_work.kill()
+        at_work.wait()
     shutil.rmtree(folder)
     again = Workspace(tmp_path / "elsewhere")
     restore(tmp_path / "copy.tar", again)
+    assert [one.status for one in again.store.rounds()] == ["done", "running"]
+    assert list(checking.faults(again.store.path)) == []
     assert turn(again, again.config(), Silent()) == "r1"
     for table in ("tasks", "candidates", "scores", "selections", "evaluations"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"

@@ -167,8 +167,9 @@ def test_a_reward_model_that_went_is_built_anew_when_it_is_needed(workspace: Wor
     scored = cli("-w", workspace.folder, "reward", "score", model.model_id, "a text")
     assert (scored.code, "was removed by `flywheel prune` on" in scored.err) == (1, True)
     assert cli("-w", workspace.folder, "reward", "build").code == 0
-    assert workspace.store.models(ModelKind.REWARD) == [model]
-    assert workspace.locate(model).is_dir()
+    newest = workspace.store.models(ModelKind.REWARD)[-1]
+    assert (newest.recipe, newest.pruned_at) == (model.recipe, None)
+    assert workspace.locate(newest).is_dir()
 
 
 # The rules, on records alone.
