@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from flywheel.errors import ConfigError, StoreError
 
@@ -40,14 +41,19 @@ def publish(folder: Path) -> Iterator[Path]:
         raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
     try:
         yield unfinished
-        for path in [*unfinished.rglob("*"), unfinished]:
-            _sync(path)
+        sync_tree(unfinished)
         # Whatever lies there was never recorded, or would have been used instead of made anew.
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
         _sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def sync_tree(path: Path) -> None:
+    """Have a file, or a folder with all in it, on the disk."""
+    for one in [*path.rglob("*"), path]:
+        _sync(one)
 
 
 def _sync(path: Path) -> None:
@@ -60,11 +66,19 @@ def _sync(path: Path) -> None:
 
 def digest_files(*paths: Path) -> str:
     """SHA-256 over the names and bytes of files, in order of their names."""
-    total = hashlib.sha256()
-    for path in sorted(paths, key=lambda path: path.name):
-        with path.open("rb") as file:
-            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return total.hexdigest()
+    return digest_of([(path.name, digest_file(path)) for path in paths])
+
+
+def digest_of(digests: Iterable[tuple[str, str]]) -> str:
+    """As `digest_files`, of names with the digests of their files."""
+    ordered = sorted(digests, key=lambda one: one[0])
+    return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in ordered).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 over the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_model(folder: Path) -> str:
@@ -79,6 +93,19 @@ def write_whole(path: Path, text: str) -> None:
     _sync(unfinished)
     unfinished.rename(path)
     _sync(path.parent)
+
+
+def copy_whole(source: BinaryIO, path: Path) -> None:
+    """Write the rest of an open file to another that is whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with unfinished.open("wb") as file:
+            shutil.copyfileobj(source, file, length=1 << 20)
+        _sync(unfinished)
+        unfinished.rename(path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def encodable(text: str) -> bool:

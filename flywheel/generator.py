@@ -91,7 +91,9 @@ def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
 
 def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:
     """What a recorded model reads, in the style of the config; raises as `prompts_of`."""
-    return prompts_of(config, None if model.path.startswith(ENDPOINT) else workspace.locate(model))
+    # Only a chat template is in the model's folder, which may be pruned.
+    elsewhere = model.path.startswith(ENDPOINT) or config.prompt_style != "chat"
+    return prompts_of(config, None if elsewhere else workspace.locate(model))
 
 
 def generator_folder(config: Config) -> Path | None:

@@ -28,7 +28,7 @@ from flywheel.instructions.filters import Filters, protected_of
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_held_out, read_reworded, read_seeds, read_tasks
 from flywheel.judges import check_judges, judge_models
 from flywheel.models import local_folder
-from flywheel.records import Arm, HeldOutTask, Model, Round, SeedTask, Task
+from flywheel.records import Arm, HeldOutTask, Model, ModelKind, Round, SeedTask, Task
 from flywheel.training import check_training
 from flywheel.workspace import Workspace
 
@@ -101,6 +101,7 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         parent = next((one for one in rounds if one.round == unfinished.parent), None)
     else:
         parent = rounds[-1] if rounds else None
+    _follow_moved(workspace, config)
     generator, trained = _models_after(parent, workspace, config)
     engine = chosen_engine(config)
     held_out = read_held_out(config.path(config.evaluation.tasks))
@@ -198,6 +199,14 @@ def _identity(
 def identity_of(config: Config) -> dict[str, Any]:
     """The fields of a config that can change results, with the engine that ``auto`` stands for here."""
     return config.identity() | {"engine.name": chosen_engine(config).name}
+
+
+def _follow_moved(workspace: Workspace, config: Config) -> None:
+    """Record where the configured generator or student is now, if it was elsewhere: in another checkout, on another machine."""
+    recorded = {model.model_id: model for model in workspace.store.models(ModelKind.GENERATOR)}
+    for model in (configured_generator(config, workspace), configured_student(config, workspace)):
+        if model.model_id in recorded and recorded[model.model_id].path != model.path:
+            workspace.store.record_model(model)
 
 
 def _models_after(parent: Round | None, workspace: Workspace, config: Config) -> tuple[Model, Model]:

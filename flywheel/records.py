@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -211,6 +212,8 @@ class Model:
     parent: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    pruned_at: datetime | None = None
+    """When its folder was removed, to free the space."""
 
     @property
     def model_id(self) -> str:

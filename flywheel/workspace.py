@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flywheel.config import Config, as_text, load
-from flywheel.errors import StoreError
+from flywheel.errors import ModelError, StoreError
 from flywheel.files import expanded, write_whole
 from flywheel.records import Model
 from flywheel.store.store import Store
@@ -55,18 +55,38 @@ class Workspace:
         return load(self.config_file, overrides)
 
     def locate(self, model: Model) -> Path:
-        """The folder of a recorded model."""
-        return self.folder / model.path
+        """The folder of a recorded model; raises ModelError for one that was pruned."""
+        folder = self.folder / model.path
+        if model.pruned_at is not None and not folder.exists():
+            raise ModelError(
+                f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}; a backup made before has it "
+                "(`flywheel --workspace OTHER restore BACKUP`)"
+            )
+        return folder
+
+    def has(self, model: Model) -> bool:
+        """Whether the folder of a recorded model is there."""
+        return (self.folder / model.path).is_dir()
 
     def inside(self, path: Path) -> str:
         """A path as it is recorded: relative where it lies in the workspace, so that the folder can be moved."""
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
+
+    def is_at_work(self) -> bool:
+        """Whether some process has the workspace for itself."""
+        try:
+            with self.at_work():
+                return False
+        except StoreError:
+            return True
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """Keep other processes from turning the same wheel; the lock goes with the process, however it ends."""
         from filelock import FileLock, Timeout
 
+        if not self.folder.exists():
+            raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round`, or name another with --workspace")
         holder = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)

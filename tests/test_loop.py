@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
@@ -152,6 +153,15 @@ def test_a_generator_changed_on_disk_is_refused(turned: Path, tmp_path: Path) ->
     weights.write_bytes(whole[:1000])
     with pytest.raises(ModelError, match="is corrupt"):
         turn(workspace, workspace.config(), Silent())
+
+
+def test_a_generator_that_lies_elsewhere_now_is_found_where_the_config_names_it(built: Path, tmp_path: Path) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    with duckdb.connect(str(workspace.store.path)) as db:
+        db.execute("UPDATE models SET path = '/another/checkout/generator' WHERE name = 'r0'")
+    assert turn(workspace, workspace.config(["instructions.tasks=10", "training.epochs=1"]), Silent()) == "r1"
+    ((path,),) = rows(workspace.folder, "SELECT path FROM models WHERE name = 'r0'")
+    assert Path(path).is_dir()
 
 
 def test_two_rounds_at_once_are_refused(turned: Path, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flywheel.cli import export, lab, report, wheel
+from flywheel.cli import care, export, lab, report, wheel
 from flywheel.cli.options import State
 from flywheel.errors import BudgetSpent, FlywheelError
 from flywheel.plain import visible, without_secrets
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(wheel.app)
 app.add_typer(export.app)
 app.add_typer(report.app)
+app.add_typer(care.app)
 app.add_typer(lab.app, name="reward")
 
 
@@ -50,8 +52,17 @@ def options(
     State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
 
 
+class _Told(logging.Handler):
+    """What the library has to say beside its answers goes to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)
+
+
 def main() -> None:
     """Run the command line; a FlywheelError becomes one line and exit code 1."""
+    log = logging.getLogger("flywheel")
+    log.handlers, log.propagate = [_Told()], False
     try:
         app()
     except BudgetSpent as spent:

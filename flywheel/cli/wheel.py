@@ -325,15 +325,3 @@ def schema(as_json: AsJson = False) -> None:
 
     table = reading.schema(named_workspace().store.path)
     tables.print_json(table.as_dicts()) if as_json else tables.print_schema(table)
-
-
-@app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Check the machine, the versions and the workspace."""
-    from flywheel.report import tables
-    from flywheel.report.doctor import examine
-
-    findings = examine(named_workspace())
-    tables.print_json(findings) if as_json else tables.print_findings(findings)
-    if any(not finding["ok"] for finding in findings):
-        raise typer.Exit(1)

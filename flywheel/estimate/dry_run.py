@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from flywheel.config import Config
 from flywheel.engines.engine import check
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, ModelError
 from flywheel.estimate.doubts import budget_short, disk_short, memory_short, texts_too_long, thinks_aloud
 from flywheel.estimate.inputs import Inputs, find_inputs
 from flywheel.estimate.lab import Lab
@@ -80,7 +80,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
         done=[*(["reward model"] if built else []), *state.done],
         prices=config.prices,
         notes=list(_notes(inputs)),
-        warnings=[*_cannot_start(inputs), *thinks_aloud(inputs), *texts_too_long(stages)],
+        warnings=[*_cannot_start(inputs), *_pruned(workspace), *thinks_aloud(inputs), *texts_too_long(stages)],
     )
     short = [*memory_short(plan.work), *disk_short(workspace, stages, built=built), *budget_short(config, plan)]
     return replace(plan, warnings=[*plan.warnings, *short])
@@ -110,7 +110,7 @@ def _is_built(workspace: Workspace, inputs: Inputs) -> bool:
     recorded = workspace.store.models(ModelKind.REWARD)
     # The recipe takes reading the base's weights and all data: not where there is nothing to compare it with.
     key = key_of(recipe_of(inputs.config)) if recorded else ""
-    return any(one.recipe.get("key") == key and workspace.locate(one).is_dir() for one in recorded)
+    return any(one.recipe.get("key") == key and workspace.has(one) for one in recorded)
 
 
 def _cannot_start(inputs: Inputs) -> Iterator[str]:
@@ -118,6 +118,16 @@ def _cannot_start(inputs: Inputs) -> Iterator[str]:
     try:
         check(inputs.config.engine, inputs.generator.folder if inputs.generator else None)
     except FlywheelError as error:
+        yield str(error)
+
+
+def _pruned(workspace: Workspace) -> Iterator[str]:
+    """That the generator to go on from was removed."""
+    done = [one for one in workspace.store.rounds() if one.generator_out] if workspace.store.path.exists() else []
+    try:
+        for one in done[-1:]:
+            workspace.locate(workspace.store.model(one.generator_out or ""))
+    except ModelError as error:
         yield str(error)
 
 

@@ -89,7 +89,7 @@ def _name(contents: Contents) -> str:
 def _title(contents: Contents) -> str:
     made, rows = contents.round, sum(contents.rows.values())
     wrote, n = f"`{public(made.config['generator'])}`", made.config["sampling"]["n"]
-    if made.number > 1 and not made.config["training"]["student"]:
+    if made.number > 1 and not made.config["training"].get("student"):
         wrote += f", as {made.parent} left it"
     if contents.pairs:
         what = "each the highest and the lowest reward among the finished candidates of a task"

@@ -18,8 +18,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from flywheel.errors import ConfigError, StoreError
-from flywheel.records import Arm
 from flywheel.plain import visible, visible_json
+from flywheel.records import Arm
 from flywheel.store import reading
 from flywheel.store.reading import Table
 from flywheel.store.store import Store

@@ -163,7 +163,7 @@ class Lab:
     def _trained_before(self, training: Recipe) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
         found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == training]
-        return next((one for one in reversed(found) if self._workspace.locate(one).is_dir()), None)
+        return next((one for one in reversed(found) if self._workspace.has(one)), None)
 
     def search(self, members: Mapping[str, Model]) -> Found:
         """Try merges on the validation splits."""
@@ -281,4 +281,4 @@ def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:
 
 def _recorded(workspace: Workspace, kind: ModelKind, recipe: Recipe) -> Model | None:
     found = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
-    return next((model for model in reversed(found) if workspace.locate(model).is_dir()), None)
+    return next((model for model in reversed(found) if workspace.has(model)), None)

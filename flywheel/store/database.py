@@ -6,18 +6,24 @@ DuckDB lets one process write, or several read. Nobody keeps a connection while 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from importlib.resources import files
+from io import BufferedReader
 from pathlib import Path
 
 import duckdb
 
 from flywheel.errors import StoreError
+from flywheel.files import copy_whole
 from flywheel.store.guard import READ_ONLY
 
+_log = logging.getLogger("flywheel")
 WAIT_S = 60.0
 """How long to wait for a file that another process holds."""
 
@@ -90,21 +96,88 @@ def migrations() -> list[tuple[int, str, str]]:
 
 
 def migrate(path: Path) -> None:
-    """Create or upgrade the database: each migration in one transaction with its record."""
-    applied = _applied(path) if path.exists() else 0
-    _refuse_newer(applied, path)
-    pending = [migration for migration in migrations() if migration[0] > applied]
-    for number, name, sql in pending:
-        with connection(path, read_only=False) as db:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, "
-                "applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp)"
-            )
-            db.execute("COMMENT ON TABLE migrations IS 'Schema changes applied to this database.'")
-            db.execute(sql)
-            db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
-            if number == pending[-1][0]:  # the views are those of the newest tables
+    """Create the database, or upgrade it: every pending migration and its record, in one transaction.
+
+    What is upgraded is copied first, beside it and named after its schema; a killed upgrade has changed nothing.
+    Raises StoreError for a database of a newer flywheel, and where there is no space for the copy or the upgrade.
+    """
+    if path.exists():
+        applied = _applied(path)
+        _refuse_newer(applied, path)
+        if applied == migrations()[-1][0]:
+            return
+    # Opened before the connection and closed after it: a process that closes a file gives up all its locks on it.
+    with path.open("rb") if path.exists() else nullcontext() as old, closing(_open(path, read_only=False, wait_s=WAIT_S)) as db:
+        applied = _version(db)  # somebody else may have upgraded it while we waited
+        _refuse_newer(applied, path)
+        pending = [migration for migration in migrations() if migration[0] > applied]
+        try:
+            if applied and pending and old:
+                db.execute("CHECKPOINT")
+                copy = _keep_copy(old, path, applied)
+                _log.warning(
+                    "%s has schema %d and is upgraded to %d; as it was, it is kept as %s", path, applied, pending[-1][0], copy
+                )
+            db.begin()
+            for migration in pending:
+                _apply(db, *migration)
+            if pending:  # the views are those of the newest tables
                 db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
+            db.commit()
+        except (OSError, duckdb.Error) as error:
+            raise StoreError(
+                f"cannot upgrade {path}: {first_line(error)}; it is as it was, free some space or mend the rights, then go on"
+            ) from None
+
+
+def _apply(db: duckdb.DuckDBPyConnection, number: int, name: str, sql: str) -> None:
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, "
+        "applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp)"
+    )
+    db.execute("COMMENT ON TABLE migrations IS 'Schema changes applied to this database.'")
+    db.execute(sql)
+    db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
+
+
+def snapshot(path: Path, to: Path) -> None:
+    """Copy a database as it is at this instant; who writes to it waits meanwhile. Raises StoreError as `connection` does."""
+    waiting = path.with_name(path.name + ".wal")
+    # As in `migrate`: closed after the connection, which keeps writers out.
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        with closing(_open(path, read_only=True, wait_s=WAIT_S)) as db:
+            _refuse_other_versions(db, path)
+            copy_whole(file, to)
+            if waiting.exists():  # of a process that was killed
+                copy_whole(opened.enter_context(waiting.open("rb")), to.with_name(to.name + ".wal"))
+    with closing(_open(to, read_only=False, wait_s=WAIT_S)) as db:
+        db.execute("CHECKPOINT")
+
+
+def _keep_copy(old: BufferedReader, path: Path, schema: int) -> Path:
+    """Copy an open database beside itself; one that was copied before, by an upgrade that did not end, is not copied again."""
+    whole = hashlib.file_digest(old, "sha256").digest()
+    for number in itertools.count(1):
+        copy = copy_of(path, schema, number)
+        if not copy.exists():
+            old.seek(0)
+            copy_whole(old, copy)
+            return copy
+        with copy.open("rb") as before:
+            if hashlib.file_digest(before, "sha256").digest() == whole:
+                return copy
+    raise AssertionError("numbers do not end")
+
+
+def copy_of(path: Path, schema: int, number: int = 1) -> Path:
+    """Where a database of an older schema is kept when it is upgraded."""
+    return path.with_name(f"{path.stem}.schema-{schema}{'' if number == 1 else f'-{number}'}{path.suffix}")
+
+
+def kept_copies(path: Path) -> list[Path]:
+    """The databases that upgrades left beside this one."""
+    return sorted(path.parent.glob(f"{path.stem}.schema-*{path.suffix}"))
 
 
 def _applied(path: Path) -> int:

@@ -48,6 +48,11 @@ BLOCK = 4096
 """Tasks whose rows the stations have in memory at once: a round may have any number."""
 EVERY = range(2**63 - 1)
 """All attempts of a round."""
+OF_ROUNDS = (
+    *("rounds", "stages", "tasks", "candidates", "scores", "selections"),
+    *("evaluations", "evaluation_scores", "metrics", "verdicts"),
+)
+"""Tables whose rows belong to a round."""
 ROUND_JSON = ("identity", "config", "versions", "engine")
 """Columns of a round that hold JSON."""
 
@@ -101,11 +106,17 @@ class Store:
     # Models
 
     def record_model(self, model: Model, curve: Sequence[CurvePoint] = ()) -> None:
-        """Record a model with its learning curve; one that is there already stays as it is."""
+        """Record a model with its learning curve; one that is there already gets its path, and is no longer pruned."""
         with connection(self.path, read_only=False) as db:
-            if db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone() is None:
-                _insert_model(db, model)
+            known = db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone()
+            _insert_model(db, model)
+            if known is None:
                 _insert(db, "learning_curves", curve, model_id=model.model_id)
+
+    def mark_pruned(self, model_ids: Sequence[str]) -> None:
+        """Record that the folders of these models are removed."""
+        with connection(self.path, read_only=False) as db:
+            db.execute("UPDATE models SET pruned_at = now() WHERE list_contains(?, model_id)", [list(model_ids)])
 
     def learning_curve(self, model_id: str) -> list[CurvePoint]:
         """What the trainer told of a model, in order."""
@@ -135,16 +146,20 @@ class Store:
         """All models of a kind, oldest first."""
         return self._models("kind = ?", [str(kind)])
 
+    def all_models(self) -> list[Model]:
+        """Every recorded model, oldest first."""
+        return self._models("true", [])
+
     def _models(self, condition: str, values: Sequence[Any]) -> list[Model]:
-        columns = "kind, name, path, digest, parent, recipe, numbers"
+        columns = "kind, name, path, digest, parent, recipe, numbers, pruned_at"
         with connection(self.path) as db:
             rows = db.execute(f"SELECT {columns} FROM models WHERE {condition} ORDER BY created_at", values).fetchall()
         return [
             Model(
                 kind=ModelKind(kind), name=name, path=path, digest=digest, parent=parent,
-                recipe=json.loads(recipe), numbers=json.loads(numbers),
+                recipe=json.loads(recipe), numbers=json.loads(numbers), pruned_at=pruned_at,
             )
-            for kind, name, path, digest, parent, recipe, numbers in rows
+            for kind, name, path, digest, parent, recipe, numbers, pruned_at in rows
         ]  # fmt: skip
 
     # Rounds and stages
@@ -203,15 +218,20 @@ class Store:
             db.execute("UPDATE rounds SET status = 'done', finished_at = now() WHERE round = ?", [name])
 
     def discard_unfinished(self) -> None:
-        """Delete the rounds that are not done, with all their rows."""
+        """Delete the rounds that are not done, with all their rows and the generators that they trained."""
         for one in self.rounds(controls=True):
             if one.status != "done":
                 self._discard_round(one.round)
 
     def _discard_round(self, name: str) -> None:
-        tables = "rounds stages tasks candidates scores selections evaluations evaluation_scores metrics verdicts"
         with connection(self.path, read_only=False) as db:
-            for table in tables.split():
+            # Another will be trained into the same folder.
+            db.execute(
+                "DELETE FROM models WHERE kind = 'generator' AND model_id IN "
+                "(SELECT generator_out FROM rounds WHERE round = ? AND number > 0)",
+                [name],
+            )
+            for table in OF_ROUNDS:
                 db.execute(f"DELETE FROM {table} WHERE round = ?", [name])
 
     def progress(self, name: str, stage: Stage) -> Progress:
@@ -512,8 +532,8 @@ def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[P
 
 def _insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
     db.execute(
-        "INSERT OR IGNORE INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model_id) DO UPDATE SET path = excluded.path, pruned_at = NULL",
         [
             model.model_id, str(model.kind), model.name, model.path, model.digest, model.parent,
             json.dumps(model.recipe), json.dumps(model.numbers),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import duckdb
@@ -107,6 +107,28 @@ def test_discarding_a_round_leaves_the_others(store: Store) -> None:
     assert store.candidates("r1") == {}
 
 
+def test_discarding_a_round_takes_the_generator_that_it_trained(store: Store) -> None:
+    def trained(name: str) -> Model:
+        return Model(kind=ModelKind.GENERATOR, name=name, path=f"models/generator-{name}", digest=name * 32)
+
+    store.open_round(opened(round="r0", number=0, parent=None, generator_out=trained("r0").model_id))
+    store.record_model(trained("r0"))
+    store.commit("r1", Stage.TRAIN, Chunk(rows=[trained("r1")], last=True), seconds=1)
+    assert store.models(ModelKind.GENERATOR) == [trained("r0"), trained("r1")]
+    store.discard_unfinished()
+    # The next r1 is trained into the same folder; r0's generator is not of its making.
+    assert store.models(ModelKind.GENERATOR) == [trained("r0")]
+
+
+def test_a_pruned_model_that_is_recorded_anew_is_there_again_where_it_is_now(store: Store) -> None:
+    store.record_model(MODEL)
+    store.mark_pruned([MODEL.model_id])
+    assert store.model(MODEL.model_id).pruned_at is not None
+    moved = replace(MODEL, path="models/elsewhere")
+    store.record_model(moved)
+    assert store.all_models() == [moved]
+
+
 def test_views_answer_the_daily_questions(store: Store) -> None:
     dataset = reading.query(store.path, "SELECT round, instruction, output, reward, margin FROM dataset")
     assert dataset.rows == [("r1", "Sort.", "a, b", 3.0, 1.0)]
@@ -172,6 +194,7 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
         (3, "instructions"),
         (4, "engines"),
         (5, "verdict"),
+        (6, "care"),
     ]
 
 

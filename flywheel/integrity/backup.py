@@ -1,0 +1,279 @@
+"""`flywheel backup` and `flywheel restore`: the database as it is at one instant, the models that it names, the configuration.
+
+A model's folder is never changed once it is recorded, so the database is copied first and the models it names after it. Each
+file's digest goes into `backup.json`, which comes last; what was written is read back and compared before it takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from flywheel.assets import ASSET
+from flywheel.config import Config
+from flywheel.errors import FlywheelError, StoreError
+from flywheel.files import WEIGHTS, digest_file, digest_of, sync_tree
+from flywheel.integrity.folders import on_disk
+from flywheel.records import Model
+from flywheel.store.database import snapshot
+from flywheel.store.store import Store
+from flywheel.workspace import Workspace
+
+MANIFEST = "backup.json"
+FORMAT = 1
+DATABASE = "flywheel.duckdb"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A backup that was written, or a workspace that was restored."""
+
+    path: Path
+    files: int
+    size: int
+    """Bytes."""
+    rounds: list[str]
+    outside: list[str]
+    """What the configuration names outside the workspace: no backup has it."""
+    replaced: Path | None = None
+    """Where the workspace is now that was there before."""
+
+
+def back_up(workspace: Workspace, to: Path) -> Copied:
+    """Copy a workspace to a new folder, or to a file where the name ends in .tar; a round may be at work meanwhile.
+
+    Raises StoreError where something is there already, a model is not what was recorded, or the disk is full: then
+    nothing is left.
+    """
+    if to.exists():
+        raise StoreError(f"{to} is there already; name a new folder, or a new file that ends in .tar")
+    if not workspace.store.path.exists():
+        raise StoreError(f"no database at {workspace.store.path}; there is nothing to back up, name the workspace with -w")
+    if to.resolve().is_relative_to(workspace.folder):
+        raise StoreError(f"{to} is in the workspace, and would be lost with it; name a place outside of it")
+    workspace.store.migrate()
+    # A kill leaves these two, which are no backup; the next one of this name removes them.
+    unfinished, parts = to.with_name(to.name + ".tmp"), to.with_name(to.name + ".parts.tmp")
+    _remove(unfinished, parts)
+    try:
+        parts.mkdir(parents=True)
+        snapshot(workspace.store.path, parts / DATABASE)
+        store = Store(parts / DATABASE)
+        models = store.all_models()
+        sources = {DATABASE: store.path} | dict(_sources(workspace, models))
+        manifest = _manifest(sources, store)
+        _refuse_changed_models(manifest["files"], models)
+        (parts / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (_write_tar if to.suffix == ".tar" else _write_folder)(sources | {MANIFEST: parts / MANIFEST}, unfinished)
+        _refuse_differences(unfinished, manifest["files"])
+        sync_tree(unfinished)
+        unfinished.rename(to)
+    except OSError as error:
+        raise StoreError(f"cannot write the backup {to}: {error.strerror or error}; nothing is left of it") from None
+    finally:
+        _remove(unfinished, parts)
+    return _copied(to, manifest, outside=_outside(workspace))
+
+
+def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> Copied:
+    """Make a workspace of a backup; the one that is there stays beside it, under another name.
+
+    Raises StoreError for what is no whole backup, and for a workspace that is there where ``overwrite`` does not allow it.
+    """
+    manifest = read_manifest(source)
+    place = workspace.folder
+    there = place.exists() and any(place.iterdir())
+    if there and not overwrite:
+        raise StoreError(
+            f"{place} is not empty; name another with --workspace, or add --overwrite (what is there is kept beside)"
+        )
+    if there and workspace.is_at_work():
+        raise StoreError(f"a process is at work in {place}; wait for it, or stop it first")
+    unfinished, replaced = place.with_name(place.name + ".tmp"), _free_name(place) if there else None
+    _remove(unfinished)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _unpack(source, manifest["files"], unfinished)
+        _refuse_differences(unfinished, manifest["files"])
+        (unfinished / "models").mkdir(exist_ok=True)
+        sync_tree(unfinished)
+        if replaced:
+            place.rename(replaced)
+        elif place.exists():
+            place.rmdir()
+        try:
+            unfinished.rename(place)
+        except OSError:
+            if replaced:
+                replaced.rename(place)
+            raise
+    except OSError as error:
+        raise StoreError(f"cannot restore to {place}: {error.strerror or error}; nothing there has changed") from None
+    finally:
+        _remove(unfinished)
+    return _copied(place, manifest, outside=_outside(workspace), replaced=replaced)
+
+
+def read_manifest(source: Path) -> dict[str, Any]:
+    """What a backup holds; raises StoreError for what is none, or is not whole."""
+    try:
+        if source.is_dir():
+            text = (source / MANIFEST).read_text(encoding="utf-8")
+        else:
+            with tarfile.open(source) as tar:
+                member = tar.extractfile(MANIFEST)
+                assert member is not None
+                text = member.read().decode("utf-8")
+        manifest: dict[str, Any] = json.loads(text)
+        if manifest["format"] > FORMAT:
+            raise StoreError(f"{source} is a backup of a newer flywheel (format {manifest['format']}); upgrade flywheel")
+        for name in manifest["files"]:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise StoreError(f"{source} names the file {name!r}, which is outside of a workspace; take another backup")
+    except FileNotFoundError:
+        what = f"it has no {MANIFEST}" if source.exists() else "there is nothing of that name"
+        raise StoreError(f"{source} is no backup: {what}; name the folder or .tar of a `flywheel backup`") from None
+    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError, AssertionError) as error:
+        raise StoreError(f"{source} is no whole backup ({error}); name the folder or .tar of a `flywheel backup`") from None
+    return manifest
+
+
+def _sources(workspace: Workspace, models: list[Model]) -> Iterator[tuple[str, Path]]:
+    """The files of a backup beside the database, by their names in it."""
+    if workspace.config_file.exists():
+        yield CONFIG, workspace.config_file
+    for path, model in on_disk(models).items():
+        folder = workspace.folder / path
+        if model.pruned_at is not None or not folder.is_relative_to(workspace.folder):
+            continue
+        if not folder.is_dir():
+            raise StoreError(f"{model.model_id} has no folder {path}; `flywheel doctor --deep` tells what to do")
+        yield from _files_below(folder, workspace.folder)
+    for path_ in _named_paths(workspace):
+        if path_.is_relative_to(workspace.folder):
+            yield from _files_below(path_, workspace.folder)
+
+
+def _files_below(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if one.is_file():
+            yield one.relative_to(folder).as_posix(), one
+
+
+def _named_paths(workspace: Workspace) -> Iterator[Path]:
+    """Files and folders that the configuration names, apart from those that come with flywheel."""
+    try:
+        config = workspace.config()
+    except FlywheelError:
+        return
+    for value in _texts(config.model_dump(mode="json", exclude={"base"})):
+        if value and not value.startswith(ASSET) and (path := _path(config, value)) is not None:
+            yield path.resolve()
+
+
+def _path(config: Config, value: str) -> Path | None:
+    path = config.path(value)
+    try:
+        return path if path.exists() and path.resolve() != config.base.resolve() else None
+    except (OSError, ValueError):  # a text that is too long for a name, or has a zero in it
+        return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
+def _outside(workspace: Workspace) -> list[str]:
+    return sorted({str(path) for path in _named_paths(workspace) if not path.is_relative_to(workspace.folder)})
+
+
+def _manifest(sources: Mapping[str, Path], store: Store) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "flywheel": version("flywheel"),
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": [f"{one.round} {one.status}" for one in store.rounds(controls=True)],
+        "files": {name: {"sha256": digest_file(path), "size": path.stat().st_size} for name, path in sources.items()},
+    }
+
+
+def _refuse_changed_models(files: Mapping[str, Any], models: list[Model]) -> None:
+    """Raise StoreError where what is about to be copied is not what was recorded."""
+    for path, model in on_disk(models).items():
+        held = {PurePosixPath(name): one["sha256"] for name, one in files.items() if str(PurePosixPath(name).parent) == path}
+        if held and digest_of((name.name, one) for name, one in held.items() if name.suffix in WEIGHTS) != model.digest:
+            raise StoreError(
+                f"{model.model_id} is not what was recorded (its digest has changed); `flywheel doctor --deep` tells what to do"
+            )
+
+
+def _write_folder(sources: Mapping[str, Path], to: Path) -> None:
+    for name, path in sources.items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, to / name)
+
+
+def _write_tar(sources: Mapping[str, Path], to: Path) -> None:
+    with tarfile.open(to, "w") as tar:
+        for name, path in sources.items():
+            tar.add(path.resolve(), name, recursive=False)
+
+
+def _unpack(source: Path, files: Mapping[str, Any], to: Path) -> None:
+    to.mkdir()
+    if source.is_dir():
+        _write_folder({name: source / name for name in files}, to)
+        return
+    with tarfile.open(source) as tar:
+        tar.extractall(to, members=[tar.getmember(name) for name in files], filter="data")
+
+
+def _refuse_differences(path: Path, files: Mapping[str, Any]) -> None:
+    """Raise StoreError where a file of a folder or .tar is not what the manifest says."""
+    for name, digest in _digests(path, files):
+        if digest != files[name]["sha256"]:
+            raise StoreError(f"{name} is not what the backup's {MANIFEST} says; the disk or the backup is broken, take another")
+
+
+def _digests(path: Path, files: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if path.is_dir():
+        yield from ((name, digest_file(path / name)) for name in files)
+        return
+    with tarfile.open(path) as tar:
+        for name in files:
+            member = tar.extractfile(name)
+            assert member is not None, "it was written as a file"
+            yield name, hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _free_name(place: Path) -> Path:
+    number = 1
+    while (found := place.with_name(f"{place.name}.replaced-{number}")).exists():
+        number += 1
+    return found
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _copied(path: Path, manifest: Mapping[str, Any], *, outside: list[str], replaced: Path | None = None) -> Copied:
+    files = manifest["files"]
+    size = sum(one["size"] for one in files.values())
+    return Copied(
+        path=path, files=len(files), size=size, rounds=list(manifest["rounds"]), outside=outside, replaced=replaced
+    )  # fmt: skip
