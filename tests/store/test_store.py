@@ -73,8 +73,8 @@ def store(tmp_path: Path) -> Store:
 def test_what_is_written_is_read_back(store: Store) -> None:
     assert store.candidates("r1") == {TASK.task_id: [candidate(place) for place in range(4)]}
     assert [one.reward for one in store.scored("r1", "m")[TASK.task_id]] == [0.0, 1.0, 2.0, 3.0]
-    assert store.winners(["r1"]) == [Winner(task=TASK, output="a, b")]
-    assert store.tasks("r1")[0].demos == ("x", "y", "z")
+    assert list(store.winners(["r1"])) == [Winner(task=TASK, output="a, b")]
+    assert next(store.tasks("r1")).demos == ("x", "y", "z")
     so_far = store.proposed_so_far("r1")
     assert (so_far.attempts, so_far.kept) == (2, 1)
     assert list(store.kept_tasks(["r1"])) == [Task(instruction="Sort.", input="b, a")]
