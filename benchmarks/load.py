@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ STEPS: dict[str, Callable[[Workspace], object]] = {
 def make(folder: Path, size: Size) -> dict[str, Written]:
     """A workspace with a full store."""
     workspace = Workspace(folder)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     workspace.init(configuration.find("nano"), [])
     return fill(workspace.store, size)
 
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--held-out", type=int, default=5_000)
     parser.add_argument("--chunk", type=int, default=1_024)
+    parser.add_argument("--keep", type=Path, help="a folder for the stores, which are used again where they are there")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -126,13 +128,14 @@ def main() -> None:
     files: dict[int, float] = {}
     for tasks in chosen.sizes:
         with tempfile.TemporaryDirectory() as root:
-            folder = Path(root) / "workspace"
+            folder = (chosen.keep or Path(root)) / f"tasks-{tasks}"
             size = Size(tasks=tasks, candidates=chosen.candidates, held_out=chosen.held_out, chunk=chosen.chunk)
-            filled[tasks] = measured(make, folder, size)
+            if not folder.exists():
+                filled[tasks] = measured(make, folder, size)
             files[tasks] = Workspace(folder).store.path.stat().st_size / 2**20
             for step in chosen.steps:
                 costs[step][tasks] = measured(STEPS[step], folder, ready=Workspace)
-                print(f"{tasks:,} {step}: {costs[step][tasks].seconds:.2f} s", flush=True)
+                print(f"{tasks:,} {step}: {costs[step][tasks].seconds:.2f} s", file=sys.stderr, flush=True)
     if chosen.json:
         told = {step: {tasks: asdict(cost) for tasks, cost in by.items()} for step, by in costs.items()}
         print(json.dumps({"steps": told, "files": files}))
@@ -143,13 +146,12 @@ def main() -> None:
 def _print(sizes: Sequence[int], filled: dict[int, Cost], costs: dict[str, dict[int, Cost]], files: dict[int, float]) -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, each step once in a process of its own")
     columns = [f"{size:,}" for size in sizes]
-    stages = list(filled[sizes[0]].told)
-    rates = {
-        f"{stage}, rows/s": [f"{filled[size].told[stage].rows / filled[size].told[stage].seconds:,.0f}" for size in sizes]
-        for stage in stages
-    }
-    table("written", columns, rates)
-    table("", columns, {"peak MiB": [f"{filled[size].peak_mib:,.0f}" for size in sizes]})
+    made = [size for size in sizes if size in filled]
+    if made:
+        stages = filled[made[0]].told
+        rates = {stage: [_rate(filled[size].told[stage]) for size in made] for stage in stages}
+        table("rows/s written", [f"{size:,}" for size in made], rates)
+        table("", [f"{size:,}" for size in made], {"peak MiB": [f"{filled[size].peak_mib:,.0f}" for size in made]})
     table("", columns, {"MiB of the database": [f"{files[size]:,.1f}" for size in sizes]})
     grown = len(sizes) > 1
 
@@ -159,6 +161,10 @@ def _print(sizes: Sequence[int], filled: dict[int, Cost], costs: dict[str, dict[
 
     table("seconds", [*columns, "slope"][: len(sizes) + grown], {step: told(by) for step, by in costs.items()})
     table("peak MiB", columns, {step: [f"{by[size].peak_mib:,.0f}" for size in sizes] for step, by in costs.items()})
+
+
+def _rate(written: Written) -> str:
+    return f"{written.rows / written.seconds:,.0f}"
 
 
 if __name__ == "__main__":

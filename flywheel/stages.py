@@ -109,12 +109,14 @@ class Run:
     @cached_property
     def filters(self) -> Filters:
         """The filters, which know the seeds and every task kept so far."""
-        config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
+        instructions = self.config.instructions
+        config, kept = instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
         protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
         return Filters(
             config,
             protected=[*(one.task for one in self.held_out), *protected],
             known=itertools.chain((seed.task for seed in self.seeds), kept),
+            measures_novelty=instructions.best_of > 1 and instructions.best_by == "novelty",
         )
 
     def stage(

@@ -35,6 +35,8 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
                 raise StoreError(f"one SQL statement at a time, got {len(statements)} (in: {' '.join(sql.split())[:80]!r})")
             cursor = db.execute(sql, values or [])
             return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=cursor.fetchall())
+        except duckdb.OutOfMemoryException:
+            raise  # in the words of `connection`
         except duckdb.Error as error:
             text = first_line(error)
             if "read-only mode" in text:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 """Tasks whose rows the stations have in memory at once: a round may have any number."""
+BULK = 16_384
+"""Tasks whose texts are read at once where nothing is done with them but writing them elsewhere."""
 EVERY = range(2**63 - 1)
 """All attempts of a round."""
 ROUND_JSON = ("identity", "config", "versions", "engine")
@@ -289,7 +291,7 @@ class Store:
 
     def tasks(self, name: str) -> Iterator[ProposedTask]:
         """The kept tasks of a round that are answered, in the order they were proposed; read block by block."""
-        for attempts in self.spans(name, BLOCK):
+        for attempts in self.spans(name, BULK):
             with connection(self.path) as db:
                 rows = db.execute(
                     "SELECT instruction, input, constraints, demos FROM tasks "
@@ -351,7 +353,7 @@ class Store:
         origins = (Origin.PROPOSED, Origin.PARAPHRASED) if paraphrases else (Origin.PROPOSED,)
         for name in (one.round for one in self.rounds() if one.round in names):
             for origin in origins:
-                for attempts in self.spans(name, BLOCK, origin):
+                for attempts in self.spans(name, BULK, origin):
                     yield from self._winners_of(name, attempts, origin, arm)
 
     def _winners_of(self, name: str, attempts: range, origin: Origin, arm: Arm) -> list[Winner]:
