@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -27,8 +28,10 @@ class Cost:
     """What the step returned."""
 
 
-def measured(step: Callable[..., Any], *values: Any, ready: Callable[..., Any] | None = None) -> Cost:
-    """Do a step in a new process; ``ready`` makes its one argument out of the values before the clock starts."""
+def measured(
+    step: Callable[..., Any], *values: Any, ready: Callable[..., contextlib.AbstractContextManager[Any]] | None = None
+) -> Cost:
+    """Do a step in a new process; ``ready`` holds its one argument, made of the values before the clock starts."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_measure, args=(sender, step, ready, values))
     process.start()
@@ -44,12 +47,13 @@ def measured(step: Callable[..., Any], *values: Any, ready: Callable[..., Any] |
 def _measure(
     sender: multiprocessing.connection.Connection, step: Callable[..., Any], ready: Callable[..., Any] | None, values: Any
 ) -> None:
-    arguments = values if ready is None else [ready(*values)]
-    # Makes the peak what is in use now.
-    Path("/proc/self/clear_refs").write_text("5")
-    before, started = memory("VmRSS"), time.perf_counter()
-    told = step(*arguments)
-    seconds, peak = time.perf_counter() - started, memory("VmHWM")
+    with contextlib.ExitStack() as stack:
+        arguments = values if ready is None else [stack.enter_context(ready(*values))]
+        # Makes the peak what is in use now.
+        Path("/proc/self/clear_refs").write_text("5")
+        before, started = memory("VmRSS"), time.perf_counter()
+        told = step(*arguments)
+        seconds, peak = time.perf_counter() - started, memory("VmHWM")
     sender.send(Cost(seconds=seconds, peak_mib=peak, growth_mib=peak - before, told=told))
 
 

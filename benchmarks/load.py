@@ -134,8 +134,9 @@ def main() -> None:
                 filled[tasks] = measured(make, folder, size)
             files[tasks] = Workspace(folder).store.path.stat().st_size / 2**20
             for step in chosen.steps:
-                costs[step][tasks] = measured(STEPS[step], folder, ready=Workspace)
-                print(f"{tasks:,} {step}: {costs[step][tasks].seconds:.2f} s", file=sys.stderr, flush=True)
+                costs[step][tasks] = measured(STEPS[step], Workspace(folder))
+                seconds, peak = costs[step][tasks].seconds, costs[step][tasks].peak_mib
+                print(f"{tasks:,} {step}: {seconds:.2f} s, {peak:,.0f} MiB", file=sys.stderr, flush=True)
     if chosen.json:
         told = {step: {tasks: asdict(cost) for tasks, cost in by.items()} for step, by in costs.items()}
         print(json.dumps({"steps": told, "files": files}))
