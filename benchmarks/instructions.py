@@ -89,7 +89,7 @@ def measured(base: Workspace, sets: list[str], *, rounds: int = 1) -> dict[str, 
         told["propose_s"] = next(stage["seconds"] for stage in told["stages"] if stage["stage"] == "propose")
         kept = [one.task for one in workspace.store.tasks(name)]
         told["sense"] = sum(right_output(task) is not None for task in kept) / len(kept)
-        winners = workspace.store.winners([name])
+        winners = list(workspace.store.winners([name]))
         told["right"] = sum(right_output(one.task) == one.output for one in winners) / len(winners)
         told["meaning"] = meaning(path, name)
         return told

@@ -11,34 +11,35 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import random
 import re
 import sys
 import tempfile
-import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
 
-import duckdb  # noqa: F401  (imported before the clock starts, as the three below)
+import duckdb  # noqa: F401  (imported before the clock starts, as the two below)
 import pyarrow  # noqa: F401
 import sacrebleu  # noqa: F401
+from _measured import Cost, measured, table
 from _rounds import begin
 
 from flywheel import config as configuration
 from flywheel import stages
 from flywheel.assets import asset
-from flywheel.config import Config
 from flywheel.instructions.text import format_task
 from flywheel.quiet import silence
 from flywheel.records import Model, ModelKind, Stage, Task
 from flywheel.report import tables
 from flywheel.reward.text import Answer
+from flywheel.spool import Spooled
 from flywheel.stages import Run
 from flywheel.store import reading
 from flywheel.training import training_examples
@@ -111,13 +112,15 @@ def texts_to_train(run: Run) -> None:
     """What the train stage reads before its trainer starts."""
     store, name = run.workspace.store, run.round.round
     shown = {seed.task.task_id: seed.task for seed in run.seeds}
-    training_examples(
-        store.winners([name]),
-        [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
+    proposals = (([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name))
+    examples = training_examples(
+        Spooled(store.winners([name]), run.workspace.models),
+        Spooled(proposals, run.workspace.models),
         run.prompts,
         proposal_share=run.config.training.proposal_share,
         names=(run.config.seed, name, "train"),
     )
+    deque(examples, maxlen=0)
 
 
 def known_tasks(run: Run) -> None:
@@ -136,63 +139,20 @@ STEPS: dict[str, Callable[[Run], None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What one step of one size took."""
-
-    tasks: int
-    step: str
-    seconds: float
-    growth_mib: float
-    """Peak of the memory in use, beyond what was in use when the step began."""
-    file_mib: float
-    """Of the database, after it."""
-
-
-def measured(folder: Path, size: int, step: str) -> Cost:
-    """One step in a process of its own."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_measure, args=(folder, size, step, sender))
-    process.start()
-    sender.close()
-    try:
-        cost: Cost = receiver.recv()
-    except EOFError:
-        sys.exit(f"{step} of {size:,} tasks failed")
-    process.join()
-    return cost
-
-
-def _measure(folder: Path, size: int, step: str, sender: multiprocessing.connection.Connection) -> None:
+@contextmanager
+def begun(folder: Path) -> Iterator[Run]:
+    """The unfinished r1 with all loaded that is no cost of a step."""
     workspace = Workspace(folder)
-    config: Config = workspace.config()
     with mock.patch.object(stages, "load_scorer", return_value=Letters()):
-        run = begin(workspace, config, workspace.store.models(ModelKind.REWARD)[0])
+        run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
         _ = run.engine, run.prompts, run.seeds, run.held_out
-        # Linux: makes the peak what is in use now.
-        Path("/proc/self/clear_refs").write_text("5")
-        before, started = _memory("VmRSS"), time.perf_counter()
-        STEPS[step](run)
-        seconds, peak = time.perf_counter() - started, _memory("VmHWM")
-    file_mib = workspace.store.path.stat().st_size / 2**20
-    sender.send(Cost(tasks=size, step=step, seconds=seconds, growth_mib=peak - before, file_mib=file_mib))
-
-
-def _memory(name: str) -> float:
-    """A figure of this process in MiB."""
-    return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
+        yield run
 
 
 def counted(folder: Path) -> tuple[int, int]:
     """Tasks and winners of the finished r1."""
     (row,) = reading.query(Workspace(folder).store.path, "SELECT kept, winners FROM rounds_summary WHERE round = 'r1'").rows
     return row[0], row[1]
-
-
-def table(title: str, sizes: Sequence[int], rows: dict[str, list[str]]) -> None:
-    print(f"\n{title:<24}" + "".join(f"{size:>12,}" for size in sizes))
-    for name, values in rows.items():
-        print(f"{name:<24}" + "".join(f"{value:>12}" for value in values))
 
 
 def main() -> None:
@@ -202,27 +162,29 @@ def main() -> None:
     arguments = parser.parse_args()
     silence()
     costs: dict[tuple[str, int], Cost] = {}
+    file_mib: dict[int, float] = {}
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as root:
             folder = Path(root) / "workspace"
-            maker = multiprocessing.get_context("fork").Process(target=prepare, args=(folder, size))
-            maker.start()
-            maker.join()
+            measured(prepare, folder, size)
             for step in STEPS:
-                costs[step, size] = measured(folder, size, step)
+                costs[step, size] = measured(STEPS[step], folder, ready=begun)
+            file_mib[size] = Workspace(folder).store.path.stat().st_size / 2**20
             if counted(folder) != (size, size):
                 sys.exit(f"{size:,} tasks were asked for, {counted(folder)} were kept and won")
     if arguments.json:
-        print(json.dumps({"costs": [asdict(cost) for cost in costs.values()], "cores": os.cpu_count()}))
+        told = [{"step": step, "tasks": size} | asdict(cost) for (step, size), cost in costs.items()]
+        print(json.dumps({"costs": told, "file_mib": file_mib, "cores": os.cpu_count()}))
         return
     sizes = arguments.sizes
     print(f"n = 4, {os.cpu_count()} cores, {platform.machine()}, each step once in a process of its own")
     per_thousand = {step: [f"{1000 * costs[step, size].seconds / size:.3f}" for size in sizes] for step in STEPS}
     wholes = [sum(costs[step, size].seconds for step in STEPS) for size in sizes]
     per_thousand["together"] = [f"{1000 * whole / size:.3f}" for whole, size in zip(wholes, sizes, strict=True)]
-    table("s per 1,000 tasks", sizes, per_thousand)
-    table("MiB beyond the start", sizes, {step: [f"{costs[step, size].growth_mib:.0f}" for size in sizes] for step in STEPS})
-    table("", sizes, {"MiB of the database": [f"{costs[list(STEPS)[-1], size].file_mib:.1f}" for size in sizes]})
+    columns = [f"{size:,}" for size in sizes]
+    table("s per 1,000 tasks", columns, per_thousand)
+    table("MiB beyond the start", columns, {step: [f"{costs[step, size].growth_mib:.0f}" for size in sizes] for step in STEPS})
+    table("", columns, {"MiB of the database": [f"{file_mib[size]:.1f}" for size in sizes]})
 
 
 if __name__ == "__main__":

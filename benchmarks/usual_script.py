@@ -146,7 +146,7 @@ def examples_of(run: Run) -> list[Example]:
     store, name = run.workspace.store, run.round.round
     shown = {seed.task.task_id: seed.task for seed in run.seeds}
     return training_examples(
-        store.winners([name]),
+        list(store.winners([name])),
         [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
         run.prompts,
         proposal_share=run.config.training.proposal_share,

@@ -84,7 +84,7 @@ def raw_parts(workspace: Workspace, config: Config, folder: Path) -> dict[str, f
     last = workspace.store.rounds()[-1]
     before, after = (workspace.locate(workspace.store.model(str(one))) for one in (last.generator_in, last.generator_out))
     prompts, seeds = Prompts(config.path(config.prompts)), {one.task.task_id: one.task for one in _seeds(config)}
-    tasks = workspace.store.tasks(last.round)
+    tasks = list(workspace.store.tasks(last.round))
     held_out = read_tasks(config.path(config.evaluation.tasks))
     with duckdb.connect(str(workspace.store.path), read_only=True) as db:
         attempts = [

@@ -148,7 +148,7 @@ def open_control(workspace: Workspace, arm: Arm, of: str) -> Round:
         if rounds[name].status != "done":
             store.set_status(name, "running")
         return rounds[name]
-    if not store.winners([of], arm=arm):
+    if not any(True for _ in store.winners([of], arm=arm)):
         raise StoreError(f"the arm {arm} picked nothing in {of}; take another --control")
     identity = {**made.identity, "arm": str(arm)}
     opened = replace(

@@ -46,6 +46,7 @@ from flywheel.reward.model import RewardModel
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.selection import select_all
+from flywheel.spool import Spooled
 from flywheel.store.store import BLOCK
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
@@ -108,12 +109,14 @@ class Run:
     @cached_property
     def filters(self) -> Filters:
         """The filters, which know the seeds and every task kept so far."""
-        config, kept = self.config.instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
+        instructions = self.config.instructions
+        config, kept = instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
         protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
         return Filters(
             config,
             protected=[*(one.task for one in self.held_out), *protected],
             known=itertools.chain((seed.task for seed in self.seeds), kept),
+            measures_novelty=instructions.best_of > 1 and instructions.best_by == "novelty",
         )
 
     def stage(
@@ -140,7 +143,11 @@ class Run:
         """New tasks, until as many are kept as the config asks for."""
         store, name, config = self.workspace.store, self.round.round, self.config.instructions
         names = (self.config.seed, name, "propose")
-        winners = [one.task for one in store.winners(self.earlier)] if config.demos == "evolving" else []
+        winners = (
+            Spooled((one.task for one in store.winners(self.earlier)), self.workspace.models)
+            if config.demos == "evolving"
+            else []
+        )
         so_far = store.proposed_so_far(name)
         kept = so_far.kept
         for chunk in propose(
@@ -222,7 +229,7 @@ class Run:
             self.engine,
             self.prompts,
             config,
-            self.workspace.store.winners([self.round.round]),
+            Spooled(self.workspace.store.winners([self.round.round]), self.workspace.models),
             demos=read_reworded(self.config.path(config.demos)),
             filters=self.filters,
             reward=lambda rows: self.scorer.score([Answer(task=task, output=output) for task, output in rows]),
@@ -239,17 +246,19 @@ class Run:
         store, name, config = self.workspace.store, self.round.round, self.config.training
         start = trained_before(self.round, self.config, self.workspace)
         self.close()
+        source = self.round.tasks_of
         shown = {seed.task.task_id: seed.task for seed in self.seeds}
         if self.config.instructions.demos == "evolving":
-            shown |= {task.task_id: task for task in store.kept_tasks(self.earlier)}
-        source = self.round.tasks_of
+            shown |= store.demos(source)
+        winners = store.winners(
+            [*self.earlier, source] if config.data == "accumulate" else [source],
+            arm=self.round.arm,
+            paraphrases=config.paraphrases,
+        )
+        proposals = (([shown[demo] for demo in one.demos], one.task) for one in store.tasks(source))
         examples = training_examples(
-            store.winners(
-                [*self.earlier, source] if config.data == "accumulate" else [source],
-                arm=self.round.arm,
-                paraphrases=config.paraphrases,
-            ),
-            [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(source)],
+            Spooled(winners, self.workspace.models),
+            Spooled(proposals, self.workspace.models),
             load_prompts(self.config, self.workspace, start),
             proposal_share=config.proposal_share,
             names=(self.config.seed, source, "train"),

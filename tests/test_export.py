@@ -90,7 +90,7 @@ def test_every_format_and_shape_loads(form: Format, shape: Shape, pairs: bool, c
 def test_prompt_and_completion_are_those_of_training(cli: Cli, turned: Path, turned_store: Path, tmp_path: Path) -> None:
     rows = written(cli, turned, tmp_path / "out", "r2", "--shape", "prompt-completion")
     examples = training_examples(
-        Store(turned_store).winners(["r2"]), [], Prompts(asset("prompts")), proposal_share=0.0, names=()
+        list(Store(turned_store).winners(["r2"])), [], Prompts(asset("prompts")), proposal_share=0.0, names=()
     )
     assert sorted((row["prompt"], row["completion"]) for row in rows) == sorted((e.prompt, e.completion) for e in examples)
 

@@ -19,7 +19,7 @@ from flywheel.generator import load_prompts, trained_before
 from flywheel.instructions.text import Prompts
 from flywheel.records import Arm, Round
 from flywheel.store import exporting
-from flywheel.store.store import BLOCK
+from flywheel.store.store import BULK
 from flywheel.workspace import Workspace
 
 OURS = {"README.md", "data", "train.parquet", "train.jsonl", ".cache"}
@@ -121,7 +121,7 @@ def _write(folder: Path, workspace: Workspace, asked: Asked, chosen: Sequence[Ro
     def blocks() -> Iterator[list[dict[str, Any]]]:
         for one in chosen:
             prompts = _prompts(workspace, one, asked.row_shape)
-            for attempts in workspace.store.spans(one.tasks_of, BLOCK):
+            for attempts in workspace.store.spans(one.tasks_of, BULK):
                 rows = _block(workspace.store.path, asked, one, chosen[-1].arm, prompts, attempts)
                 counts[one.round] += len(rows)
                 if rows:

@@ -59,8 +59,10 @@ def diverse(tasks: Sequence[Task], *names: object, compare: str, most: int = DIV
     the first.
     """
     rng = generator("diverse", *names)
-    unique = sorted(dict.fromkeys(tasks), key=lambda task: task.task_id)
-    considered = rng.sample(unique, min(CONSIDERED, len(unique)))
+    # Of each task its id alone is in memory: they may be many, and lie in a file.
+    ids = np.fromiter((int(task.task_id, 16) for task in tasks), dtype=np.uint64, count=len(tasks))
+    unique = np.unique(ids, return_index=True)[1]
+    considered = [tasks[unique[place]] for place in rng.sample(range(len(unique)), min(CONSIDERED, len(unique)))]
     texts = [words(compared_text(task, compare)) for task in considered]
     chosen: list[Task] = []
     nearest = np.full(len(considered), -1.0)

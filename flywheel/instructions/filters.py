@@ -142,10 +142,14 @@ LONGEST_REASON = 100
 class Filters:
     """All filters of a configuration, and the tasks that were kept so far."""
 
-    def __init__(self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task]) -> None:
+    def __init__(
+        self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task], measures_novelty: bool = True
+    ) -> None:
+        """Without ``measures_novelty`` nothing may ask for `novelty`, and tasks are kept as texts for near-duplicates only."""
         self._config = config
         self._protected = protected_of(config, protected)
-        self._index = SimilarityIndex(config.near_duplicate or 1.0)
+        compares = config.near_duplicate is not None or measures_novelty
+        self._index = SimilarityIndex(config.near_duplicate or 1.0) if compares else None
         # Hashes: a whole text each would be most of what a large run keeps in memory.
         self._known: set[int] = set()
         self._alone = self._filters_of_a_task(config)
@@ -155,7 +159,8 @@ class Filters:
     def keep(self, task: Task) -> None:
         """Remember a task that was kept, so that later ones are compared with it."""
         self._known.add(hash(key_of(task)))
-        self._index.add(task.task_id, self._compared(task))
+        if self._index is not None:
+            self._index.add(task.task_id, self._compared(task))
 
     def knows(self, task: Task) -> bool:
         """Whether the same instruction and input were kept before."""
@@ -185,13 +190,14 @@ class Filters:
             if reason := reason_to_drop(task):
                 return Decision(reason=reason)
         overlap = self._protected.overlap(task)
-        if overlap.reason or not near_duplicates or self._config.near_duplicate is None:
+        if overlap.reason or not near_duplicates or self._config.near_duplicate is None or self._index is None:
             return overlap
         near = self._index.nearest(self._compared(task))
         return Decision(reason=Dropped.NEAR_DUPLICATE, nearest=near.key, similarity=near.similarity) if near else KEPT
 
     def novelty(self, task: Task) -> float:
         """1 less the similarity to the most similar task so far: 1 is like none of them."""
+        assert self._index is not None, "made without novelty"
         near = self._index.closest(self._compared(task))
         return 1.0 - near.similarity if near else 1.0
 

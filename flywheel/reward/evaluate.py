@@ -262,8 +262,8 @@ def _stored_candidates(workspace: Workspace, config: Config) -> _Candidates | No
     """Candidates of the latest round that has some, judged; None where there is no round or the judge cannot tell."""
     done = [one.round for one in workspace.store.rounds() if one.number > 0]
     for name in reversed(done):
-        of_task = workspace.store.candidates(name)
-        tasks = [one.task for one in workspace.store.tasks(name)][:CANDIDATE_TASKS]
+        attempts = next(iter(workspace.store.spans(name, CANDIDATE_TASKS)), range(0))
+        of_task, tasks = workspace.store.candidates(name, attempts), workspace.store.tasks_of(name, attempts)
         groups = [(task, of_task[task.task_id]) for task in tasks if task.task_id in of_task]
         most = max((len(found) for _, found in groups), default=0)
         groups = [(task, found) for task, found in groups if len(found) == most]

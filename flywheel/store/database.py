@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ from flywheel.store.guard import READ_ONLY
 _log = logging.getLogger("flywheel")
 WAIT_S = 60.0
 """How long to wait for a file that another process holds."""
+MEMORY = "FLYWHEEL_DATABASE_MEMORY"
+"""Environment variable: what DuckDB may take, as a size or a share. What does not fit is laid beside the database meanwhile."""
+MEMORY_SHARE = "25%"
+"""Of the machine's, where the variable is not set: models want the rest."""
 
 
 @contextmanager
@@ -59,18 +64,26 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) ->
             raise StoreError(
                 f"cannot write {path}: {first_line(error)}; free some space or mend the rights, then go on"
             ) from None
+    except duckdb.OutOfMemoryException:
+        limit = os.environ.get(MEMORY, MEMORY_SHARE)
+        raise StoreError(f"the database needs more memory than the {limit} it may take; set {MEMORY} to more") from None
     finally:
         opened.close()
 
 
 def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "python_enable_replacements": False,
+        "memory_limit": os.environ.get(MEMORY, MEMORY_SHARE),
+    }
     if read_only:
         config |= READ_ONLY
     deadline, pause_s = time.monotonic() + wait_s, 0.01
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=config)
+        except duckdb.ParserException:
+            raise StoreError(f"{MEMORY} is {os.environ.get(MEMORY)!r}; set it to a size like 4GB or a share like 25%") from None
         except duckdb.Error as error:
             text = str(error)
             # By another process, or by another thread of this one that reads while we write.

@@ -34,6 +34,8 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
             check_statement(db, sql)
             cursor = db.execute(sql, values or [])
             return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=fetch(cursor))
+        except duckdb.OutOfMemoryException:
+            raise  # in the words of `connection`
         except duckdb.Error as error:
             text = first_line(error)
             if "read-only mode" in text:

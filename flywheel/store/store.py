@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 """Tasks whose rows the stations have in memory at once: a round may have any number."""
+BULK = 16_384
+"""Tasks whose texts are read at once where nothing is done with them but writing them elsewhere."""
 EVERY = range(2**63 - 1)
 """All attempts of a round."""
 OF_ROUNDS = (
@@ -306,18 +309,31 @@ class Store:
             ).fetchall()
         return [Task(instruction=instruction, input=text, constraints=constraints) for instruction, text, constraints in rows]
 
-    def tasks(self, name: str) -> list[ProposedTask]:
-        """The kept tasks of a round that are answered, in the order they were proposed."""
+    def tasks(self, name: str) -> Iterator[ProposedTask]:
+        """The kept tasks of a round that are answered, in the order they were proposed; read block by block."""
+        for attempts in self.spans(name, BULK):
+            with connection(self.path) as db:
+                rows = db.execute(
+                    "SELECT instruction, input, constraints, demos FROM tasks "
+                    "WHERE round = ? AND kept AND origin = 'proposed' AND attempt >= ? AND attempt < ? ORDER BY attempt",
+                    [name, attempts.start, attempts.stop],
+                ).fetchall()
+            for instruction, text, constraints, demos in rows:
+                task = Task(instruction=instruction, input=text, constraints=constraints)
+                yield ProposedTask(task=task, demos=tuple(demos))
+
+    def demos(self, name: str) -> dict[str, Task]:
+        """The tasks of earlier rounds that a round's prompts have shown, by id."""
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT instruction, input, constraints, demos FROM tasks "
-                "WHERE round = ? AND kept AND origin = 'proposed' ORDER BY attempt",
-                [name],
+                "SELECT DISTINCT ON (t.task_id) t.task_id, t.instruction, t.input, t.constraints FROM tasks AS t "
+                "WHERE t.kept AND t.round <> ? AND t.task_id IN (SELECT DISTINCT unnest(demos) FROM tasks WHERE round = ?)",
+                [name, name],
             ).fetchall()
-        return [
-            ProposedTask(task=Task(instruction=instruction, input=text, constraints=constraints), demos=tuple(demos))
-            for instruction, text, constraints, demos in rows
-        ]
+        return {
+            task_id: Task(instruction=instruction, input=text, constraints=constraints)
+            for task_id, instruction, text, constraints in rows
+        }
 
     def candidates(self, name: str, attempts: range = EVERY, *, arm: Arm | None = None) -> dict[str, list[Candidate]]:
         """The candidates of each task of a round, by task id, in order: all of them, or those that one arm picked."""
@@ -349,20 +365,26 @@ class Store:
             for task_id, candidates in self.candidates(name, attempts).items()
         }
 
-    def winners(self, names: Sequence[str], *, arm: Arm = Arm.BEST, paraphrases: bool = False) -> list[Winner]:
+    def winners(self, names: Sequence[str], *, arm: Arm = Arm.BEST, paraphrases: bool = False) -> Iterator[Winner]:
         """The winners of these rounds, oldest first, in the order their tasks were proposed; then their paraphrases.
 
-        Another ``arm`` gives what it would have picked.
+        Another ``arm`` gives what it would have picked. Read block by block.
         """
+        origins = (Origin.PROPOSED, Origin.PARAPHRASED) if paraphrases else (Origin.PROPOSED,)
+        for name in (one.round for one in self.rounds() if one.round in names):
+            for origin in origins:
+                for attempts in self.spans(name, BULK, origin):
+                    yield from self._winners_of(name, attempts, origin, arm)
+
+    def _winners_of(self, name: str, attempts: range, origin: Origin, arm: Arm) -> list[Winner]:
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT t.instruction, t.input, t.constraints, c.output FROM tasks AS t JOIN rounds AS r USING (round) "
-                "JOIN selections AS s ON s.round = t.round AND s.arm = ? "
+                "SELECT t.instruction, t.input, t.constraints, c.output FROM tasks AS t JOIN selections AS s "
+                "ON s.round = t.round AND s.arm = ? "
                 "AND s.task_id = CASE t.origin WHEN 'proposed' THEN t.task_id ELSE t.parent_task END "
                 "JOIN candidates AS c ON c.round = s.round AND c.task_id = s.task_id AND c.candidate = s.candidate "
-                "WHERE list_contains(?, t.round) AND t.kept AND (t.origin = 'proposed' OR ?) "
-                "ORDER BY r.number, t.origin DESC, t.attempt",
-                [str(arm), list(names), paraphrases],
+                "WHERE t.round = ? AND t.kept AND t.origin = ? AND t.attempt >= ? AND t.attempt < ? ORDER BY t.attempt",
+                [str(arm), name, str(origin), attempts.start, attempts.stop],
             ).fetchall()
         return [
             Winner(task=Task(instruction=instruction, input=text, constraints=constraints), output=output)
@@ -467,22 +489,21 @@ _ANSWERED = "SELECT task_id FROM tasks WHERE round = ? AND kept AND origin = 'pr
 
 
 def _by_type(rows: Sequence[Any]) -> dict[type, list[Any]]:
-    found: dict[type, list[Any]] = {}
-    for row in rows:
-        found.setdefault(type(row), []).append(row)
-    return found
+    kinds = list(dict.fromkeys(map(type, rows)))
+    return {kind: [row for row in rows if type(row) is kind] for kind in kinds}
 
 
 def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Any], **constants: Any) -> None:
     if rows:
         names = [field.name for field in fields(rows[0])]
-        _append(db, table, {name: [getattr(row, name) for row in rows] for name in names}, **constants)
+        _append(db, table, {name: list(map(attrgetter(name), rows)) for name in names}, **constants)
 
 
 def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Iterable[Any]], **constants: Any) -> None:
     import pyarrow as pa
 
-    arrow: pa.Table = pa.table({name: _column(values) for name, values in columns.items()})
+    # A word of an enum is a string to Arrow, too.
+    arrow: pa.Table = pa.table({name: pa.array(values) for name, values in columns.items()})
     if arrow.num_rows == 0:
         return
     names = [*columns, *constants]
@@ -490,13 +511,6 @@ def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Ite
     db.register("chunk", arrow)
     db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values()))
     db.unregister("chunk")
-
-
-def _column(values: Iterable[Any]) -> Any:
-    import pyarrow as pa
-
-    plain = [str(value) if isinstance(value, str) else value for value in values]
-    return pa.array(plain)
 
 
 def _task_columns(tasks: Sequence[Task]) -> dict[str, list[Any]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 from flywheel.instructions.text import Prompts
 from flywheel.records import Task, Winner
 from flywheel.seeds import generator
+
+Proposals = Sequence[tuple[Sequence[Task], Task]]
+"""Kept tasks, each with the demos it was proposed from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,24 +23,53 @@ class Example:
     completion: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples(Sequence[Example]):
+    """Texts in the order they are trained in, each made when it is asked for: there may be more than memory has room for."""
+
+    winners: Sequence[Winner]
+    proposals: Proposals
+    prompts: Prompts
+    order: array[int]
+    """Places of winners, and after the last of them those of proposals."""
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self._example(one) for one in self.order[place]]
+        return self._example(self.order[place])
+
+    def _example(self, place: int) -> Example:
+        if place < len(self.winners):
+            winner = self.winners[place]
+            return Example(prompt=self.prompts.answer(winner.task), completion=self.prompts.output(winner.output))
+        demos, task = self.proposals[place - len(self.winners)]
+        return Example(prompt=self.prompts.propose(demos), completion=self.prompts.written(task))
+
+
 def training_examples(
     winners: Sequence[Winner],
-    proposals: Sequence[tuple[Sequence[Task], Task]],
+    proposals: Proposals,
     prompts: Prompts,
     *,
     proposal_share: float,
     names: tuple[object, ...],
-) -> list[Example]:
+) -> Examples:
     """Winners as answer-shaped texts, mixed with proposal-shaped ones to the given share.
 
-    ``proposals`` are kept tasks with the demos they were proposed from; as many as the share asks for are
-    drawn from them, without repeats, so that a share too large for them is met as far as they go.
+    As many proposals as the share asks for are drawn, without repeats, so that a share too large for them is met as far as
+    they go.
     """
-    answers = [Example(prompt=prompts.answer(winner.task), completion=prompts.output(winner.output)) for winner in winners]
     rng = generator("training", *names)
-    wanted = round(len(answers) * proposal_share / (1 - proposal_share)) if proposal_share < 1 else len(proposals)
-    drawn = rng.sample(list(proposals), min(wanted, len(proposals)))
-    proposed = [Example(prompt=prompts.propose(demos), completion=prompts.written(task)) for demos, task in drawn]
-    examples = answers + proposed if proposal_share < 1 else proposed
-    rng.shuffle(examples)
-    return examples
+    wanted = round(len(winners) * proposal_share / (1 - proposal_share)) if proposal_share < 1 else len(proposals)
+    drawn = rng.sample(range(len(proposals)), min(wanted, len(proposals)))
+    order = array("q", range(len(winners)) if proposal_share < 1 else ())
+    order.extend(len(winners) + place for place in drawn)
+    rng.shuffle(order)
+    return Examples(winners=winners, proposals=proposals, prompts=prompts, order=order)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from flywheel.config import TrainingConfig
+from flywheel.spool import Spooled
 from flywheel.training.examples import Example
+
+JOB, EXAMPLES = "job.json", "examples.jsonl"
+"""Names in a folder that hands a job over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,23 +22,28 @@ class Job:
 
     start: str
     folder: Path
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     config: TrainingConfig
     seed: int
     checkpoints: Path
     trust_remote_code: bool = False
 
-    def write(self, path: Path) -> None:
-        """Write a file that `read` makes the same job of."""
-        values: dict[str, Any] = asdict(self) | {"config": self.config.model_dump(mode="json")}
-        path.write_text(json.dumps(values, default=str), encoding="utf-8")
+    def write(self, folder: Path) -> None:
+        """Write files that `read` makes the same job of."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "examples"}
+        values["config"] = self.config.model_dump(mode="json")
+        (folder / JOB).write_text(json.dumps(values, default=str), encoding="utf-8")
+        with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(asdict(one))}\n" for one in self.examples)
 
     @classmethod
-    def read(cls, path: Path) -> Job:
-        """Read a job."""
-        values = json.loads(path.read_text(encoding="utf-8"))
+    def read(cls, folder: Path) -> Job:
+        """Read a job; its texts stay on disk."""
+        values = json.loads((folder / JOB).read_text(encoding="utf-8"))
+        with (folder / EXAMPLES).open(encoding="utf-8") as file:
+            examples = Spooled((Example(**json.loads(line)) for line in file), folder)
         return cls(
             **values
             | {name: Path(values[name]) for name in ("folder", "checkpoints")}
-            | {"examples": tuple(Example(**one) for one in values["examples"]), "config": TrainingConfig(**values["config"])}
+            | {"examples": examples, "config": TrainingConfig(**values["config"])}
         )

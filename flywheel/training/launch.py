@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel import errors
 from flywheel.errors import BudgetSpent, ConfigError, EngineError, FlywheelError
 from flywheel.training.job import Job
-from flywheel.training.worker import ERROR, JOB, SOCKET
+from flywheel.training.worker import ERROR, SOCKET
 
 if TYPE_CHECKING:
     from flywheel.checkpoints import Advance
@@ -36,7 +36,7 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[s
     on_gpus = has_gpus(job.config.processes if accelerate_config is None else 1)
     with tempfile.TemporaryDirectory(prefix="flywheel-") as name:
         folder = Path(name)
-        job.write(folder / JOB)
+        job.write(folder)
         command = _command(job, folder, accelerate_config, on_gpus=on_gpus)
         with _listening(folder / SOCKET) as server, _running(command, folder, on_gpus=on_gpus) as process:
             numbers = _follow(server, process, advance)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -22,15 +28,25 @@ from flywheel.training.adapters import merged, with_adapters
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.job import Job
 
+TOGETHER = 1000
+"""Texts that are measured and written at once."""
+
 
 def train(job: Job, advance: Advance) -> dict[str, Any]:
     """Do a training, or this process's part of it; `train_generator` says what it returns and raises."""
-    config = job.config
-    _check_machine(config)
+    _check_machine(job.config)
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    rows, lengths = _rows(job, tokenizer)
+    with _beside(job.checkpoints) as folder:
+        rows, lengths = _rows(job, tokenizer, folder / "texts.arrow")
+        return _train(job, rows, lengths, tokenizer, advance)
+
+
+def _train(
+    job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance
+) -> dict[str, Any]:
+    config = job.config
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
         result = train_resumably(trainer, job.checkpoints, minutes=config.checkpoint_minutes, advance=advance)
@@ -52,6 +68,18 @@ def train(job: Job, advance: Advance) -> dict[str, Any]:
     return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
 
 
+@contextlib.contextmanager
+def _beside(checkpoints: Path) -> Iterator[Path]:
+    """A folder for the texts of this process: where it is killed, they go with the checkpoints."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="texts-", dir=checkpoints, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+    finally:
+        with contextlib.suppress(OSError):
+            checkpoints.rmdir()
+
+
 def give_back() -> None:
     """Free what a training held on the GPU, for the engine that comes after it."""
     gc.collect()
@@ -64,24 +92,27 @@ def _check_machine(config: TrainingConfig) -> None:
         raise ConfigError("training.dtype is bfloat16, which this machine's GPU does not compute in; set it to float32")
 
 
-def _rows(job: Job, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict[str, str]], list[int]]:
-    """The examples that fit, and the tokens of each."""
+def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int]]:
+    """The examples that fit, mapped into memory from a file, and the tokens of each."""
     settings = AutoConfig.from_pretrained(job.start, trust_remote_code=job.trust_remote_code).get_text_config()
     context = getattr(settings, "max_position_embeddings", None) or job.config.max_length
     limit = min(job.config.max_length, context)
-    texts = [example.prompt + example.completion + tokenizer.eos_token for example in job.examples]
-    lengths = [len(ids) for ids in tokenizer(texts).input_ids]
-    rows = [
-        {"prompt": example.prompt, "completion": example.completion}
-        for example, length in zip(job.examples, lengths, strict=True)
-        if length <= limit
-    ]
-    if not rows:
-        too_long = f"all {len(texts)} training texts are over"
+    found = array("q")
+    schema = pa.schema({"prompt": pa.string(), "completion": pa.string()})
+    with pa.ipc.new_stream(file, schema) as writer:
+        for start in range(0, len(job.examples), TOGETHER):
+            examples = job.examples[start : start + TOGETHER]
+            texts = [example.prompt + example.completion + tokenizer.eos_token for example in examples]
+            lengths = [len(ids) for ids in tokenizer(texts).input_ids]
+            fitting = [asdict(one) for one, length in zip(examples, lengths, strict=True) if length <= limit]
+            writer.write_table(pa.Table.from_pylist(fitting, schema=schema))
+            found.extend(length for length in lengths if length <= limit)
+    if not found:
+        too_long = f"all {len(job.examples)} training texts are over"
         if context < job.config.max_length:
             raise DataError(f"{too_long} the {context} tokens that the generator reads; take one that reads more")
         raise DataError(f"{too_long} training.max_length ({job.config.max_length}); raise it")
-    return rows, [length for length in lengths if length <= limit]
+    return Dataset.from_file(str(file)), found
 
 
 class _Trainer(SFTTrainer):
@@ -93,7 +124,7 @@ class _Trainer(SFTTrainer):
         return self.order or super()._get_train_sampler(*args, **kwargs)
 
 
-def _trainer(job: Job, rows: list[dict[str, str]], lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:
+def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:
     config = job.config
     # Adapters are trained on weights of half the size, and merged into whole ones.
     model = _load(job, torch.bfloat16 if config.lora and config.dtype == "bfloat16" else torch.float32)
@@ -108,7 +139,7 @@ def _trainer(job: Job, rows: list[dict[str, str]], lengths: Sequence[int], token
         settings = SFTConfig(**(_arguments(job, lengths) | config.args))
         # trl refuses one process with several GPUs; it has the first, and the others are for `training.processes`.
         settings._n_gpu = min(1, settings.n_gpu)
-        trainer = _Trainer(model=model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        trainer = _Trainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.args: {' '.join(str(error).split())}") from None
     if config.batching == "packed":

@@ -42,7 +42,7 @@ def train_generator(
             "raise sampling.max_tokens where it is length, lower it where it is prompt-too-long"
         )
     job = Job(
-        start=start, folder=folder, examples=tuple(examples), config=config, seed=seed, checkpoints=checkpoints,
+        start=start, folder=folder, examples=examples, config=config, seed=seed, checkpoints=checkpoints,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if config.processes > 1 or config.accelerate_config is not None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from flywheel.errors import BudgetSpent
 from flywheel.training.job import Job
 
-JOB, SOCKET, ERROR = "job.json", "socket", "error.*.json"
-"""Names in the training's folder: what is to be done, where to tell how far it is, what ended a process."""
+SOCKET, ERROR = "socket", "error.*.json"
+"""Names in the training's folder: where to tell how far it is, what ended a process."""
 
 
 class Line:
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
 
     silence()
     try:
-        numbers = train(Job.read(folder / JOB), line.advance if line else lambda done, total: None)
+        numbers = train(Job.read(folder), line.advance if line else lambda done, total: None)
     except BudgetSpent:
         numbers = None
     if distributed.is_initialized():

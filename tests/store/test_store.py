@@ -73,8 +73,8 @@ def store(tmp_path: Path) -> Store:
 def test_what_is_written_is_read_back(store: Store) -> None:
     assert store.candidates("r1") == {TASK.task_id: [candidate(place) for place in range(4)]}
     assert [one.reward for one in store.scored("r1", "m")[TASK.task_id]] == [0.0, 1.0, 2.0, 3.0]
-    assert store.winners(["r1"]) == [Winner(task=TASK, output="a, b")]
-    assert store.tasks("r1")[0].demos == ("x", "y", "z")
+    assert list(store.winners(["r1"])) == [Winner(task=TASK, output="a, b")]
+    assert next(store.tasks("r1")).demos == ("x", "y", "z")
     so_far = store.proposed_so_far("r1")
     assert (so_far.attempts, so_far.kept) == (2, 1)
     assert list(store.kept_tasks(["r1"])) == [Task(instruction="Sort.", input="b, a")]
@@ -270,3 +270,29 @@ def test_readers_and_the_writer_of_one_process_take_turns(store: Store) -> None:
     for reader in readers:
         reader.join()
     assert len(store.candidates("r1")[TASK.task_id]) == 14
+
+
+def test_what_the_database_may_take_is_bounded_and_can_be_set(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = "SELECT current_setting('memory_limit')"
+    share = reading.query(store.path, limit).rows
+    monkeypatch.setenv("FLYWHEEL_DATABASE_MEMORY", "256MiB")
+    assert reading.query(store.path, limit).rows == [("256.0 MiB",)] != share
+    monkeypatch.setenv("FLYWHEEL_DATABASE_MEMORY", "much")
+    with pytest.raises(
+        StoreError, match=r"^FLYWHEEL_DATABASE_MEMORY is 'much'; set it to a size like 4GB or a share like 25%$"
+    ):
+        reading.query(store.path, limit)
+
+
+def test_what_does_not_fit_into_memory_is_laid_beside_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sorting = "SELECT count(*) FROM (SELECT range FROM range(4_000_000) ORDER BY hash(range), range LIMIT 3_000_000)"
+    monkeypatch.setenv("FLYWHEEL_DATABASE_MEMORY", "40MiB")
+    assert reading.query(store.path, sorting).rows == [(3_000_000,)]
+    assert not store.path.with_name("flywheel.duckdb.tmp").exists(), "and taken away at the end"
+
+
+def test_what_needs_more_memory_than_there_may_be_is_told_in_a_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_DATABASE_MEMORY", "50MiB")
+    said = r"^the database needs more memory than the 50MiB it may take; set FLYWHEEL_DATABASE_MEMORY to more$"
+    with pytest.raises(StoreError, match=said):
+        reading.query(store.path, "SELECT len(list(range)) FROM range(20_000_000)")
