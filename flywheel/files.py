@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flywheel.errors import StoreError
+from flywheel.faults import FULL
 
 WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
 """Endings of the files that decide what a model says."""
@@ -18,22 +19,39 @@ WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
 @contextlib.contextmanager
 def publish(folder: Path) -> Iterator[Path]:
     """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
-    unfinished = folder.with_name(folder.name + ".tmp")
+    unfinished, former = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        _settle(folder, former)
         unfinished.mkdir(parents=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
     try:
         yield unfinished
-        for path in [*unfinished.rglob("*"), unfinished]:
-            _sync(path)
-        # Whatever lies there was never recorded, or would have been used instead of made anew.
-        shutil.rmtree(folder, ignore_errors=True)
+        sync_all(unfinished)
+        # What lies there goes when the new one is in its place: it may be an export that somebody reads.
+        if folder.exists():
+            folder.rename(former)
         unfinished.rename(folder)
         _sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        _settle(folder, former)
+
+
+def _settle(folder: Path, former: Path) -> None:
+    """Remove what a folder has taken the place of, or put it back where nothing did."""
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def sync_all(folder: Path) -> None:
+    """Have a folder's files on the disk, so that what is written after them finds them whole even if the power goes."""
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,7 @@ import flywheel
 
 PACKAGE = Path(flywheel.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "vllm", "mergekit", "datasets", "ctranslate2"}
-BELOW = ("records", "config", "errors", "assets", "files", "functions", "seeds", "progress")
+BELOW = ("records", "config", "errors", "assets", "faults", "files", "interrupts", "functions", "seeds", "progress")
 """What every layer may use."""
 LAYERS = {
     "store": (),

@@ -13,7 +13,8 @@ import typer
 
 from flywheel.cli import export, lab, report, wheel
 from flywheel.cli.options import State
-from flywheel.errors import BudgetSpent, FlywheelError
+from flywheel.errors import FlywheelError, Interrupted, Stopped
+from flywheel.faults import machine_fault
 
 app = typer.Typer(
     help="A synthetic-data flywheel using best-of-N.",
@@ -47,12 +48,21 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; a FlywheelError becomes one line and exit code 1."""
+    """Run the command line; a FlywheelError and what the machine does become one line and exit code 1."""
     try:
         app()
-    except BudgetSpent as spent:
-        typer.echo(f"stopped: {spent}", err=True)
-        raise SystemExit(1) from None
+    except Stopped as stopped:
+        typer.echo(f"stopped: {stopped}", err=True)
+        raise SystemExit(128 + stopped.signal if isinstance(stopped, Interrupted) else 1) from None
     except FlywheelError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise SystemExit(1) from None
+        _tell(str(error))
+    except Exception as error:
+        told = machine_fault(error)
+        if told is None:
+            raise
+        _tell(told)
+
+
+def _tell(error: str) -> None:
+    typer.echo(f"error: {' '.join(error.split())}", err=True)
+    raise SystemExit(1) from None

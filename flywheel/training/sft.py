@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from flywheel.checkpoints import Advance, train_resumably
 from flywheel.config import TrainingConfig
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
+from flywheel.faults import short_of_memory
 from flywheel.training.adapters import merged, with_adapters
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.job import Job
@@ -34,9 +35,11 @@ def train(job: Job, advance: Advance) -> dict[str, Any]:
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
         result = train_resumably(trainer, job.checkpoints, minutes=config.checkpoint_minutes, advance=advance)
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
         raise EngineError(
-            f"training ran out of the GPU's memory; set training.accumulate to {config.accumulate * 2}, "
+            f"training ran out of memory; set training.accumulate to {config.accumulate * 2}, "
             "training.gradient_checkpointing to true, or training.lora"
         ) from None
     # Of every step, those before a checkpoint too, over all processes: the trainer's own figure knows neither.
