@@ -1,4 +1,4 @@
-# make round | test | test-vllm | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-vllm | crash | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 VLLM := .venv-vllm
 DISTILABEL := .venv-distilabel
 
-.PHONY: round test test-vllm lint bench bench-distilabel nano clean
+.PHONY: round test test-vllm crash lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
@@ -17,6 +17,12 @@ test: $(INSTALLED)
 # vLLM pins what it needs, so it has an environment of its own.
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/pytest tests/engines tests/test_vllm_rounds.py
+
+# Kills at random moments: make crash KILLS=200 SEED=7; without a seed it draws one and prints it.
+KILLS := 200
+SEED :=
+crash: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

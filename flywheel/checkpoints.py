@@ -32,6 +32,7 @@ def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, adva
     ``save_strategy="no"``.
     """
     trainer.remove_callback(PrinterCallback)
+    trainer.args.save_total_limit = None  # the trainer would remove the last whole one before the new one is marked
     watching = _Watching(advance, minutes)
     trainer.add_callback(watching)
     if trainer.is_world_process_zero():
@@ -79,6 +80,22 @@ class _Watching(TrainerCallback):
             checkpoint = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
             sync_all(checkpoint)
             (checkpoint / WHOLE).touch()
+            for path in _checkpoints(checkpoint.parent):
+                if path != checkpoint:
+                    _remove(path)
+
+
+def discard(checkpoints: Path) -> None:
+    """Remove the checkpoints of a training that is done."""
+    for path in _checkpoints(checkpoints):
+        _remove(path)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, its mark first: a kill in between must not leave one that seems whole and has lost its optimizer."""
+    (checkpoint / WHOLE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _wait_for_all() -> None:

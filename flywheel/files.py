@@ -79,9 +79,13 @@ def digest_model(folder: Path) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is whole or absent."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    _sync(unfinished)
-    unfinished.rename(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        _sync(unfinished)
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -15,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from flywheel.checkpoints import Advance, train_resumably
+from flywheel.checkpoints import Advance, discard, train_resumably
 from flywheel.config import TrainingConfig
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
 from flywheel.faults import short_of_memory
@@ -51,7 +50,7 @@ def train(job: Job, advance: Advance) -> dict[str, Any]:
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
-        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        discard(job.checkpoints)
     return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
 
 
