@@ -1,4 +1,4 @@
-# make round | test | test-vllm | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-vllm | crash | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ DISTILABEL := .venv-distilabel
 AUDIT := .venv-audit
 FUZZ_SECONDS ?= 600
 
-.PHONY: round test test-vllm fuzz audit lint bench bench-distilabel nano clean
+.PHONY: round test test-vllm crash fuzz audit lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
@@ -27,6 +27,12 @@ fuzz: $(INSTALLED)
 # Known vulnerabilities of what is pinned; skipped in a line where the advisory database cannot be reached.
 audit: $(AUDIT)/installed
 	$(AUDIT)/bin/python tools/audit.py constraints.txt
+
+# Kills at random moments: make crash KILLS=200 SEED=7; without a seed it draws one and prints it.
+KILLS := 200
+SEED :=
+crash: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

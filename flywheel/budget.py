@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flywheel import interrupts
 from flywheel.config import BudgetConfig, PricesConfig
 from flywheel.engines.engine import Engine, Sampling, prompt_tokens
 from flywheel.errors import BudgetSpent
@@ -76,7 +77,8 @@ class Budget:
         return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds) + self._judged
 
     def check(self) -> None:
-        """Raise BudgetSpent where a limit is reached."""
+        """Raise BudgetSpent where a limit is reached, Interrupted where a signal has asked to stop."""
+        interrupts.check()
         seconds = time.monotonic() - self._started
         spent = {"tokens": self._tokens, "minutes": seconds / 60, "cost": self._cost_so_far()}
         for name, value in spent.items():
@@ -89,7 +91,7 @@ class Budget:
                 )
 
     def watch(self, progress: Progress) -> Progress:
-        """Progress that raises BudgetSpent where work goes on after a limit is reached."""
+        """Progress that raises as `check` does where work goes on."""
         return _Watched(progress, self)
 
 

@@ -15,22 +15,24 @@ import torch
 from torch import distributed
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from flywheel.errors import BudgetSpent
+from flywheel.errors import BudgetSpent, Stopped
+from flywheel.files import sync_tree
 
 WHOLE = "whole"
 """File in a checkpoint that was written to its end."""
 Advance = Callable[[int, int], None]
-"""Takes the optimizer steps done and those in all; may raise BudgetSpent to stop."""
+"""Takes the optimizer steps done and those in all; may raise Stopped to stop."""
 
 
 def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, advance: Advance) -> Any:
     """Train to the end, from the last whole checkpoint in the folder on; returns what the trainer returns.
 
-    A checkpoint is written every so many minutes, and where ``advance`` raises BudgetSpent, which is raised again.
+    A checkpoint is written every so many minutes, and where ``advance`` raises Stopped, which is raised again.
     ``advance`` is called in the first process only. The trainer must have ``checkpoints`` as its ``output_dir`` and
     ``save_strategy="no"``.
     """
     trainer.remove_callback(PrinterCallback)
+    trainer.args.save_total_limit = None  # the trainer would remove the last whole one before the new one is marked
     watching = _Watching(advance, minutes)
     trainer.add_callback(watching)
     if trainer.is_world_process_zero():
@@ -47,7 +49,7 @@ class _Watching(TrainerCallback):
 
     def __init__(self, advance: Advance, minutes: float) -> None:
         self._advance, self._every_s, self._last = advance, minutes * 60, time.monotonic()
-        self.stopped: BudgetSpent | None = None
+        self.stopped: Stopped | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         spent = self._tell(state) if state.is_world_process_zero else None
@@ -64,18 +66,36 @@ class _Watching(TrainerCallback):
             control.should_training_stop = True
         control.should_save = control.should_save or stop or save
 
-    def _tell(self, state: TrainerState) -> BudgetSpent | None:
+    def _tell(self, state: TrainerState) -> Stopped | None:
         try:
             self._advance(state.global_step, state.max_steps)
-        except BudgetSpent as spent:
-            return spent
+        except Stopped as stop:
+            return stop
         return None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._last = time.monotonic()
         _wait_for_all()
         if state.is_world_process_zero:
-            (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / WHOLE).touch()
+            checkpoint = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+            sync_tree(checkpoint)
+            (checkpoint / WHOLE).touch()
+            for path in _checkpoints(checkpoint.parent):
+                if path != checkpoint:
+                    _remove(path)
+
+
+def discard(checkpoints: Path) -> None:
+    """Remove the checkpoints of a training that is done."""
+    for path in _checkpoints(checkpoints):
+        _remove(path)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, its mark first: a kill in between must not leave one that seems whole and has lost its optimizer."""
+    (checkpoint / WHOLE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _wait_for_all() -> None:

@@ -31,5 +31,21 @@ class StoreError(FlywheelError):
     """A workspace or database that cannot be read or written as asked."""
 
 
-class BudgetSpent(FlywheelError):
-    """The budget of a call is spent: not a mistake, and the same command goes on."""
+class StoreHeld(StoreError):
+    """A database that another process holds open for too long."""
+
+
+class Stopped(FlywheelError):
+    """Work that ended where it can be gone on with, as was asked: not a mistake, and the same command goes on."""
+
+
+class BudgetSpent(Stopped):
+    """The budget of a call is spent."""
+
+
+class Interrupted(Stopped):
+    """Ctrl-C or SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("finished chunks and models are kept, the same command without --restart goes on")
+        self.signal = number

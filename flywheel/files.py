@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flywheel.errors import ConfigError, StoreError
+from flywheel.faults import FULL
 
 LONGEST_NAME = 255
 """Bytes of a name in a folder."""
@@ -33,25 +34,37 @@ def expanded(path: str | Path) -> Path:
 @contextlib.contextmanager
 def publish(folder: Path) -> Iterator[Path]:
     """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
-    unfinished = folder.with_name(folder.name + ".tmp")
+    unfinished, former = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        _settle(folder, former)
         unfinished.mkdir(parents=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
     try:
         yield unfinished
         sync_tree(unfinished)
-        # Whatever lies there was never recorded, or would have been used instead of made anew.
-        shutil.rmtree(folder, ignore_errors=True)
+        # What lies there goes when the new one is in its place: it may be an export that somebody reads.
+        if folder.exists():
+            folder.rename(former)
         unfinished.rename(folder)
         _sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        _settle(folder, former)
+
+
+def _settle(folder: Path, former: Path) -> None:
+    """Remove what a folder has taken the place of, or put it back where nothing did."""
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def sync_tree(path: Path) -> None:
-    """Have a file, or a folder with all in it, on the disk."""
+    """Have a file, or a folder with all in it, on the disk: what is written after it finds it whole even if the power goes."""
     for one in [*path.rglob("*"), path]:
         _sync(one)
 
@@ -89,9 +102,13 @@ def digest_model(folder: Path) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is whole or absent."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    _sync(unfinished)
-    unfinished.rename(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        _sync(unfinished)
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

@@ -6,12 +6,12 @@ A killed round is continued by the same call, from the chunk after the last comm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
 from flywheel.budget import Budget
 from flywheel.config import Config
-from flywheel.errors import BudgetSpent
+from flywheel.errors import FlywheelError, Stopped, StoreHeld
 from flywheel.generator import check_engine
 from flywheel.judges import refuse_partial_judges
 from flywheel.measuring import conclude, evaluate_generator, judge_candidates
@@ -31,7 +31,7 @@ def turn(
     """Build what is missing, evaluate r0 if need be, run or resume the next round; returns its name.
 
     ``restart`` throws an unfinished round away and begins it anew. Raises BudgetSpent where the budget (by default
-    the config's, from now on) is spent; the same call goes on.
+    the config's, from now on) is spent, Interrupted where a signal asks to stop; the same call goes on.
     """
     store, budget = workspace.store, budget or Budget(config.budget, config.prices)
     with _at_work(workspace, config, restart=restart):
@@ -124,13 +124,14 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
 
 @contextmanager
 def _marked(store: Store, current: Round) -> Iterator[None]:
-    """Mark a round as failed where it fails; one whose budget is spent is still running."""
+    """Mark a round as failed where it fails and the store can be written; one that was stopped is still running."""
     try:
         yield
-    except BudgetSpent:
+    except (Stopped, StoreHeld):
         raise
     except Exception:
-        store.set_status(current.round, "failed")
+        with suppress(FlywheelError):
+            store.set_status(current.round, "failed")
         raise
 
 

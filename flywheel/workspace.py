@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from flywheel.config import Config, as_text, load
 from flywheel.errors import ModelError, StoreError
+from flywheel.faults import FULL
 from flywheel.files import expanded, write_whole
 from flywheel.records import Model
 from flywheel.store.store import Store
@@ -37,6 +40,7 @@ class Workspace:
         """
         if self.exists:
             raise StoreError(f"{self.config_file} is there already; edit it, or name another workspace with --workspace")
+        self.refuse_lost_config()
         load(config, overrides)
         text = as_text(config, overrides)
         try:
@@ -50,9 +54,21 @@ class Workspace:
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""
+        self.refuse_lost_config()
         if not self.exists:
             raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round` or `flywheel init`")
         return load(self.config_file, overrides)
+
+    def refuse_lost_config(self) -> None:
+        """Raise StoreError where the configuration of a workspace with models or rounds is gone: none may take its place."""
+        if self.exists or not self.store.path.exists():
+            return
+        self.store.migrate()
+        if not self.store.is_empty:
+            raise StoreError(
+                f"{self.config_file} is gone, but {self.store.path.name} has what was made with it; put the file back (the "
+                "column config of the table rounds says what each round ran with), or name another --workspace"
+            )
 
     def locate(self, model: Model) -> Path:
         """The folder of a recorded model; raises ModelError for one that was pruned."""
@@ -87,17 +103,38 @@ class Workspace:
 
         if not self.folder.exists():
             raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round`, or name another with --workspace")
-        holder = self.folder / "at-work.pid"
+        note = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
         except Timeout:
-            who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
-            raise StoreError(f"process {who} is at work in {self.folder}; wait for it, or stop it first") from None
+            raise StoreError(f"{_holder(note)} is at work in {self.folder}; wait for it, or stop it first") from None
         except OSError as error:
+            if error.errno in FULL:
+                raise
             raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}; mend the rights") from None
         with lock:
-            holder.write_text(str(os.getpid()), encoding="utf-8")
+            write_whole(
+                note, f"{os.getpid()} {socket.gethostname()} {datetime.now().astimezone().isoformat(timespec='seconds')}"
+            )
             try:
                 yield
             finally:
-                holder.unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+
+
+def _holder(note: Path) -> str:
+    """Who has the lock, as the note beside it says. Only the lock counts: a note that a killed process left stops nobody."""
+    try:
+        number, host, since = note.read_text(encoding="utf-8").split()
+        process = int(number)
+    except (OSError, ValueError):
+        return "another process"
+    if host != socket.gethostname():
+        return f"process {process} on {host}, since {since},"
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return f"what process {process} left running when it ended"
+    except PermissionError:
+        pass
+    return f"process {process}, since {since},"

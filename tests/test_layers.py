@@ -13,7 +13,10 @@ import flywheel
 
 PACKAGE = Path(flywheel.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "vllm", "mergekit", "datasets", "ctranslate2"}
-BELOW = ("records", "config", "errors", "assets", "files", "functions", "plain", "seeds", "progress", "spool")
+BELOW = (
+    "records", "config", "errors", "assets", "faults", "files", "interrupts", "functions", "plain", "seeds", "progress",
+    "spool",
+)  # fmt: skip
 """What every layer may use."""
 LAYERS = {
     "store": (),

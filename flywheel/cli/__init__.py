@@ -14,7 +14,8 @@ import typer
 
 from flywheel.cli import care, export, lab, report, wheel
 from flywheel.cli.options import State
-from flywheel.errors import BudgetSpent, FlywheelError
+from flywheel.errors import FlywheelError, Interrupted, Stopped
+from flywheel.faults import machine_fault
 from flywheel.plain import visible, without_secrets
 
 LONGEST_ERROR = 2_000
@@ -60,20 +61,29 @@ class _Told(logging.Handler):
 
 
 def main() -> None:
-    """Run the command line; a FlywheelError becomes one line and exit code 1."""
+    """Run the command line; a FlywheelError and what the machine does become one line and exit code 1."""
     log = logging.getLogger("flywheel")
     log.handlers, log.propagate = [_Told()], False
     try:
         app()
-    except BudgetSpent as spent:
-        typer.echo(f"stopped: {_told(spent)}", err=True)
-        raise SystemExit(1) from None
+    except Stopped as stopped:
+        typer.echo(f"stopped: {_fit(str(stopped))}", err=True)
+        raise SystemExit(128 + stopped.signal if isinstance(stopped, Interrupted) else 1) from None
     except FlywheelError as error:
-        typer.echo(f"error: {_told(error)}", err=True)
-        raise SystemExit(1) from None
+        _tell(str(error))
+    except Exception as error:
+        told = machine_fault(error)
+        if told is None:
+            raise
+        _tell(told)
 
 
-def _told(error: FlywheelError) -> str:
+def _tell(error: str) -> None:
+    typer.echo(f"error: {_fit(error)}", err=True)
+    raise SystemExit(1) from None
+
+
+def _fit(text: str) -> str:
     """What an error says in one line; it may quote files, models and servers."""
-    line = visible(without_secrets(" ".join(str(error).split())))
+    line = visible(without_secrets(" ".join(text.split())))
     return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"

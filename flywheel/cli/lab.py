@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flywheel.cli.options import AsJson, Overrides, named_workspace
+from flywheel.cli.stopping import finishing
 from flywheel.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from flywheel.config import Config
+    from flywheel.progress import Progress
     from flywheel.workspace import Workspace
 
 app = typer.Typer(help="The reward lab: build, merge, measure and trust a reward model.", no_args_is_help=True)
@@ -31,14 +33,13 @@ class Part(StrEnum):
 def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Build what is missing of the reward model: slice, members, merge, self-test; print its held-out accuracies."""
     from flywheel.report import lab as report
-    from flywheel.report.progress import Terminal
 
     workspace, config = _opened(overrides)
     from flywheel.reward.build import build_reward_model
 
-    with workspace.at_work():
+    with finishing(), workspace.at_work():
         workspace.store.migrate()
-        merged = build_reward_model(config, workspace, Terminal())
+        merged = build_reward_model(config, workspace, _watched(config))
     report.print_built([workspace.store.model(one) for one in merged.numbers["members"]], merged, as_json=as_json)
 
 
@@ -71,7 +72,6 @@ def train(
 ) -> None:
     """Train members of the config, without merging them."""
     from flywheel.report import lab as report
-    from flywheel.report.progress import Terminal
 
     workspace, config = _opened(overrides)
     wanted = names or list(config.reward.members)
@@ -80,9 +80,9 @@ def train(
             raise ConfigError(f"no member {name!r}; the config has {', '.join(config.reward.members)}")
     from flywheel.reward.build import Lab
 
-    with workspace.at_work():
+    with finishing(), workspace.at_work():
         workspace.store.migrate()
-        lab = Lab(config, workspace, Terminal())
+        lab = Lab(config, workspace, _watched(config))
         trained = [lab.member(name) for name in wanted]
     report.print_members(trained, as_json=as_json)
 
@@ -129,16 +129,15 @@ def search(
     Prints the best and what to write into the config to use it.
     """
     from flywheel.report import lab as report
-    from flywheel.report.progress import Terminal
 
     workspace, config = _opened(overrides)
     if trials or not config.reward.search.trials:
         config = workspace.config([*(overrides or []), f"reward.search.trials={trials or 48}"])
     from flywheel.reward.build import Lab
 
-    with workspace.at_work():
+    with finishing(), workspace.at_work():
         workspace.store.migrate()
-        lab = Lab(config, workspace, Terminal())
+        lab = Lab(config, workspace, _watched(config))
         found = lab.search(lab.members())
     report.print_search(found, as_json=as_json)
 
@@ -153,7 +152,6 @@ def eval_command(
 ) -> None:
     """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
     from flywheel.report import lab as report
-    from flywheel.report.progress import Terminal
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart must end in .png or .svg, got {chart.name!r}")
@@ -162,9 +160,9 @@ def eval_command(
     from flywheel.reward.evaluate import evaluate_reward_model
     from flywheel.reward.sources import Split
 
-    with workspace.at_work():
+    with finishing(), workspace.at_work():
         workspace.store.migrate()
-        found = evaluate_reward_model(config, workspace, Terminal(), split=Split(split.value), depths=layers)
+        found = evaluate_reward_model(config, workspace, _watched(config), split=Split(split.value), depths=layers)
     if chart is not None:
         from flywheel.report.charts import reward_chart, save_chart
 
@@ -242,6 +240,14 @@ def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:
         load(find("nano"), overrides or [])
         workspace.init(find("nano"))
     return workspace, workspace.config(overrides or [])
+
+
+def _watched(config: Config) -> Progress:
+    """Progress on the terminal that stops where the budget is spent, or a signal asks to."""
+    from flywheel.budget import Budget
+    from flywheel.report.progress import Terminal
+
+    return Budget(config.budget, config.prices).watch(Terminal())
 
 
 def _refuse_existing(folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flywheel.cli.options import AsJson, Overrides, Samples, named_workspace
+from flywheel.cli.stopping import finishing, interruptible
 from flywheel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def round_command(
         return
     workspace, checked = _prepared(config, sets)
     told = []
-    with _interruptible():
+    with interruptible():
         from flywheel.budget import Budget
         from flywheel.evaluation.compare import compare as compare_rounds
         from flywheel.loop import begun_control, turn, turn_control
@@ -103,7 +102,7 @@ def round_command(
 
     budget = Budget(checked.budget, checked.prices)
     for turn_number in range(repeat):
-        with _interruptible():
+        with finishing():
             waiting = begun_control(workspace, Arm(control)) if control is not None and not restart else None
             name = waiting or turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
         told.append(tables.summary(workspace.store.path, name))
@@ -112,7 +111,7 @@ def round_command(
                 tables.print_summary(tables.summary(workspace.store.path, "r0"))
             tables.print_summary(told[-1])
         if control is not None:
-            with _interruptible():
+            with finishing():
                 beside = turn_control(workspace, Arm(control), Terminal(), of=name, budget=budget)
             told.append(tables.summary(workspace.store.path, beside))
             if not as_json:
@@ -154,11 +153,12 @@ def propose(
 
     sets = [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
     workspace, checked = _prepared(config, sets)
-    with _interruptible():
+    with interruptible():
         from flywheel.loop import propose_only
         from flywheel.report.progress import Terminal
 
         _tell_engine(checked)
+    with finishing():
         name = propose_only(workspace, checked, Terminal(), restart=restart)
     told = tables.summary(workspace.store.path, name)
     options = [f"--set {shlex.quote(one)}" for one in sets]
@@ -170,7 +170,7 @@ def _tell_plan(config: str | None, sets: list[str], *, restart: bool, as_json: b
     from flywheel.report.plan import print_plan
 
     workspace, checked = _configured(config, sets)
-    with _interruptible():
+    with interruptible():
         from flywheel.estimate.dry_run import dry_run
 
         plan = dry_run(workspace, checked, restart=restart)
@@ -204,21 +204,12 @@ def _configured(config: str | None, sets: list[str]) -> tuple[Workspace, Config]
     from flywheel.config import find, load
 
     workspace = named_workspace()
+    workspace.refuse_lost_config()
     if not workspace.exists:
         return workspace, load(find(config or "nano"), sets)
     if config is not None:
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
     return workspace, workspace.config(sets)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C stops in one line; what is done is in the store."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("stopped: finished chunks and models are kept, the same command without --restart goes on", err=True)
-        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -11,7 +11,7 @@ import json
 import random
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,8 @@ from flywheel.engines.engine import (
     too_long,
     workers,
 )
-from flywheel.errors import ConfigError, ModelError
+from flywheel.errors import ConfigError, EngineError, ModelError
+from flywheel.faults import short_of_memory
 from flywheel.files import publish
 from flywheel.records import Completion, FinishReason
 from flywheel.seeds import derive
@@ -45,6 +46,9 @@ SHARD, TINY_SHARD = 128, 512
 TINY_PROMPTS = 128
 """And no more prompts than this, so that a chunk with few candidates for each keeps several cores at work."""
 _seeding = threading.Lock()
+Shard = tuple[int, list[int]]
+"""Its number, and the places of its prompts in the chunk."""
+Written = list[list[Completion]]
 
 
 class CTranslate2Engine:
@@ -72,20 +76,38 @@ class CTranslate2Engine:
         # belong together. The longest first: then no core is left with the largest shard at the end.
         fits.sort(key=lambda place: len(read[place]), reverse=True)
         size = max(1, min(TINY_PROMPTS, TINY_SHARD // n) if self._tiny else SHARD // n)
-        shards = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
+        shards: list[Shard] = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
 
-        def write(shard: tuple[int, list[int]]) -> list[list[Completion]]:
+        def write(shard: Shard) -> Written:
             number, places = shard
             return self._write([read[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
 
-        with ThreadPoolExecutor(self._workers) as pool:
-            for (_, places), groups in zip(shards, pool.map(write, shards), strict=True):
-                for place, group in zip(places, groups, strict=True):
-                    written[place] = group
+        for (_, places), groups in zip(shards, self._write_all(shards, write), strict=True):
+            for place, group in zip(places, groups, strict=True):
+                written[place] = group
         return written
 
     def close(self) -> None:
         """Nothing to give back: weights are in memory only while a shard is written."""
+
+    def _write_all(self, shards: Sequence[Shard], write: Callable[[Shard], Written]) -> list[Written]:
+        """Every shard's texts; where memory is short with several at once, one after another: they are the same."""
+        try:
+            with ThreadPoolExecutor(self._workers) as pool:
+                return list(pool.map(write, shards))
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+        try:
+            self._workers = 1
+            return [write(shard) for shard in shards]
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            raise EngineError(
+                "memory is too short for one shard of this model; lower sampling.n or sampling.max_tokens, or set "
+                "engine.compute_type to int8"
+            ) from None
 
     def _write(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
@@ -110,10 +132,20 @@ class CTranslate2Engine:
         """A generator whose one thread has drawn its first numbers from this seed."""
         with _seeding:
             ctranslate2.set_random_seed(seed)
-            generator = ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
+            generator = self._loaded()
             # The thread takes its seed with its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
+
+    def _loaded(self) -> ctranslate2.Generator:
+        try:
+            return ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
+        except RuntimeError as error:
+            if short_of_memory(error):
+                raise
+            raise ModelError(
+                f"{self._folder} is damaged ({' '.join(str(error).split())}); remove the folder, it is converted anew"
+            ) from None
 
     def _texts(self, written: Sequence[list[int]]) -> list[str]:
         return list(self._tokenizer.batch_decode(written, skip_special_tokens=True))

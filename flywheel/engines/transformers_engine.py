@@ -28,6 +28,7 @@ from transformers import (
 from flywheel.config import EngineConfig
 from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, fitting, token_ids, too_long
 from flywheel.errors import ConfigError, EngineError, ModelError
+from flywheel.faults import short_of_memory
 from flywheel.records import Completion, FinishReason
 from flywheel.seeds import derive
 
@@ -83,7 +84,7 @@ class TransformersEngine:
         try:
             return self._write(prompts, seeds, n, sampling)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not short_of_memory(error):
                 raise
             if len(prompts) == 1:
                 raise EngineError(
@@ -154,11 +155,6 @@ class TransformersEngine:
         )  # fmt: skip
         cache.batch_repeat_interleave(n)
         return cache
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: CUDA has an error for it, the CPU's allocator only words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 class _Drawing(LogitsProcessor):

@@ -101,8 +101,10 @@ class Lab:
         folder = self._workspace.models / f"base-{key_of(recipe)[:12]}"
         with self._progress.work("slice", total=1, unit="models") as counter:
             sliced = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
+            # Recorded before it is told: who tells may be stopped, and the model is kept.
+            made = self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
             counter.to(1)
-        return self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
+        return made
 
     def start(self) -> Model:
         """What the members start from: the base, trained on all sets together where the config says so."""
@@ -179,20 +181,22 @@ class Lab:
     def _merge(self, recipe: Mapping[str, Any], members: Mapping[str, Model], plan: Plan, found: Found | None) -> Model:
         base = self.start()
         folder = self._workspace.models / f"reward-{key_of(recipe)[:12]}"
-        with publish(folder) as unfinished, self._progress.work("merge", total=1, unit="models") as counter:
-            weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
-            merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
-            self._write_scale(unfinished)
-            if not self._label:  # an experiment, never selects
-                self.check(unfinished)
+        with self._progress.work("merge", total=1, unit="models") as counter:
+            with publish(folder) as unfinished:
+                weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
+                merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
+                self._write_scale(unfinished)
+                if not self._label:  # an experiment, never selects
+                    self.check(unfinished)
+                numbers = {
+                    "members": [model.model_id for model in members.values()],
+                    "weights": dict(plan.weights),
+                    "merge": plan.merge.model_dump(),
+                    "accuracy": self._accuracies(unfinished),
+                } | ({"search": found.summary()} if found else {})
+            made = self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, numbers)
             counter.to(1)
-            numbers = {
-                "members": [model.model_id for model in members.values()],
-                "weights": dict(plan.weights),
-                "merge": plan.merge.model_dump(),
-                "accuracy": self._accuracies(unfinished),
-            } | ({"search": found.summary()} if found else {})
-        return self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, numbers)
+        return made
 
     def check(self, folder: Path) -> None:
         """Raise ModelError unless the reward model in a folder passes its self-test on the validation splits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +23,7 @@ from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
 from flywheel.adapters import adapted
-from flywheel.checkpoints import Advance, train_resumably
+from flywheel.checkpoints import Advance, discard, train_resumably
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.text import Prompts
 from flywheel.records import CurvePoint
@@ -85,9 +85,8 @@ def train_member(
         "warmup_steps": 0.05,
         "seed": seed,
         "save_strategy": "no",
-        "save_total_limit": 1,
         "logging_strategy": "steps",
-        "logging_steps": max(1, steps // CURVE_POINTS),
+        "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
@@ -106,7 +105,10 @@ def train_member(
         trainer = train(model, tokenizer, dataset, arguments, settings.max_length)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}") from None
-    loss = train_resumably(trainer, checkpoints, minutes=settings.checkpoint_minutes, advance=advance).training_loss
+    result = train_resumably(trainer, checkpoints, minutes=settings.checkpoint_minutes, advance=advance)
+    # Of every step, those before a checkpoint too: the trainer's own figure knows only those after it.
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    loss = statistics.fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
         raise ModelError(f"training on {data.source} ended with a loss of {loss}; lower reward.learning_rate")
     trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -114,20 +116,27 @@ def train_member(
     trained.config.use_cache = True
     trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    curve = _curve(trainer.state.log_history)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    curve = _curve(trainer.state.log_history, every=1 if "logging_steps" in own else max(1, steps // CURVE_POINTS))
+    discard(checkpoints)
     return Trained(rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, curve=curve)
 
 
-def _curve(history: Sequence[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:
-    """What the trainer logged, but for its summary of the whole run."""
-    return tuple(
-        CurvePoint(step=int(entry["step"]), name=name, value=float(value))
-        for entry in history
-        if "train_runtime" not in entry
-        for name, value in entry.items()
-        if name not in ("step", "epoch", "num_tokens") and isinstance(value, int | float)
-    )
+def _curve(history: Sequence[Mapping[str, Any]], *, every: int) -> tuple[CurvePoint, ...]:
+    """What the trainer logged, but for its summary of the whole run: the means of so many steps, and evaluations as they are.
+
+    The trainer could take the means, but forgets the steps before a checkpoint that it goes on from.
+    """
+    last = max((int(entry["step"]) for entry in history), default=0)
+    values: dict[tuple[int, str], list[float]] = {}
+    for entry in history:
+        if "train_runtime" in entry:
+            continue
+        for name, value in entry.items():
+            if name not in ("step", "epoch", "num_tokens") and isinstance(value, int | float):
+                step = int(entry["step"])
+                together = step if name.startswith("eval_") else min(last, math.ceil(step / every) * every)
+                values.setdefault((together, name), []).append(float(value))
+    return tuple(CurvePoint(step=step, name=name, value=statistics.fmean(found)) for (step, name), found in values.items())
 
 
 def _thumbs_trainer(

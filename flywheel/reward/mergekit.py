@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,17 @@ def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) 
 def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> None:
     """Merge members into a folder that has the tokenizer of their base."""
     run_mergekit(merge_recipe(base, members, merge), folder, seed=seed)
+    _forget_the_loss(folder / "config.json")
     _check_finite(folder, "the weights of the merge are too large")
     # mergekit's own copy loses the pad token of some tokenizers.
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
+
+
+def _forget_the_loss(path: Path) -> None:
+    """Take out what one kind of member was trained with: mergekit takes the config of any of them, by Python's hash seed."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("problem_type", None)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def check_mergeable(folders: Sequence[Path]) -> None:

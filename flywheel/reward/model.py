@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from flywheel.assets import asset
-from flywheel.errors import ModelError
+from flywheel.errors import EngineError, ModelError
+from flywheel.faults import short_of_memory
 from flywheel.instructions.text import Prompts
 from flywheel.models import check_model, settings_of
 from flywheel.records import Task
@@ -33,6 +35,7 @@ ACTIVATIONS_BYTES = 3 << 20
 """On a CPU the widest layer's outputs of a batch stay in this much memory, which is what caches hold (measured: GPT-2's 8
 layers score 61 texts/s with 256 tokens a batch and 34 with 16,384, nano 4,190 with 2,048 and 2,990 with 16,384)."""
 GPU_TOKENS = 16384
+Item = TypeVar("Item")
 TOLERANCE = 1e-4
 """What padding, batching and sharing may change of a raw score."""
 
@@ -102,12 +105,12 @@ class RewardModel:
         scores = [0.0] * len(ids)
         for places in _batches([len(ids[place]) for place in alone], self._batch_tokens):
             rows = [alone[place] for place in places]
-            for row, score in zip(rows, self._forward([ids[row] for row in rows]), strict=True):
+            for row, score in zip(rows, _halved(self._forward, [ids[row] for row in rows]), strict=True):
                 scores[row] = score
         for batch in _batches([group.prompt for group in groups], self._batch_tokens, [group.tokens for group in groups]):
             together = [groups[place] for place in batch]
             rows = [row for group in together for row in group.rows]
-            for row, score in zip(rows, self._forward_shared(together, ids), strict=True):
+            for row, score in zip(rows, _halved(partial(self._forward_shared, ids), together), strict=True):
                 scores[row] = score
         if not all(math.isfinite(score) for score in scores):
             raise ModelError("the reward model gives a score that is no number; its weights are broken, build it anew")
@@ -118,7 +121,7 @@ class RewardModel:
         padded, mask = self._padded(ids)
         return _raw_scores(self.model(input_ids=padded, attention_mask=mask).logits)
 
-    def _forward_shared(self, groups: Sequence[_Group], ids: Sequence[Sequence[int]]) -> list[float]:
+    def _forward_shared(self, ids: Sequence[Sequence[int]], groups: Sequence[_Group]) -> list[float]:
         """Raw scores of the groups' texts: the prompts once, then what follows each, with the prompts' keys and values."""
         prompts, prompt_mask = self._padded([ids[group.rows[0]][: group.prompt] for group in groups])
         cache = self.model.base_model(input_ids=prompts, attention_mask=prompt_mask, use_cache=True).past_key_values
@@ -143,6 +146,21 @@ class RewardModel:
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
         return padded.to(self._device), mask.to(self._device)
+
+
+def _halved(forward: Callable[[Sequence[Item]], list[float]], items: Sequence[Item]) -> list[float]:
+    """The raw scores of a batch; where memory is short, those of its halves, which `TOLERANCE` covers."""
+    try:
+        return forward(items)
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise EngineError(
+                "memory is too short to score one task; close other programs, or lower sampling.n or reward.max_length"
+            ) from None
+    half = len(items) // 2
+    return [*_halved(forward, items[:half]), *_halved(forward, items[half:])]
 
 
 def _raw_scores(logits: torch.Tensor) -> list[float]:

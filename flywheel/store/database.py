@@ -13,20 +13,27 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from importlib.resources import files
 from io import BufferedReader
 from pathlib import Path
 
 import duckdb
 
-from flywheel.errors import StoreError
+from flywheel.errors import StoreError, StoreHeld
+from flywheel.faults import machine_fault
 from flywheel.files import copy_whole
 from flywheel.store.guard import READ_ONLY
 
 _log = logging.getLogger("flywheel")
 WAIT_S = 60.0
-"""How long to wait for a file that another process holds."""
+"""How long to wait for a file that another process holds, to read it."""
+WAIT_TO_WRITE_S = 300.0
+"""And to write it: what waits may be hours of work."""
+TELL_AFTER_S = 5.0
+"""Who waits for longer says so."""
+DAMAGE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+"""What DuckDB raises where the file or its disk is at fault, and not what was asked."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
 """Environment variable: what DuckDB may take, as a size or a share. What does not fit is laid beside the database meanwhile."""
 MEMORY_SHARE = "25%"
@@ -34,12 +41,14 @@ MEMORY_SHARE = "25%"
 
 
 @contextmanager
-def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:
+def connection(path: Path, *, read_only: bool = True, wait_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection for the length of the block; for writing, the block is one transaction.
 
-    Raises StoreError where the file cannot be opened, is held by another process for longer than
-    ``wait_s`` seconds, or was written by a newer flywheel. One of an older flywheel is upgraded first.
+    Raises StoreHeld where another process holds the file for longer than ``wait_s`` seconds, StoreError where it cannot be
+    opened, read or written, or was written by a newer flywheel. One of an older flywheel is upgraded first.
     """
+    if wait_s is None:
+        wait_s = WAIT_S if read_only else WAIT_TO_WRITE_S
     if read_only and not path.exists():
         raise StoreError(f"no database at {path}; make one with `flywheel round`, or name the workspace with --workspace")
     opened = _open(path, read_only=read_only, wait_s=wait_s)
@@ -56,14 +65,12 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float = WAIT_S) ->
         try:
             yield opened
         except BaseException:
-            opened.rollback()
+            with suppress(duckdb.Error):  # a connection that a full disk has broken has nothing to roll back
+                opened.rollback()
             raise
-        try:
-            opened.commit()
-        except duckdb.Error as error:
-            raise StoreError(
-                f"cannot write {path}: {first_line(error)}; free some space or mend the rights, then go on"
-            ) from None
+        opened.commit()
+    except DAMAGE as error:
+        raise _damaged(path, error, "read" if read_only else "write") from None
     except duckdb.OutOfMemoryException:
         limit = os.environ.get(MEMORY, MEMORY_SHARE)
         raise StoreError(f"the database needs more memory than the {limit} it may take; set {MEMORY} to more") from None
@@ -78,7 +85,7 @@ def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConne
     }
     if read_only:
         config |= READ_ONLY
-    deadline, pause_s = time.monotonic() + wait_s, 0.01
+    started, pause_s, told = time.monotonic(), 0.01, False
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=config)
@@ -89,13 +96,27 @@ def _open(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConne
             # By another process, or by another thread of this one that reads while we write.
             held = any(sign in text for sign in ("lock on file", "different configuration", "already attached"))
             if not held:
-                raise StoreError(f"cannot open {path}: {first_line(error)}") from None
-            if time.monotonic() > deadline:
-                holder = re.search(r"PID (\d+)", text)
-                who = f"process {holder.group(1)}" if holder else "another process"
-                raise StoreError(f"{path} is held by {who}; close its connection and try again") from None
+                raise _damaged(path, error, "open") from None
+            holder = re.search(r"PID (\d+)", text)
+            who = f"process {holder.group(1)}" if holder else "another process"
+            waited = time.monotonic() - started
+            if waited > wait_s:
+                raise StoreHeld(
+                    f"{path} is held by {who} for more than {wait_s:.0f} s; close its connection, then go on"
+                ) from None
+            if waited > TELL_AFTER_S and not told:
+                logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, who, wait_s)
+                told = True
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.25)
+
+
+def _damaged(path: Path, error: duckdb.Error, doing: str) -> StoreError:
+    """What is told of a file that DuckDB cannot read or write: the machine's fault where it is one, else its own words."""
+    if fault := machine_fault(error):
+        return StoreError(f"cannot {doing} {path}: {fault}")
+    remedy = "mend the rights or free some space; where the file is damaged, `flywheel restore` a backup"
+    return StoreError(f"cannot {doing} {path}: {first_line(error)}; {remedy}")
 
 
 def migrations() -> list[tuple[int, str, str]]:

@@ -106,6 +106,12 @@ class Store:
         """Create the tables, or bring an older database up to date."""
         migrate(self.path)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever recorded: no model and no round."""
+        with connection(self.path) as db:
+            return db.execute("SELECT 1 FROM models UNION ALL SELECT 1 FROM rounds LIMIT 1").fetchone() is None
+
     # Models
 
     def record_model(self, model: Model, curve: Sequence[CurvePoint] = ()) -> None:

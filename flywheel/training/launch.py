@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import errors
-from flywheel.errors import BudgetSpent, ConfigError, EngineError, FlywheelError
+from flywheel.errors import ConfigError, EngineError, FlywheelError, Stopped
 from flywheel.training.job import Job
 from flywheel.training.worker import ERROR, SOCKET
 
@@ -127,21 +127,21 @@ def _follow(server: socket.socket, process: subprocess.Popen[bytes], advance: Ad
         except TimeoutError:
             if process.poll() is not None:
                 return None
-    spent: BudgetSpent | None = None
+    stopped: Stopped | None = None
     # Where the line breaks, the processes say why.
     with connection, connection.makefile(encoding="utf-8") as lines, contextlib.suppress(ConnectionError):
         connection.settimeout(None)
         for line in lines:
             told = json.loads(line)
             if "numbers" in told:
-                if told["numbers"] is None and spent:
-                    raise spent
+                if told["numbers"] is None and stopped:
+                    raise stopped
                 return dict(told["numbers"])
             try:
                 advance(told["done"], told["total"])
-            except BudgetSpent as reason:
-                spent = reason
-            connection.sendall(b"stop\n" if spent else b"go\n")
+            except Stopped as reason:
+                stopped = reason
+            connection.sendall(b"stop\n" if stopped else b"go\n")
     return None
 
 

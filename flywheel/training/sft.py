@@ -6,7 +6,6 @@ import contextlib
 import gc
 import math
 import os
-import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,10 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from flywheel.checkpoints import Advance, train_resumably
+from flywheel.checkpoints import Advance, discard, train_resumably
 from flywheel.config import TrainingConfig
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
+from flywheel.faults import short_of_memory
 from flywheel.training.adapters import merged, with_adapters
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.job import Job
@@ -50,9 +50,11 @@ def _train(
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
         result = train_resumably(trainer, job.checkpoints, minutes=config.checkpoint_minutes, advance=advance)
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
         raise EngineError(
-            f"training ran out of the GPU's memory; set training.accumulate to {config.accumulate * 2}, "
+            f"training ran out of memory; set training.accumulate to {config.accumulate * 2}, "
             "training.gradient_checkpointing to true, or training.lora"
         ) from None
     # Of every step, those before a checkpoint too, over all processes: the trainer's own figure knows neither.
@@ -64,7 +66,7 @@ def _train(
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
-        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        discard(job.checkpoints)
     return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
 
 

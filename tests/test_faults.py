@@ -1,0 +1,231 @@
+"""What goes wrong with a machine, and what is left: one line is told, nothing is lost, the same command goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import duckdb
+import pytest
+
+from flywheel.faults import machine_fault
+from flywheel.loop import turn
+from flywheel.progress import Silent
+from flywheel.records import Stage
+from flywheel.reward.model import RewardModel
+from flywheel.stages import Run
+from flywheel.store import reading
+from flywheel.workspace import Workspace
+from tests.conftest import Cli, Outcome, copy
+from tests.disk import filled, mounted, read_only
+
+TABLES = ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics")
+
+
+def refused(outcome: Outcome, said: str) -> None:
+    """One line, exit code 1."""
+    assert outcome.code == 1, outcome
+    line = outcome.err.splitlines()[-1]
+    assert line.startswith("error: "), outcome.err
+    assert said in line
+    assert "Traceback" not in outcome.err
+
+
+def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
+    return reading.query(folder / "flywheel.duckdb", sql).rows
+
+
+def same_round(folder: Path, undisturbed: Path) -> None:
+    """r1 has the rows of a round that nothing happened to."""
+    for table in TABLES:
+        sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
+        assert rows(folder, sql) == rows(undisturbed, sql), table
+
+
+@contextlib.contextmanager
+def fault_at(stage: Stage, fault: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """A fault for the length of one stage of a round."""
+    real = Run.stage
+
+    def struck(self: Run, at: Stage, *arguments: Any, **options: Any) -> None:
+        with fault() if at == stage else contextlib.nullcontext():
+            real(self, at, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "stage", struck)
+        yield
+
+
+def test_a_disk_that_is_full_stops_each_stage_in_one_line_and_nothing_is_lost(
+    cli: Cli, built: Path, turned: Path, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", megabytes=160) as disk:
+        folder = copy(built, disk)
+        for place, stage in enumerate(one for one in Stage if one != Stage.PARAPHRASE):
+            # Nothing at all is left, or enough for DuckDB's log but not for its checkpoint.
+            with fault_at(stage, partial(filled, disk, leave=(96 << 10) * (place % 2))):
+                refused(cli("--workspace", folder, "round"), "the disk is full")
+            finished = dict(rows(folder, "SELECT stage, finished_at IS NOT NULL FROM stages WHERE round = 'r1'"))
+            assert all(finished[str(one)] for one in list(Stage)[:place] if one != Stage.PARAPHRASE)
+            assert not list(folder.glob("models/*.tmp"))
+        assert cli("--workspace", folder, "round").code == 0
+        same_round(folder, turned)
+
+
+def test_a_full_disk_stops_export_report_and_init_in_one_line(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", megabytes=8) as disk:
+        with filled(disk, leave=0):
+            refused(cli("--workspace", turned, "export", "r1", "--to", disk / "export"), "full")
+            refused(cli("--workspace", turned, "report", "--out", disk / "report.html"), "full")
+            refused(cli("--workspace", disk / "new", "init"), "full")
+        assert not [path for path in disk.iterdir() if path.name.startswith(("export", "report"))]
+        assert cli("--workspace", turned, "export", "r1", "--to", disk / "export").code == 0
+        assert cli("--workspace", disk / "new", "init").code == 0
+
+
+def test_a_read_only_workspace_can_be_read_and_a_round_says_so(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", megabytes=160) as disk:
+        folder = copy(turned, disk)
+        with read_only(disk):
+            refused(cli("--workspace", folder, "round"), "Read-only file system")
+            for command in (["rounds"], ["compare", "r1", "r2"], ["sql", "SELECT count(*) FROM candidates"]):
+                assert cli("--workspace", folder, *command).code == 0
+
+
+def test_a_config_that_is_gone_is_not_replaced_by_another(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    folder = copy(turned, tmp_path)
+    config = (folder / "config.yaml").rename(folder / "elsewhere.yaml")
+    for command in (["round"], ["round", "--dry-run"], ["propose"], ["init"], ["reward", "build"]):
+        refused(cli("--workspace", folder, *command), "config.yaml is gone, but flywheel.duckdb has what was made with it")
+        assert not (folder / "config.yaml").exists()
+    config.rename(folder / "config.yaml")
+    assert cli("--workspace", folder, "round", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_database_that_is_cut_is_told_in_one_line(cli: Cli, turned: Path, tmp_path: Path, share: float) -> None:
+    folder = copy(turned, tmp_path)
+    path = folder / "flywheel.duckdb"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    for command in (["rounds"], ["sql", "SELECT * FROM candidates"], ["round"]):
+        outcome = cli("--workspace", folder, *command)
+        if outcome.code:
+            refused(outcome, "flywheel.duckdb")
+    path.write_bytes(whole)
+    assert cli("--workspace", folder, "rounds").code == 0
+
+
+def test_a_reward_model_that_is_cut_is_told_and_the_round_goes_on_with_a_whole_one(
+    cli: Cli, built: Path, turned: Path, tmp_path: Path
+) -> None:
+    folder = copy(built, tmp_path)
+    weights = next(path for path in folder.glob("models/reward-*/model.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    refused(cli("--workspace", folder, "round"), "model.safetensors is corrupt")
+    weights.write_bytes(whole)
+    assert cli("--workspace", folder, "round").code == 0
+    same_round(folder, turned)
+
+
+def test_a_converted_generator_that_is_cut_is_told_with_what_to_remove(cli: Cli, built: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    (converted,) = folder.glob("models/converted/*/model.bin")
+    converted.write_bytes(converted.read_bytes()[:5000])
+    refused(cli("--workspace", folder, "propose"), f"{converted.parent} is damaged")
+    shutil.rmtree(converted.parent)
+    assert cli("--workspace", folder, "propose").code == 0
+
+
+def test_a_clock_that_went_back_changes_nothing(built: Path, turned: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    with duckdb.connect(str(folder / "flywheel.duckdb")) as db:  # all that is there was made tomorrow
+        db.execute("UPDATE rounds SET started_at = started_at + INTERVAL 1 DAY, finished_at = finished_at + INTERVAL 1 DAY")
+        db.execute("UPDATE models SET created_at = created_at + INTERVAL 1 DAY")
+        db.execute("UPDATE stages SET started_at = started_at + INTERVAL 1 DAY, finished_at = finished_at + INTERVAL 1 DAY")
+    workspace = Workspace(folder)
+    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    same_round(folder, turned)
+    assert rows(folder, "SELECT round FROM rounds_summary") == [("r0",), ("r1",)]
+
+
+def test_short_memory_makes_smaller_work_of_the_same_texts(
+    built: Path, turned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second engine that is loaded beside another one, and batches of more than two tasks, do not fit."""
+    at_once: list[int] = []
+    real, forward = ctranslate2.Generator.generate_batch, RewardModel._forward_shared
+
+    def short(self: Any, *arguments: Any, **options: Any) -> Any:
+        at_once.append(1)
+        if len(at_once) == 3:
+            raise RuntimeError("std::bad_alloc")
+        return real(self, *arguments, **options)
+
+    def short_batches(self: RewardModel, ids: Any, groups: Any) -> list[float]:
+        if len(groups) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return forward(self, ids, groups)
+
+    workspace = Workspace(copy(built, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("flywheel.engines.ctranslate2_engine.ctranslate2.Generator.generate_batch", short)
+        patch.setattr(RewardModel, "_forward_shared", short_batches)
+        turn(workspace, workspace.config(), Silent())
+    texts = "SELECT * FROM candidates WHERE round = 'r1' ORDER BY ALL"
+    assert rows(workspace.folder, texts) == rows(turned, texts)
+    scores = "SELECT task_id, candidate, model_id, score FROM scores WHERE round = 'r1' ORDER BY ALL"
+    for mine, theirs in zip(rows(workspace.folder, scores), rows(turned, scores), strict=True):
+        assert mine[:3] == theirs[:3]
+        assert mine[3] == pytest.approx(theirs[3], abs=1e-3)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import flywheel.loop, flywheel.engines.ctranslate2_engine, flywheel.training.sft, flywheel.reward.mergekit, pyarrow
+from flywheel.cli import main
+size = int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize")))
+resource.setrlimit(resource.RLIMIT_AS, ((size << 10) + (int(sys.argv[1]) << 20),) * 2)
+sys.argv = ["flywheel", "--workspace", sys.argv[2], "round"]
+main()
+"""
+
+
+def test_a_round_that_a_limit_on_memory_ended_goes_on_without_it(built: Path, turned: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    ran = subprocess.run([sys.executable, "-c", LIMITED, "40", str(folder)], capture_output=True, text=True)
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+    if ran.returncode > 0:  # a library in C++ may end the process where it gets no memory, which is a kill like any other
+        assert "memory" in ran.stderr.splitlines()[-1]
+    workspace = Workspace(folder)
+    turn(workspace, workspace.config(), Silent())
+    same_round(folder, turned)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), "the disk is full (/x/y)"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(30, "Read-only file system", "/x"), "cannot write here"),
+        (MemoryError(), "memory is short"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory is short"),
+    ],
+)
+def test_what_the_machine_does_is_told_whichever_library_meets_it(error: Exception, said: str) -> None:
+    assert said in str(machine_fault(error))
+
+
+def test_a_defect_is_no_fault_of_the_machine() -> None:
+    assert machine_fault(ValueError("x")) is None
+    assert machine_fault(FileNotFoundError(2, "No such file or directory", "/x")) is None
