@@ -26,7 +26,7 @@ fuzz: $(INSTALLED)
 
 # Known vulnerabilities of what is pinned; skipped in a line where the advisory database cannot be reached.
 audit: $(AUDIT)/installed
-	$(AUDIT)/bin/python tools/audit.py constraints.txt
+	$(AUDIT)/bin/python .ci/audit.py constraints.txt
 
 # Kills at random moments: make crash KILLS=200 SEED=7; without a seed it draws one and prints it.
 KILLS := 200

@@ -39,13 +39,15 @@ def export_command(
         push_to=push_to, public=public,
     )  # fmt: skip
     done = export(named_workspace(), asked)
+    if done.unfinished:
+        typer.echo(f"{', '.join(done.unfinished)} is not finished, so nothing is known of what training on it does", err=True)
     if done.changed:
         typer.echo(f"the templates have changed since {', '.join(done.changed)} ran; the card says so", err=True)
     rows = sum(done.rows.values())
     if as_json:
         pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None
         about = {"format": str(form), "shape": str(asked.row_shape), "pairs": pairs, "files": done.files}
-        about |= {"changed_templates": done.changed, "pushed": pushed}
+        about |= {"unfinished": done.unfinished, "changed_templates": done.changed, "pushed": pushed}
         tables.print_json({"folder": done.folder, "rows": rows, "rounds": done.rows} | about)
         return
     tables.print_line(

@@ -56,6 +56,8 @@ class Exported:
     rows: dict[str, int]
     """By round."""
     files: list[str]
+    unfinished: list[str]
+    """Rounds on which no generator is trained and evaluated yet; the card says so."""
     changed: list[str]
     """Rounds whose prompts are made with other templates than they had; the card says so."""
     pushed: Pushed | None
@@ -76,14 +78,15 @@ def export(workspace: Workspace, asked: Asked) -> Exported:
     if asked.push_to is not None:
         check_push(asked.push_to)
     found = columns(asked.row_shape, pairs=asked.pairs)
-    with publish(folder) as unfinished, _in_one_line(folder):
-        counts = _write(unfinished, workspace, asked, chosen, found)
+    with publish(folder) as new, _in_one_line(folder):
+        counts = _write(new, workspace, asked, chosen, found)
         changed = [one.round for one in chosen if _changed(workspace, one, asked.row_shape)]
         text = card(_contents(workspace, asked, chosen, counts, changed, found))
-        (unfinished / "README.md").write_text(text, encoding="utf-8")
+        (new / "README.md").write_text(text, encoding="utf-8")
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     pushed = push(folder, asked.push_to, public=asked.public) if asked.push_to is not None else None
-    return Exported(folder=folder, rows=counts, files=files, changed=changed, pushed=pushed)
+    unfinished = [one.round for one in chosen if one.status != "done"]
+    return Exported(folder=folder, rows=counts, files=files, unfinished=unfinished, changed=changed, pushed=pushed)
 
 
 def _refuse_taken(folder: Path, *, overwrite: bool) -> None:

@@ -265,7 +265,7 @@ def print_arms(name: str, arms: Sequence[ArmFigures]) -> None:
         )
         for one in arms
     ]  # fmt: skip
-    columns = (f"picks of {name}, {arms[0].tasks} tasks", "judge", "reward", "tokens", "best less this", "interval")
+    columns = (f"picks of {name}, {arms[0].tasks:,} judged tasks", "judge", "reward", "tokens", "best less this", "interval")
     print_table(Table(columns=columns, rows=list(rows)))
 
 

@@ -1,4 +1,4 @@
-"""Asks pip-audit for known vulnerabilities of what a requirements file pins: `python tools/audit.py constraints.txt`.
+"""Asks pip-audit for known vulnerabilities of what a requirements file pins: `python .ci/audit.py constraints.txt`.
 
 pip-audit says "no known vulnerabilities" of a package that it could not look up, too. So what it has looked up is counted,
 and where that is nothing, for want of a network say, the audit is skipped in a line and not passed.
