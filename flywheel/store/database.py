@@ -7,6 +7,7 @@ DuckDB lets one process write, or several read. Nobody keeps a connection while 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -25,8 +26,14 @@ WAIT_TO_WRITE_S = 300.0
 """And to write it: what waits may be hours of work."""
 TELL_AFTER_S = 5.0
 """Who waits for longer says so."""
-DAMAGE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
-"""What DuckDB raises where the file or its disk is at fault, and not what was asked."""
+DAMAGE = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,
+)
+"""What DuckDB raises where the file or its disk is at fault, the last for a commit, and not what was asked."""
 
 
 @contextmanager
@@ -114,6 +121,31 @@ def migrations() -> list[tuple[int, str, str]]:
 
 def migrate(path: Path) -> None:
     """Create or upgrade the database: each migration in one transaction with its record."""
+    if path.exists():
+        _upgrade(path)
+        return
+    # Made beside its place: a file that a kill or a full disk left half-made is no database, and would be in the way.
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        try:
+            _upgrade(unfinished)
+        except StoreHeld:  # by somebody who makes it right now
+            raise
+        except StoreError:  # what is left of one that was killed
+            _remove(unfinished)
+            _upgrade(unfinished)
+        with suppress(FileExistsError, FileNotFoundError):  # where somebody else has made it meanwhile
+            os.link(unfinished, path)
+    finally:
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_name(path.name + ".wal")):
+        file.unlink(missing_ok=True)
+
+
+def _upgrade(path: Path) -> None:
     applied = _applied(path) if path.exists() else 0
     _refuse_newer(applied, path)
     pending = [migration for migration in migrations() if migration[0] > applied]

@@ -11,7 +11,7 @@ import duckdb
 
 from flywheel.errors import StoreError
 from flywheel.records import Stage
-from flywheel.store.database import connection, first_line
+from flywheel.store.database import DAMAGE, connection, first_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
                 raise StoreError(f"one SQL statement at a time, got {len(statements)} (in: {' '.join(sql.split())[:80]!r})")
             cursor = db.execute(sql, values or [])
             return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=cursor.fetchall())
+        except DAMAGE:  # of the file: `connection` tells it
+            raise
         except duckdb.Error as error:
             text = first_line(error)
             if "read-only mode" in text:
