@@ -131,10 +131,4 @@ def _holder(note: Path) -> str:
         return "another process"
     if host != socket.gethostname():
         return f"process {process} on {host}, since {since},"
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return f"what process {process} left running when it ended"
-    except PermissionError:
-        pass
     return f"process {process}, since {since},"

@@ -201,13 +201,13 @@ def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
 
 def _configured(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:
     """The workspace, which need not be there, and the configuration that it has or would get."""
-    from flywheel.config import find, load
+    from flywheel.config import as_text, find, load
 
     workspace = named_workspace()
     workspace.refuse_lost_config()
     if not workspace.exists:
         return workspace, load(find(config or "nano"), sets)
-    if config is not None:
+    if config is not None and as_text(find(config)) != workspace.config_file.read_text(encoding="utf-8"):
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
     return workspace, workspace.config(sets)
 

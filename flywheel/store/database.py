@@ -32,8 +32,14 @@ WAIT_TO_WRITE_S = 300.0
 """And to write it: what waits may be hours of work."""
 TELL_AFTER_S = 5.0
 """Who waits for longer says so."""
-DAMAGE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
-"""What DuckDB raises where the file or its disk is at fault, and not what was asked."""
+DAMAGE = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,
+)
+"""What DuckDB raises where the file or its disk is at fault, the last for a commit, and not what was asked."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
 """Environment variable: what DuckDB may take, as a size or a share. What does not fit is laid beside the database meanwhile."""
 MEMORY_SHARE = "25%"
@@ -135,6 +141,41 @@ def migrate(path: Path) -> None:
     What is upgraded is copied first, beside it and named after its schema; a killed upgrade has changed nothing.
     Raises StoreError for a database of a newer flywheel, and where there is no space for the copy or the upgrade.
     """
+    if path.exists():
+        _upgrade(path)
+        return
+    # Made beside its place: a file that a kill or a full disk left half-made is no database, and would be in the way.
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        try:
+            _upgrade(unfinished)
+        except StoreHeld:  # by somebody who makes it right now
+            raise
+        except StoreError:  # what is left of one that was killed
+            _remove(unfinished)
+            _upgrade(unfinished)
+        _put(unfinished, path)
+    finally:
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_name(path.name + ".wal")):
+        file.unlink(missing_ok=True)
+
+
+def _put(made: Path, path: Path) -> None:
+    """Put a database in its place, unless somebody else has put one there meanwhile."""
+    try:
+        os.link(made, path)
+    except (FileExistsError, FileNotFoundError):
+        return
+    except OSError:  # a disk that knows no links
+        if not path.exists():
+            made.rename(path)
+
+
+def _upgrade(path: Path) -> None:
     if path.exists():
         applied = _applied(path)
         _refuse_newer(applied, path)

@@ -11,7 +11,7 @@ import duckdb
 
 from flywheel.errors import StoreError
 from flywheel.records import Stage
-from flywheel.store.database import connection, first_line
+from flywheel.store.database import DAMAGE, connection, first_line
 from flywheel.store.guard import WRITES, check_statement, fetch
 
 
@@ -34,7 +34,7 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
             check_statement(db, sql)
             cursor = db.execute(sql, values or [])
             return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=fetch(cursor))
-        except duckdb.OutOfMemoryException:
+        except (*DAMAGE, duckdb.OutOfMemoryException):
             raise  # in the words of `connection`
         except duckdb.Error as error:
             text = first_line(error)

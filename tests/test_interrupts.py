@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: once keeps the chunk at work, twice stops at once, and the same command goes on from either."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.engines.ctranslate2_engine import CTranslate2Engine
+from flywheel.loop import turn
+from flywheel.progress import Silent
+from flywheel.training import sft
+from flywheel.workspace import Workspace
+from tests.conftest import Cli, copy
+from tests.test_faults import rows, same_round
+
+KEPT = "stopped: finished chunks and models are kept, the same command without --restart goes on"
+CHUNKS = "SELECT chunks FROM stages WHERE round = 'r1' AND stage = 'answer'"
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "kept"),
+    [
+        ([signal.SIGINT], 130, 1),
+        ([signal.SIGTERM], 143, 1),
+        ([signal.SIGINT, signal.SIGINT], 130, 0),
+        ([signal.SIGTERM, signal.SIGINT], 130, 0),
+    ],
+)
+def test_a_signal_in_the_middle_of_a_chunk(
+    cli: Cli, built: Path, turned: Path, tmp_path: Path, signals: list[int], code: int, kept: int
+) -> None:
+    folder = copy(built, tmp_path)
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    assert cli("--workspace", folder, "propose").code == 0
+    real = CTranslate2Engine.generate
+
+    def signalled(self: CTranslate2Engine, *arguments: Any, **options: Any) -> Any:
+        for one in signals:
+            os.kill(os.getpid(), one)
+        return real(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CTranslate2Engine, "generate", signalled)
+        stopped = cli("--workspace", folder, "round")
+    assert stopped.code == code
+    assert "stopping as soon as the chunk at work is kept; once more stops at once, without it" in stopped.err
+    assert stopped.err.splitlines()[-1] == KEPT
+    assert rows(folder, CHUNKS) == [(kept,)]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    if len(signals) == 1:  # what a kill leaves is compared in tests/kills
+        assert cli("--workspace", folder, "round").code == 0
+        same_round(folder, turned)
+
+
+def test_ctrl_c_in_a_training_keeps_a_checkpoint(
+    cli: Cli, built: Path, turned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    real = sft.train_resumably
+
+    def signalled(trainer: Any, checkpoints: Path, *, minutes: float, advance: Any) -> Any:
+        def step(done: int, total: int) -> None:
+            if done == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            advance(done, total)
+
+        return real(trainer, checkpoints, minutes=minutes, advance=step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "train_resumably", signalled)
+        stopped = cli("--workspace", workspace.folder, "round")
+    assert (stopped.code, stopped.err.splitlines()[-1]) == (130, KEPT)
+    assert [path.parent.name for path in workspace.models.glob("*.training/*/whole")] == ["checkpoint-2"]
+    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    same_round(workspace.folder, turned)
