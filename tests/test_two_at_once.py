@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flywheel.store import database, reading
+from flywheel.store import database, opening, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
@@ -116,7 +116,7 @@ def test_a_round_that_a_reader_keeps_out_says_so_and_goes_on(
     path = folder / "flywheel.duckdb"
     with process(READING, path) as (reader, _), monkeypatch.context() as patch:
         patch.setattr(database, "WAIT_TO_WRITE_S", 0.6)
-        patch.setattr(database, "TELL_AFTER_S", 0.1)
+        patch.setattr(opening, "TELL_AFTER_S", 0.1)
         outcome = cli("--workspace", folder, "propose")
         assert outcome.code == 1
         held = f"{path} is held by process {reader.pid}"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli import care, export, lab, report, wheel
+from flywheel.cli import care, export, lab, report, telling, wheel
 from flywheel.cli.options import State
 from flywheel.errors import FlywheelError, Interrupted, Stopped
 from flywheel.faults import machine_fault
@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(wheel.app)
+app.add_typer(telling.app)
 app.add_typer(export.app)
 app.add_typer(report.app)
 app.add_typer(care.app)

@@ -16,7 +16,7 @@ from flywheel.integrity.needed import freeable, kept_rounds, needed
 from flywheel.records import Model, ModelKind, Round
 from flywheel.reward.recipe import key_of, recipe_of
 from flywheel.store.checking import best_round
-from flywheel.store.database import kept_copies
+from flywheel.store.migrating import kept_copies
 from flywheel.workspace import Workspace
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.store.database import connection, first_line
+from flywheel.store.database import connection
+from flywheel.store.opening import first_line
 from flywheel.store.store import OF_ROUNDS
 
 DATABASE = "database"

@@ -11,8 +11,9 @@ import duckdb
 
 from flywheel.errors import StoreError
 from flywheel.records import Stage
-from flywheel.store.database import DAMAGE, connection, first_line
+from flywheel.store.database import connection
 from flywheel.store.guard import WRITES, check_statement, fetch
+from flywheel.store.opening import DAMAGE, first_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,8 @@ from flywheel.records import (
     Task,
     Winner,
 )
-from flywheel.store.database import connection, migrate
+from flywheel.store.database import connection
+from flywheel.store.migrating import migrate
 
 if TYPE_CHECKING:
     import duckdb

@@ -18,7 +18,7 @@ from flywheel.engines import ctranslate2_engine
 from flywheel.export import export as exporting
 from flywheel.reward.build import Lab
 from flywheel.stages import Run
-from flywheel.store import database
+from flywheel.store import database, migrating
 from flywheel.store import store as storing
 
 Entered = Callable[[str], None]
@@ -51,7 +51,7 @@ class Trace:
         trace = self
         stage, generate = Run.stage, ctranslate2_engine.CTranslate2Engine.generate
         start, member, merge, base = Lab.start, Lab.member, Lab._merge, Lab.base
-        convert, migrate, export = ctranslate2_engine.convert, database.migrate, exporting.export
+        convert, migrate, export = ctranslate2_engine.convert, migrating.migrate, exporting.export
 
         def traced_stage(self: Run, at: Any, *arguments: Any, **options: Any) -> None:
             with trace.place(f"{self.round.round} {at}"):

@@ -15,7 +15,7 @@ import yaml
 
 from flywheel.assets import asset
 from flywheel.config import find
-from flywheel.store import database
+from flywheel.store import migrating
 from tests.kills.state import State, state
 from tests.kills.victim import in_child, run
 
@@ -117,7 +117,7 @@ def write_config(base: Path) -> None:
 def old_database(folder: str) -> None:
     """A workspace whose database has the first schema, with some rounds in it."""
     Path(folder).mkdir()
-    number, name, tables = database.migrations()[0]
+    number, name, tables = migrating.migrations()[0]
     with duckdb.connect(str(Path(folder) / "flywheel.duckdb")) as db:
         db.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ DEFAULT now())")
         db.execute(tables)

@@ -14,12 +14,12 @@ import duckdb
 import pytest
 
 from flywheel.errors import StoreError
-from flywheel.store import checking, database
+from flywheel.store import checking, migrating
 from flywheel.store.store import Store
 from tests.conftest import Cli
 
 SCHEMAS = Path(__file__).parent / "schemas"
-NEWEST = database.migrations()[-1][0]
+NEWEST = migrating.migrations()[-1][0]
 OLD = range(1, NEWEST)
 Rows = dict[str, tuple[list[str], list[tuple[Any, ...]]]]
 
@@ -65,7 +65,7 @@ def test_an_old_database_is_upgraded_with_every_row_and_kept_as_it_was(schema: i
     ]
     assert copy.read_bytes() == bytes_before
     after = rows(path, before)
-    new = [number for number, _, _ in database.migrations() if number > schema]
+    new = [number for number, _, _ in migrating.migrations() if number > schema]
     assert [row[0] for row in after["migrations"][1]][schema:] == new
     after["migrations"] = (after["migrations"][0], after["migrations"][1][:schema])
     assert after == before
@@ -92,9 +92,9 @@ def test_the_rounds_of_an_old_schema_are_read_by_every_command_that_reads(schema
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from flywheel.store import database
+from flywheel.store import migrating
 
-apply, count = database._apply, 0
+apply, count = migrating._apply, 0
 
 def apply_and_die(db, number, name, sql):
     global count
@@ -103,8 +103,8 @@ def apply_and_die(db, number, name, sql):
         os.kill(os.getpid(), signal.SIGKILL)
     apply(db, number, name, sql)
 
-database._apply = apply_and_die
-database.migrate(Path(sys.argv[1]))
+migrating._apply = apply_and_die
+migrating.migrate(Path(sys.argv[1]))
 """
 
 
@@ -129,7 +129,7 @@ def test_another_database_of_the_same_schema_gets_a_copy_of_its_own(tmp_path: Pa
     with duckdb.connect(str(path)) as db:
         db.execute("DELETE FROM verdicts")
     Store(path).migrate()
-    assert [one.name for one in database.kept_copies(path)] == ["flywheel.schema-1-2.duckdb", "flywheel.schema-1.duckdb"]
+    assert [one.name for one in migrating.kept_copies(path)] == ["flywheel.schema-1-2.duckdb", "flywheel.schema-1.duckdb"]
     assert rows(tmp_path / "flywheel.schema-1-2.duckdb")["verdicts"][1] == []
 
 
@@ -141,7 +141,7 @@ def test_several_processes_that_find_an_old_database_upgrade_it_once(tmp_path: P
     assert [reader.returncode for reader in readers] == [0, 0, 0], said
     assert sum("is upgraded to" in err for _, err in said) == 1
     assert len({out for out, _ in said}) == 1
-    assert len(database.kept_copies(path)) == 1
+    assert len(migrating.kept_copies(path)) == 1
 
 
 def test_rows_that_a_killed_writer_left_in_the_log_are_upgraded_too(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_no_room_for_the_copy_is_told_and_changes_nothing(tmp_path: Path, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(database, "copy_whole", full)
+    monkeypatch.setattr(migrating, "copy_whole", full)
     with pytest.raises(StoreError, match=r"cannot upgrade .* No space left on device; it is as it was") as error:
         Store(path).migrate()
     assert "\n" not in str(error.value)

@@ -16,8 +16,9 @@ from flywheel.evaluation.best_of_n import ArmFigures, Curve
 from flywheel.evaluation.picks import arms_of, curve_of
 from flywheel.evaluation.trend import Trend, trend
 from flywheel.plain import visible
-from flywheel.records import Arm, Stage
-from flywheel.store.reading import query
+from flywheel.records import Arm
+from flywheel.store import paging
+from flywheel.store.reading import Table
 from flywheel.store.store import Store
 
 Record = TypeVar("Record")
@@ -180,7 +181,7 @@ class Figures:
 
 def gather(store: Store) -> Figures:
     """Everything at once; raises StoreError where the workspace has no round."""
-    path, rounds = store.path, _rounds(store.path)
+    path, rounds = store.path, _records(RoundLine, paging.rounds(store.path))
     found, why = _trend(store)
     made = [one for one in store.rounds() if one.number > 0 and one.reward_model]
     curves = {one.round: curve for one in made if (curve := curve_of(store, one)) is not None}
@@ -189,23 +190,15 @@ def gather(store: Store) -> Figures:
         rounds=rounds,
         trend=found,
         why_no_trend=why,
-        measures=_records(
-            Measure, path,
-            "SELECT m.round, r.number, r.arm, m.name, m.value, m.low, m.high FROM metrics AS m JOIN rounds AS r USING (round) "
-            "ORDER BY r.number, r.arm <> 'best', r.round, m.name",
-        ),
+        measures=_records(Measure, paging.measures(path)),
         curves=curves,
         arms=arms,
-        picks=_records(
-            Pick, path,
-            "SELECT a.round, r.number, a.arm, a.tasks, a.reward, a.tokens FROM arms AS a JOIN rounds AS r USING (round) "
-            "ORDER BY r.number, a.arm <> 'best', a.reward DESC",
-        ),
-        lengths=_lengths(path),
+        picks=_records(Pick, paging.picks(path)),
+        lengths=_records(Length, paging.lengths(path)),
         drops=_drops(path),
-        stages=_stages(path),
+        stages=_records(StageLine, paging.stages(path)),
         merges=_merges(path),
-    )  # fmt: skip
+    )
 
 
 def _trend(store: Store) -> tuple[Trend | None, str | None]:
@@ -216,92 +209,22 @@ def _trend(store: Store) -> tuple[Trend | None, str | None]:
         return None, str(error)
 
 
-def _records(kind: type[Record], path: Path, sql: str, values: list[Any] | None = None) -> tuple[Record, ...]:
+def _records(kind: type[Record], found: Table) -> tuple[Record, ...]:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return tuple(
-        kind(**{name: value for name, value in row.items() if name in names}) for row in query(path, sql, values).as_dicts()
-    )
-
-
-def _rounds(path: Path) -> tuple[RoundLine, ...]:
-    return _records(
-        RoundLine, path,
-        """
-        SELECT
-            r.round, r.number, r.parent, r.arm, r.status, r.config ->> '$.generator' AS generator, r.reward_model,
-            j.name AS judge, coalesce((r.config ->> '$.sampling.n')::INTEGER, 0) AS n,
-            s.proposed, s.kept, s.candidates, s.winners, s.verdict,
-            (SELECT arg_min(t.stage, list_position(?, t.stage)) FROM stages AS t
-             WHERE t.round = r.round AND t.finished_at IS NULL) AS unfinished
-        FROM rounds AS r
-        JOIN rounds_summary AS s USING (round)
-        LEFT JOIN models AS j ON j.model_id = r.judge
-        ORDER BY r.number, r.arm <> 'best', r.round
-        """,
-        [[str(stage) for stage in Stage]],
-    )  # fmt: skip
-
-
-def _lengths(path: Path) -> tuple[Length, ...]:
-    return _records(
-        Length, path,
-        """
-        WITH written AS (
-            SELECT c.round, c.tokens, c.finish_reason, s.candidate IS NOT NULL AS won
-            FROM candidates AS c
-            LEFT JOIN selections AS s
-                ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.arm = 'best'
-        )
-        SELECT
-            w.round, r.number, o.of, count(*) AS count, avg(w.tokens) AS mean,
-            quantile_cont(w.tokens, 0.1) AS low, quantile_cont(w.tokens, 0.9) AS high,
-            avg((w.finish_reason = 'stop')::INTEGER) AS stopped
-        FROM written AS w
-        JOIN rounds AS r USING (round)
-        JOIN (VALUES ('all'), ('winners')) AS o(of) ON o.of = 'all' OR w.won
-        GROUP BY ALL
-        ORDER BY r.number, o.of
-        """,
-    )  # fmt: skip
+    return tuple(kind(**{name: value for name, value in row.items() if name in names}) for row in found.as_dicts())
 
 
 def _drops(path: Path) -> tuple[Drop, ...]:
-    found = _records(
-        Drop, path,
-        """
-        SELECT
-            t.round, r.number, t.origin, coalesce(t.reason, 'kept') AS fate, count(*) AS attempts,
-            coalesce(arg_min(left(t.raw, 300), t.attempt), '') AS example
-        FROM tasks AS t
-        JOIN rounds AS r USING (round)
-        GROUP BY ALL
-        ORDER BY r.number, t.origin DESC, bool_or(t.kept) DESC, attempts DESC, fate
-        """,
-    )  # fmt: skip
     # A reason of a filter of the user's own may quote a model; what draws the charts fails on its line ends.
-    return tuple(replace(one, fate=visible(one.fate)) for one in found)
-
-
-def _stages(path: Path) -> tuple[StageLine, ...]:
-    return _records(
-        StageLine, path,
-        "SELECT s.round, r.number, s.stage, s.rows, coalesce(s.prompt_tokens, 0) AS prompt_tokens, s.tokens, s.seconds, "
-        "s.cost, s.finished_at IS NOT NULL AS finished FROM stages AS s JOIN rounds AS r USING (round) "
-        "ORDER BY r.number, r.arm <> 'best', r.round, list_position(?, s.stage)",
-        [[str(stage) for stage in Stage]],
-    )  # fmt: skip
+    return tuple(replace(one, fate=visible(one.fate)) for one in _records(Drop, paging.drops(path)))
 
 
 def _merges(path: Path) -> tuple[Merge, ...]:
-    used = query(
-        path,
-        "SELECT m.model_id, m.numbers, list(r.round ORDER BY r.number) AS rounds FROM rounds AS r "
-        "JOIN models AS m ON m.model_id = r.reward_model WHERE r.arm = 'best' GROUP BY ALL ORDER BY min(r.number)",
-    ).as_dicts()
     members = {
         row["model_id"]: _part(row["name"], "member", json.loads(row["numbers"]), None)
-        for row in query(path, "SELECT model_id, name, numbers FROM models WHERE kind = 'member'").as_dicts()
+        for row in paging.members(path).as_dicts()
     }
+    used = paging.reward_models(path).as_dicts()
     return tuple(_merge(row["model_id"], row["rounds"], json.loads(row["numbers"]), members) for row in used)
 
 

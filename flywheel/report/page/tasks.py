@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.records import Arm
-from flywheel.store.reading import query
+from flywheel.store import paging
 
 LIMIT = 20_000_000
 """Bytes that the tasks of a page may take where the caller does not say how many he wants: it opens in a second or two."""
@@ -58,7 +58,7 @@ class TaskPage:
 
 def tasks_of(path: Path, *, most: int | None = None) -> TaskPage:
     """The tasks of all rounds that were answered, at most so many a round; by default as many as fit into `LIMIT`."""
-    counts = _counts(path)
+    counts = dict(paging.answered(path).rows)
     members, judges = _models(path)
     fitting = most if most is not None else _fitting(path, counts)
     drawn = {name: _tasks(path, name, min(fitting, count), members, judges) for name, count in counts.items()}
@@ -84,32 +84,14 @@ def escaped(value: Any) -> str:
     return text
 
 
-def _counts(path: Path) -> dict[str, int]:
-    found = query(
-        path,
-        "SELECT r.round, count(DISTINCT c.task_id) FROM rounds AS r JOIN candidates AS c USING (round) "
-        "GROUP BY r.round, r.number ORDER BY r.number",
-    )
-    return dict(found.rows)
-
-
 def _fitting(path: Path, counts: Mapping[str, int]) -> int:
     """How many tasks a round fit, by the mean size of their texts."""
-    ((texts, candidates),) = query(
-        path,
-        f"""
-        SELECT
-            (SELECT sum(strlen(left(coalesce(output, ''), {LONGEST}))) FROM candidates)
-            + (SELECT sum(strlen(left(instruction, {LONGEST})) + strlen(left(input, {LONGEST})) + strlen(constraints))
-               FROM tasks WHERE kept AND origin = 'proposed'),
-            (SELECT count(*) FROM candidates)
-        """,
-    ).rows
+    size, candidates = paging.texts(path, longest=LONGEST)
     tasks = sum(counts.values())
     if not tasks:
         return 0
     # Beside its texts a task has its id, demos and picks, a candidate its figures.
-    each = (float(texts or 0) + 45 * candidates) / tasks + 90
+    each = (size + 45 * candidates) / tasks + 90
     left, fitting = _SHARE * LIMIT / each, 0
     # Small rounds leave their room to the large ones.
     for place, count in enumerate(sorted(counts.values())):
@@ -123,64 +105,14 @@ def _fitting(path: Path, counts: Mapping[str, int]) -> int:
 
 def _models(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Names of the members and of the judges that scored candidates, by model id; a judge that decides comes first."""
-    rows = query(
-        path,
-        """
-        SELECT m.kind, m.model_id, m.name FROM models AS m
-        WHERE m.kind IN ('member', 'judge') AND m.model_id IN (SELECT DISTINCT model_id FROM scores)
-        ORDER BY m.model_id NOT IN (SELECT judge FROM rounds), m.created_at, m.name
-        """,
-    ).rows
+    rows = paging.scorers(path).rows
     found = [{model_id: name for kind, model_id, name in rows if kind == wanted} for wanted in ("member", "judge")]
     return found[0], found[1]
 
 
 def _tasks(path: Path, name: str, most: int, members: Mapping[str, str], judges: Mapping[str, str]) -> list[list[Any]]:
     """Tasks of a round as the page's script reads them, by task id; see `FIELDS`."""
-    rows = query(
-        path,
-        """
-        WITH drawn AS (
-            SELECT task_id, attempt, instruction, input, constraints, kind, demos FROM tasks
-            WHERE round = $1 AND kept AND origin = 'proposed'
-                AND task_id IN (SELECT task_id FROM candidates WHERE round = $1)
-            ORDER BY task_id LIMIT $2
-        ),
-        scored AS (
-            SELECT s.task_id, s.candidate,
-                max(s.score) FILTER (s.model_id = r.reward_model) AS reward,
-                list({'model': s.model_id, 'score': s.score}) FILTER (s.model_id <> r.reward_model) AS others
-            FROM scores AS s JOIN rounds AS r USING (round)
-            WHERE s.round = $1 AND s.task_id IN (SELECT task_id FROM drawn)
-            GROUP BY s.task_id, s.candidate
-        ),
-        answered AS (
-            SELECT c.task_id, list({
-                'candidate': c.candidate, 'output': c.output, 'finish': c.finish_reason, 'tokens': c.tokens,
-                'logprob': c.logprob, 'reward': s.reward, 'others': s.others
-            } ORDER BY c.candidate) AS candidates
-            FROM candidates AS c LEFT JOIN scored AS s USING (task_id, candidate)
-            WHERE c.round = $1 AND c.task_id IN (SELECT task_id FROM drawn)
-            GROUP BY c.task_id
-        ),
-        picked AS (
-            SELECT task_id, list({'arm': arm, 'candidate': candidate}) AS picks,
-                any_value(margin) FILTER (arm = 'best') AS margin
-            FROM selections WHERE round = $1 AND task_id IN (SELECT task_id FROM drawn) GROUP BY task_id
-        ),
-        reworded AS (
-            SELECT parent_task AS task_id, list({'instruction': instruction, 'reason': reason} ORDER BY attempt) AS paraphrases
-            FROM tasks WHERE round = $1 AND origin = 'paraphrased' AND parent_task IN (SELECT task_id FROM drawn)
-            GROUP BY parent_task
-        )
-        SELECT d.*, a.candidates, p.picks, p.margin, w.paraphrases
-        FROM drawn AS d JOIN answered AS a USING (task_id)
-        LEFT JOIN picked AS p USING (task_id)
-        LEFT JOIN reworded AS w USING (task_id)
-        ORDER BY d.task_id
-        """,
-        [name, most],
-    ).as_dicts()
+    rows = paging.tasks(path, name, most).as_dicts()
     return [_task(name, row, list(members), list(judges)) for row in rows]
 
 
@@ -225,7 +157,9 @@ def _short(number: float | None) -> float | None:
 def _payload(path: Path, drawn: Mapping[str, list[list[Any]]], members: Mapping[str, str], judges: Mapping[str, str]) -> str:
     demos = sorted({demo for tasks in drawn.values() for task in tasks for demo in task[FIELDS.index("demos")]})
     places = {demo: place for place, demo in enumerate(demos)}
-    known = dict(_instructions(path, demos))
+    known = {
+        task_id: (instruction, origin) for task_id, instruction, origin in paging.instructions(path, demos, longest=DEMO).rows
+    }
 
     def placed() -> Iterator[list[Any]]:
         at = FIELDS.index("demos")
@@ -245,20 +179,3 @@ def _payload(path: Path, drawn: Mapping[str, list[list[Any]]], members: Mapping[
             "tasks": list(placed()),
         }
     )
-
-
-def _instructions(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """What seeds and tasks ask for, cut short, and where each is from: ``seed`` or its first round."""
-    found = query(
-        path,
-        f"""
-        SELECT task_id, left(arg_min(instruction, number), {DEMO}), arg_min(origin, number) FROM (
-            SELECT task_id, instruction, -1 AS number, 'seed' AS origin FROM seed_tasks
-            UNION ALL
-            SELECT t.task_id, t.instruction, r.number, t.round FROM tasks AS t JOIN rounds AS r USING (round) WHERE t.kept
-        ) WHERE list_contains(?, task_id) GROUP BY task_id
-        """,
-        [list(ids)],
-    )
-    for task_id, instruction, origin in found.rows:
-        yield task_id, (instruction, origin)
