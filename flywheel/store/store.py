@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,26 +23,21 @@ from flywheel.records import (
     Model,
     ModelKind,
     Origin,
-    Proposal,
     Proposed,
     ProposedTask,
     Round,
-    Sample,
-    SampleScore,
-    Score,
     Scored,
     SeedTask,
-    Selection,
     Stage,
     Task,
     Winner,
 )
+from flywheel.store.columns import WRITERS, append, by_type, insert, insert_model, task_columns
 from flywheel.store.database import connection
 from flywheel.store.migrating import migrate
 
 if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
+    pass
 
 
 BLOCK = 4096
@@ -119,9 +113,9 @@ class Store:
         """Record a model with its learning curve; one that is there already gets its path, and is no longer pruned."""
         with connection(self.path, read_only=False) as db:
             known = db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone()
-            _insert_model(db, model)
+            insert_model(db, model)
             if known is None:
-                _insert(db, "learning_curves", curve, model_id=model.model_id)
+                insert(db, "learning_curves", curve, model_id=model.model_id)
 
     def mark_pruned(self, model_ids: Sequence[str]) -> None:
         """Record that the folders of these models are removed."""
@@ -143,7 +137,7 @@ class Store:
             columns[name] = [json.dumps(value) for value in columns[name]]
         with connection(self.path, read_only=False) as db:
             db.execute("DELETE FROM merge_trials WHERE members = ?", [members])
-            _append(db, "merge_trials", columns, members=members)
+            append(db, "merge_trials", columns, members=members)
 
     def model(self, model_id: str) -> Model:
         """The model with this id; raises KeyError."""
@@ -217,7 +211,7 @@ class Store:
         """Mark a round done, with its figures and its (base, verdict, evidence) against its parent."""
         with connection(self.path, read_only=False) as db:
             db.execute("DELETE FROM metrics WHERE round = ? AND list_contains(?, name)", [name, [one.name for one in metrics]])
-            _insert(db, "metrics", metrics, round=name)
+            insert(db, "metrics", metrics, round=name)
             if verdict:
                 base, word, evidence = verdict
                 db.execute("DELETE FROM verdicts WHERE round = ? AND base = ?", [name, base])
@@ -257,8 +251,8 @@ class Store:
     def commit(self, name: str, stage: Stage, chunk: Chunk[Any], *, seconds: float, cost: float = 0.0) -> None:
         """Write a chunk's rows and the stage's progress in one transaction."""
         with connection(self.path, read_only=False) as db:
-            for record_type, rows in _by_type([*chunk.rows, *chunk.metrics]).items():
-                _WRITERS[record_type](db, name, rows)
+            for record_type, rows in by_type([*chunk.rows, *chunk.metrics]).items():
+                WRITERS[record_type](db, name, rows)
             db.execute(
                 "UPDATE stages SET chunks = chunks + 1, rows = rows + ?, tokens = tokens + ?, "
                 "prompt_tokens = prompt_tokens + ?, seconds = seconds + ?, cost = cost + ?, "
@@ -402,17 +396,17 @@ class Store:
         """Keep a held-out set, so that the database can be read without its file."""
         with connection(self.path, read_only=False) as db:
             if not db.execute("SELECT 1 FROM heldout_tasks WHERE heldout = ? LIMIT 1", [digest]).fetchone():
-                columns = _task_columns([one.task for one in held_out])
+                columns = task_columns([one.task for one in held_out])
                 columns |= {"kind": [one.kind for one in held_out], "reference": [one.reference for one in held_out]}
-                _append(db, "heldout_tasks", columns, heldout=digest)
+                append(db, "heldout_tasks", columns, heldout=digest)
 
     def set_seeds(self, digest: str, seeds: Sequence[SeedTask]) -> None:
         """Keep the seeds, so that every task can be followed back to them."""
         with connection(self.path, read_only=False) as db:
             if not db.execute("SELECT 1 FROM seed_tasks WHERE seeds = ? LIMIT 1", [digest]).fetchone():
-                columns = _task_columns([seed.task for seed in seeds])
+                columns = task_columns([seed.task for seed in seeds])
                 columns |= {"set_name": [seed.set_name for seed in seeds], "kind": [seed.kind for seed in seeds]}
-                _append(db, "seed_tasks", columns, seeds=digest)
+                append(db, "seed_tasks", columns, seeds=digest)
 
     def held_out(self, name: str, judges: Sequence[str]) -> HeldOut:
         """All held-out outputs of a round with what each of these models gave them."""
@@ -491,94 +485,3 @@ class Store:
 
 
 _ANSWERED = "SELECT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND attempt >= ? AND attempt < ?"
-
-# Records as columns: one Arrow table a chunk, because DuckDB takes rows one by one a hundred times slower.
-
-
-def _by_type(rows: Sequence[Any]) -> dict[type, list[Any]]:
-    kinds = list(dict.fromkeys(map(type, rows)))
-    return {kind: [row for row in rows if type(row) is kind] for kind in kinds}
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Any], **constants: Any) -> None:
-    if rows:
-        names = [field.name for field in fields(rows[0])]
-        _append(db, table, {name: list(map(attrgetter(name), rows)) for name in names}, **constants)
-
-
-def _append(db: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, Iterable[Any]], **constants: Any) -> None:
-    import pyarrow as pa
-
-    # A word of an enum is a string to Arrow, too.
-    arrow: pa.Table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    if arrow.num_rows == 0:
-        return
-    names = [*columns, *constants]
-    selected = [*columns, *("?" for _ in constants)]
-    db.register("chunk", arrow)
-    db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)} FROM chunk", list(constants.values()))
-    db.unregister("chunk")
-
-
-def _task_columns(tasks: Sequence[Task]) -> dict[str, list[Any]]:
-    return {
-        "task_id": [task.task_id for task in tasks],
-        "position": list(range(len(tasks))),
-        "instruction": [task.instruction for task in tasks],
-        "input": [task.input for task in tasks],
-        "constraints": [task.constraints for task in tasks],
-    }
-
-
-def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Proposal]) -> None:
-    columns: dict[str, list[Any]] = {
-        "task_id": [row.task.task_id if row.task else None for row in rows],
-        "attempt": [row.attempt for row in rows],
-        "instruction": [row.task.instruction if row.task else None for row in rows],
-        "input": [row.task.input if row.task else None for row in rows],
-        "constraints": [row.task.constraints if row.task else None for row in rows],
-        "demos": [list(row.demos) for row in rows],
-        "kept": [row.reason is None for row in rows],
-        "reason": [row.reason for row in rows],
-        "raw": [row.raw for row in rows],
-        "tokens": [row.tokens for row in rows],
-        "kind": [row.kind for row in rows],
-        "nearest_task": [row.nearest for row in rows],
-        "similarity": [row.similarity for row in rows],
-        "origin": [row.origin for row in rows],
-        "parent_task": [row.parent for row in rows],
-    }
-    _append(db, "tasks", columns, round=name)
-
-
-def _insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
-    db.execute(
-        "INSERT INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model_id) DO UPDATE SET path = excluded.path, pruned_at = NULL",
-        [
-            model.model_id, str(model.kind), model.name, model.path, model.digest, model.parent,
-            json.dumps(model.recipe), json.dumps(model.numbers),
-        ],
-    )  # fmt: skip
-
-
-def _insert_generator(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Model]) -> None:
-    for model in rows:
-        _insert_model(db, model)
-        db.execute("UPDATE rounds SET generator_out = ? WHERE round = ?", [model.model_id, name])
-
-
-def _writer(table: str) -> Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], None]:
-    return lambda db, name, rows: _insert(db, table, rows, round=name)
-
-
-_WRITERS: dict[type, Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], None]] = {
-    Proposal: _insert_proposals,
-    Candidate: _writer("candidates"),
-    Score: _writer("scores"),
-    Selection: _writer("selections"),
-    Model: _insert_generator,
-    Sample: _writer("evaluations"),
-    SampleScore: _writer("evaluation_scores"),
-    Metric: _writer("metrics"),
-}
