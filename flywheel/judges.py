@@ -51,16 +51,19 @@ def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
     return Model(kind=ModelKind.JUDGE, name=name, path=f"endpoint:{judge.model}", digest=digest)
 
 
-def check_judges(config: Config, tasks: Sequence[Task]) -> None:
-    """Raise where a judge could not be asked, before a round is paid for: each is loaded, and asked where that is free."""
+def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
+    """Raise where a judge could not be asked, before a round is paid for: each is loaded, and asked where that is free.
+
+    Without ``reach`` servers are left alone, and need no key yet.
+    """
     judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
-        if judge.kind == "llm":
-            with closing(_endpoint(name, judge)) as engine:
-                engine.reach()
-        else:
+        if judge.kind != "llm":
             loaded = load_judge_of(config, name, judge, {}, Budget(config.budget, config.prices))
             ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
+        elif reach:
+            with closing(_endpoint(name, judge)) as engine:
+                engine.reach()
 
 
 def load_judge_of(

@@ -35,8 +35,8 @@ from flywheel.workspace import Workspace
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
 
-def check_inputs(config: Config) -> None:
-    """Raise for what a round would stumble over late, before minutes are spent on it."""
+def check_inputs(config: Config, *, reach: bool = True) -> None:
+    """Raise for what a round would stumble over late, before minutes are spent on it; ``reach`` as in `check_judges`."""
     instructions = config.instructions
     seeds = read_seeds(config.path(instructions.seeds))
     Demos(instructions, seeds, names=())
@@ -52,7 +52,7 @@ def check_inputs(config: Config) -> None:
     prompts.answer(tasks[0])
     if instructions.paraphrases.per_winner:
         prompts.paraphrase(tasks[0], read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS])
-    check_judges(config, tasks)
+    check_judges(config, tasks, reach=reach)
 
 
 def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: Sequence[Task]) -> None:

@@ -45,7 +45,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     """
     silence()
     inputs = find_inputs(config)
-    check_inputs(inputs.checkable())
+    check_inputs(inputs.checkable(), reach=False)
     engine = engine_for(inputs.config, inputs.generator.folder if inputs.generator else None)
     state = state_of(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
     machine, writing = machines(inputs, engine)
