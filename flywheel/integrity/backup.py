@@ -17,11 +17,10 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flywheel.assets import ASSET
-from flywheel.config import Config
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.files import WEIGHTS, digest_file, digest_of, sync_tree
-from flywheel.integrity.folders import on_disk
+from flywheel.integrity.folders import on_disk, with_those_put_back
+from flywheel.integrity.named import named_paths
 from flywheel.records import Model
 from flywheel.store.database import snapshot
 from flywheel.store.store import Store
@@ -68,7 +67,7 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
         parts.mkdir(parents=True)
         snapshot(workspace.store.path, parts / DATABASE)
         store = Store(parts / DATABASE)
-        models = store.all_models()
+        models = with_those_put_back(workspace, store.all_models())
         sources = {DATABASE: store.path} | dict(_sources(workspace, models))
         manifest = _manifest(sources, store)
         _refuse_changed_models(manifest["files"], models)
@@ -169,31 +168,11 @@ def _files_below(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
             yield one.relative_to(folder).as_posix(), one
 
 
-def _named_paths(workspace: Workspace) -> Iterator[Path]:
-    """Files and folders that the configuration names, apart from those that come with flywheel."""
+def _named_paths(workspace: Workspace) -> list[Path]:
     try:
-        config = workspace.config()
+        return list(named_paths(workspace.config()))
     except FlywheelError:
-        return
-    for value in _texts(config.model_dump(mode="json", exclude={"base"})):
-        if value and not value.startswith(ASSET) and (path := _path(config, value)) is not None:
-            yield path.resolve()
-
-
-def _path(config: Config, value: str) -> Path | None:
-    path = config.path(value)
-    try:
-        return path if path.exists() and path.resolve() != config.base.resolve() else None
-    except (OSError, ValueError):  # a text that is too long for a name, or has a zero in it
-        return None
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(one)
+        return []
 
 
 def _outside(workspace: Workspace) -> list[str]:

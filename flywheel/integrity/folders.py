@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flywheel.config import Config
 from flywheel.errors import FlywheelError
 from flywheel.files import digest_model
 from flywheel.generator import ENDPOINT, configured_generator, configured_student
+from flywheel.integrity.named import named_paths
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checking import Fault
 from flywheel.workspace import Workspace
@@ -17,6 +20,9 @@ from flywheel.workspace import Workspace
 CONVERTED = "converted"
 """Where engines keep weights in their own format; a folder begins with the start of the model's digest."""
 DIGEST_START = 12
+OWN = re.compile(r"(base|joint|member|reward|generator)-.+")
+"""How flywheel names what it makes in `models/`; whatever has another name there is somebody's."""
+OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_START}}}-.+")
 PRUNE = "`flywheel prune` tells what it takes, `flywheel prune --yes` removes it"
 RESTORE = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 REBUILD = f"{RESTORE}, or build it anew with `flywheel reward build`"
@@ -39,6 +45,40 @@ def on_disk(models: Sequence[Model]) -> dict[str, Model]:
     }
 
 
+def with_those_put_back(workspace: Workspace, models: Sequence[Model]) -> list[Model]:
+    """The models, where a pruned one whose folder is there again, whole, is no longer a pruned one."""
+    return [replace(model, pruned_at=None) if _is_back(workspace, model) else model for model in models]
+
+
+def _is_back(workspace: Workspace, model: Model) -> bool:
+    folder = workspace.folder / model.path
+    return model.pruned_at is not None and folder.is_dir() and digest_model(folder) == model.digest
+
+
+def is_own(workspace: Workspace, path: Path, named: Sequence[Path]) -> bool:
+    """Whether flywheel made what lies in `models/`, and no configuration names it or a file in it."""
+    pattern = OWN_CONVERSION if path.parent == workspace.models / CONVERTED else OWN
+    place = path.resolve()
+    return (
+        path.parent in (workspace.models, workspace.models / CONVERTED)
+        and pattern.fullmatch(path.name) is not None
+        and not any(one.is_relative_to(place) or place.is_relative_to(one) for one in named)
+    )
+
+
+def named_by(workspace: Workspace, rounds: Sequence[Round]) -> list[Path]:
+    """What the workspace's configuration names, and those of rounds that are not done.
+
+    Raises FlywheelError where the configuration cannot be read: nobody knows then what it names.
+    """
+    configs = [workspace.config()]
+    for one in rounds:
+        if one.status != "done":
+            with contextlib.suppress(ValueError):  # of another flywheel: `input_faults` tells it
+                configs.append(Config.model_validate(dict(one.config)))
+    return [path for config in configs for path in named_paths(config)]
+
+
 def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Fault]:
     """Models whose folders are gone, or are not what was recorded."""
     configured = _configured_digests(workspace)
@@ -51,9 +91,11 @@ def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Faul
             if own
             else "put it back, or name where it is now in the config; it lies outside the workspace, so no backup has it"
         )
+        if model.pruned_at is not None:
+            continue  # what is left of its folder is a leftover
         if not folder.is_dir():
             # A generator that was moved is found by the next round, where the configuration names it.
-            if model.pruned_at is None and (own or model.digest not in configured):
+            if own or model.digest not in configured:
                 yield Fault(check="models", found=f"{model.model_id}: no folder {path}", remedy=remedy)
         elif digest_model(folder) != model.digest:
             yield Fault(check="models", found=f"{model.model_id}: {path} is not what was recorded", remedy=remedy)
@@ -85,10 +127,13 @@ def input_faults(workspace: Workspace, rounds: Sequence[Round]) -> Iterator[Faul
                 )
 
 
-def leftovers(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round]) -> Iterator[Leftover]:
+def leftovers(
+    workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], named: Sequence[Path]
+) -> Iterator[Leftover]:
     """What killed writers left, trainings that nobody goes on with, folders and conversions of no model.
 
-    Meaningful only while nobody is at work in the workspace: a writer has such folders, too.
+    Only what flywheel itself made, and nothing that is ``named``. Meaningful only while nobody is at work in the workspace:
+    a writer has such folders, too.
     """
     # Not the database's own .tmp: a reader may be at work in it.
     for path in sorted([*workspace.folder.glob("config.yaml.tmp"), *workspace.folder.glob("flywheel.schema-*.tmp")]):
@@ -96,13 +141,15 @@ def leftovers(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Ro
     recorded = on_disk(models)
     for path in sorted(workspace.models.iterdir()) if workspace.models.is_dir() else ():
         name = workspace.inside(path)
-        if path.suffix == ".tmp":
+        if path.name == CONVERTED:
+            yield from (one for one in _conversions(path, models) if is_own(workspace, one.path, named))
+        elif not is_own(workspace, path, named):
+            continue
+        elif path.suffix == ".tmp":
             yield Leftover(path=path, why="not written to its end")
         elif path.suffix == ".training":
             if not _goes_on(path, recorded, rounds):
                 yield Leftover(path=path, why="a training that nothing goes on with")
-        elif path.name == CONVERTED:
-            yield from _conversions(path, models)
         elif name not in recorded:
             yield Leftover(path=path, why="a folder that no model has")
         elif recorded[name].pruned_at is not None:
@@ -130,9 +177,16 @@ def _conversions(folder: Path, models: Sequence[Model]) -> Iterator[Leftover]:
 
 def folder_faults(workspace: Workspace) -> Iterator[Fault]:
     """All that is amiss on disk."""
-    models, rounds = workspace.store.all_models(), workspace.store.rounds(controls=True)
+    store = workspace.store
+    models, rounds = with_those_put_back(workspace, store.all_models()), store.rounds(controls=True)
     yield from model_faults(workspace, models)
     yield from input_faults(workspace, rounds)
-    if not workspace.is_at_work():
-        for one in leftovers(workspace, models, rounds):
-            yield Fault(check="leftovers", found=f"{workspace.inside(one.path)}: {one.why}", remedy=PRUNE)
+    if workspace.is_at_work():
+        return
+    try:
+        named = named_by(workspace, rounds)
+    except FlywheelError as error:
+        yield Fault(check="leftovers", found=f"not looked for: {error}", remedy="mend the config: what it names is none")
+        return
+    for one in leftovers(workspace, models, rounds, named):
+        yield Fault(check="leftovers", found=f"{workspace.inside(one.path)}: {one.why}", remedy=PRUNE)

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import FlywheelError, StoreError
-from flywheel.integrity.folders import CONVERTED, DIGEST_START, Leftover, leftovers, on_disk
+from flywheel.integrity.folders import (
+    CONVERTED,
+    DIGEST_START,
+    Leftover,
+    is_own,
+    leftovers,
+    named_by,
+    on_disk,
+    with_those_put_back,
+)
 from flywheel.integrity.needed import freeable, kept_rounds, needed
 from flywheel.records import Model, ModelKind, Round
 from flywheel.reward.recipe import key_of, recipe_of
@@ -47,16 +56,27 @@ class Plan:
 
 
 def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
-    """What could go; nothing is changed. Raises StoreError for a round to keep that is not there."""
+    """What could go; nothing is changed.
+
+    Raises StoreError for a round to keep that is not there or is pruned already, and ConfigError for a configuration that
+    cannot be read: what it names has to stay.
+    """
     store = workspace.store
     if not store.path.exists():
         raise StoreError(f"no database at {store.path}; there is nothing to prune, name the workspace with --workspace")
     store.migrate()
-    models, rounds = store.all_models(), store.rounds(controls=True)
+    models, rounds = with_those_put_back(workspace, store.all_models()), store.rounds(controls=True)
+    pruned = {one.model_id: one.pruned_at for one in models if one.pruned_at is not None}
     names = [one.round for one in rounds]
     for name in keep:
         if name not in names:
             raise StoreError(f"no round {name!r} to keep; there are {', '.join(names) or 'none yet'}")
+        generator = next(one.generator_out for one in rounds if one.round == name)
+        if generator in pruned:
+            raise StoreError(
+                f"cannot keep {name}: its generator {generator} was removed by `flywheel prune` on "
+                f"{pruned[generator]:%Y-%m-%d}; put it back from a backup first, or leave --keep {name} out"
+            )
     kept = kept_rounds(rounds, best=best_round(store.path), asked=keep)
     return Plan(freed=list(_freed(workspace, models, rounds, set(kept))), kept=kept)
 
@@ -75,12 +95,13 @@ def prune(workspace: Workspace, plan: Plan) -> None:
 
 
 def _freed(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], kept: set[str]) -> Iterator[Freed]:
+    named = named_by(workspace, rounds)
     ids = needed(models, rounds, kept, configured=_configured(workspace, models))
     why, going = freeable(models, rounds, ids), set[str]()
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
         # Only what flywheel made: the folder of a user's own model is theirs.
-        if model.model_id in why and folder.parent == workspace.models:
+        if model.model_id in why and is_own(workspace, folder, named):
             going.add(model.digest[:DIGEST_START])
             yield Freed(path=path, size=size_of(folder), why=why[model.model_id], model_id=model.model_id)
     converted = workspace.models / CONVERTED
@@ -88,9 +109,9 @@ def _freed(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round
     others = [
         Leftover(path=one, why="a conversion of a generator that goes")
         for one in (sorted(converted.iterdir()) if converted.is_dir() else ())
-        if one.name[:DIGEST_START] in going - staying
+        if one.name[:DIGEST_START] in going - staying and is_own(workspace, one, named)
     ]
-    others += leftovers(workspace, models, rounds)
+    others += leftovers(workspace, models, rounds, named)
     others += [Leftover(path=one, why="the database before it was upgraded") for one in kept_copies(workspace.store.path)]
     for other in others:
         yield Freed(path=workspace.inside(other.path), size=size_of(other.path), why=other.why)
