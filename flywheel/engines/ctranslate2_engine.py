@@ -181,9 +181,9 @@ def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
 
 
 def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
-    """Convert a model's weights once, and again where a file of them is gone; CTranslate2 must know the architecture.
+    """Convert a model's weights once, and again where a file of them is gone.
 
-    Raises ModelError where it does not.
+    Raises ModelError where CTranslate2 does not know the architecture.
     """
     if _is_whole(folder):
         return folder
