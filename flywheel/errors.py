@@ -6,6 +6,8 @@ defect of flywheel and keeps its traceback.
 
 from __future__ import annotations
 
+GOES_ON = "finished chunks and models are kept, the same command without --restart goes on"
+
 
 class FlywheelError(Exception):
     """What every error that is told in one line derives from."""
@@ -46,6 +48,6 @@ class BudgetSpent(Stopped):
 class Interrupted(Stopped):
     """Ctrl-C or SIGTERM."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__("finished chunks and models are kept, the same command without --restart goes on")
+    def __init__(self, number: int, said: str = GOES_ON) -> None:
+        super().__init__(said)
         self.signal = number

@@ -34,7 +34,7 @@ def finishing_chunks(tell: Callable[[str], None]) -> Iterator[None]:
         if _asked:
             for one in SIGNALS:
                 signal.signal(one, signal.SIG_DFL)
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         _asked.append(number)
         tell("stopping as soon as the chunk at work is kept; once more stops at once, without it")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flywheel.cli.stopping import interruptible
 from flywheel.engines.ctranslate2_engine import CTranslate2Engine
+from flywheel.errors import Interrupted
 from flywheel.loop import turn
 from flywheel.progress import Silent
 from flywheel.training import sft
@@ -28,6 +32,7 @@ CHUNKS = "SELECT chunks FROM stages WHERE round = 'r1' AND stage = 'answer'"
         ([signal.SIGTERM], 143, 1),
         ([signal.SIGINT, signal.SIGINT], 130, 0),
         ([signal.SIGTERM, signal.SIGINT], 130, 0),
+        ([signal.SIGTERM, signal.SIGTERM], 143, 0),
     ],
 )
 def test_a_signal_in_the_middle_of_a_chunk(
@@ -77,3 +82,42 @@ def test_ctrl_c_in_a_training_keeps_a_checkpoint(
     assert [path.parent.name for path in workspace.models.glob("*.training/*/whole")] == ["checkpoint-2"]
     assert turn(workspace, workspace.config(), Silent()) == "r1"
     same_round(workspace.folder, turned)
+
+
+EARLY = """
+import builtins, sys
+real, strikes_at = builtins.__import__, sys.argv.pop(1)
+def struck(name, *rest, **options):
+    if name == strikes_at:
+        raise KeyboardInterrupt
+    return real(name, *rest, **options)
+builtins.__import__ = struck
+from flywheel.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "pydantic", "duckdb"])
+def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: Path) -> None:
+    stopped = subprocess.run(
+        [sys.executable, "-c", EARLY, module, "-w", tmp_path / "workspace", "rounds"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stopped.returncode == 130
+    assert [line.partition(":")[0] for line in stopped.stderr.splitlines()] == ["stopped"]
+
+
+def test_an_error_that_a_library_makes_of_ctrl_c_is_still_ctrl_c() -> None:
+    def wrapped() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ValueError("Error building a validator") from error
+
+    with pytest.raises(Interrupted) as stopped, interruptible():
+        wrapped()
+    assert stopped.value.signal == signal.SIGINT
+    with pytest.raises(ValueError, match="^mine$"), interruptible():
+        raise ValueError("mine")

@@ -1,90 +1,14 @@
-"""The command line: parse, call, print. Answers go to stdout, progress to stderr.
-
-Nothing heavy is imported before a command runs.
-"""
-
-from __future__ import annotations
-
-import logging
-import os
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from flywheel.cli import care, export, lab, report, telling, wheel
-from flywheel.cli.options import State
-from flywheel.errors import FlywheelError, Interrupted, Stopped
-from flywheel.faults import machine_fault
-from flywheel.plain import visible, without_secrets
-
-LONGEST_ERROR = 2_000
-"""Characters of the line that tells an error."""
-
-app = typer.Typer(
-    help="A synthetic-data flywheel using best-of-N.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(wheel.app)
-app.add_typer(telling.app)
-app.add_typer(export.app)
-app.add_typer(report.app)
-app.add_typer(care.app)
-app.add_typer(lab.app, name="reward")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from flywheel import __version__
-
-        typer.echo(f"flywheel {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
-    ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    """A synthetic-data flywheel using best-of-N."""
-    State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
-
-
-class _Told(logging.Handler):
-    """What the library has to say beside its answers goes to stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(record.getMessage(), err=True)
+"""The command line. Nothing is imported here, so that Ctrl-C is told in one line however early it comes."""
 
 
 def main() -> None:
-    """Run the command line; a FlywheelError and what the machine does become one line and exit code 1."""
-    log = logging.getLogger("flywheel")
-    log.handlers, log.propagate = [_Told()], False
+    """Run the command line; raises SystemExit where a command fails or is stopped."""
     try:
-        app()
-    except Stopped as stopped:
-        typer.echo(f"stopped: {_fit(str(stopped))}", err=True)
-        raise SystemExit(128 + stopped.signal if isinstance(stopped, Interrupted) else 1) from None
-    except FlywheelError as error:
-        _tell(str(error))
-    except Exception as error:
-        told = machine_fault(error)
-        if told is None:
-            raise
-        _tell(told)
+        from flywheel.cli.commands import run
 
+        run()
+    except KeyboardInterrupt:
+        import sys
 
-def _tell(error: str) -> None:
-    typer.echo(f"error: {_fit(error)}", err=True)
-    raise SystemExit(1) from None
-
-
-def _fit(text: str) -> str:
-    """What an error says in one line; it may quote files, models and servers."""
-    line = visible(without_secrets(" ".join(text.split())))
-    return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"
+        sys.stderr.write("stopped: by Ctrl-C, before anything was done\n")
+        raise SystemExit(130) from None

@@ -8,17 +8,33 @@ from contextlib import contextmanager
 
 import typer
 
-from flywheel.errors import Interrupted
+from flywheel.errors import GOES_ON, Interrupted, Stopped
 from flywheel.interrupts import finishing_chunks
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C stops at once."""
+def interruptible(said: str = GOES_ON) -> Iterator[None]:
+    """Ctrl-C stops at once, which is told with these words."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted(signal.SIGINT) from None
+    except (Stopped, SystemExit):
+        raise
+    except BaseException as error:
+        if (number := signal_behind(error)) is None:
+            raise
+        raise Interrupted(number, said) from None
+
+
+def signal_behind(error: BaseException) -> int | None:
+    """The signal that an error comes from: a library may raise one of its own where Ctrl-C strikes it."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return int(behind.args[0]) if behind.args else signal.SIGINT
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return None
 
 
 @contextmanager

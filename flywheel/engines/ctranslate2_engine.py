@@ -181,8 +181,11 @@ def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
 
 
 def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
-    """Convert a model's weights once; raises ModelError where CTranslate2 does not know the architecture."""
-    if folder.exists():
+    """Convert a model's weights once, and again where a file of them is gone.
+
+    Raises ModelError where CTranslate2 does not know the architecture.
+    """
+    if _is_whole(folder):
         return folder
     converter = ctranslate2.converters.TransformersConverter(
         str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
@@ -195,6 +198,11 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
     except (ValueError, NotImplementedError) as error:
         raise ModelError(f"CTranslate2 cannot convert {model} ({error}); set engine.name to transformers") from None
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all is there that CTranslate2 reads; somebody may have freed some space."""
+    return all((folder / name).is_file() for name in ("model.bin", "config.json")) and any(folder.glob("vocabulary.*"))
 
 
 def _name_missing_tokens(path: Path) -> None:

@@ -179,7 +179,9 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
             text = _as_text(table, form)
             typer.echo(visible(text, keep="\n") if sys.stdout.isatty() else text, nl=False)
     except OSError as error:
-        raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
+        where = "standard output" if out is None else out
+        remedy = "free some space there, or name a file with --out" if out is None else "choose another --out"
+        raise StoreError(f"cannot write {where}: {error.strerror or error}; {remedy}") from None
 
 
 def _as_text(table: Table, form: str) -> str:

@@ -6,7 +6,6 @@ DuckDB lets one process write, or several read. Nobody keeps a connection while 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import duckdb
 from flywheel.errors import StoreError
 from flywheel.files import copy_whole
 from flywheel.store.migrating import migrate, migrations, refuse_other_schemas, schema_of
-from flywheel.store.opening import DAMAGE, MEMORY, MEMORY_SHARE, WAIT_S, WAIT_TO_WRITE_S, damaged, open_file
+from flywheel.store.opening import WAIT_S, WAIT_TO_WRITE_S, open_file, read_every_block, telling_faults
 
 
 @contextmanager
@@ -32,41 +31,41 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float | None = Non
         raise StoreError(f"no database at {path}; make one with `flywheel round`, or name the workspace with --workspace")
     opened = open_file(path, read_only=read_only, wait_s=wait_s)
     try:
-        if read_only:
-            if 0 < schema_of(opened) < migrations()[-1][0]:
-                opened.close()
-                migrate(path)
-                opened = open_file(path, read_only=True, wait_s=wait_s)
-            refuse_other_schemas(opened, path)
-            yield opened
-            return
-        opened.begin()
-        try:
-            yield opened
-        except BaseException:
-            with suppress(duckdb.Error):  # a connection that a full disk has broken has nothing to roll back
-                opened.rollback()
-            raise
-        opened.commit()
-    except DAMAGE as error:
-        raise damaged(path, error, "read" if read_only else "write") from None
-    except duckdb.OutOfMemoryException:
-        limit = os.environ.get(MEMORY, MEMORY_SHARE)
-        raise StoreError(f"the database needs more memory than the {limit} it may take; set {MEMORY} to more") from None
+        with telling_faults(path, "read" if read_only else "write"):
+            if read_only:
+                if 0 < schema_of(opened) < migrations()[-1][0]:
+                    opened.close()
+                    migrate(path)
+                    opened = open_file(path, read_only=True, wait_s=wait_s)
+                refuse_other_schemas(opened, path)
+                yield opened
+                return
+            opened.begin()
+            try:
+                yield opened
+            except BaseException:
+                with suppress(duckdb.Error):  # a connection that a full disk has broken has nothing to roll back
+                    opened.rollback()
+                raise
+            opened.commit()
     finally:
         opened.close()
 
 
 def snapshot(path: Path, to: Path) -> None:
-    """Copy a database as it is at this instant; who writes to it waits meanwhile. Raises StoreError as `connection` does."""
+    """Copy a database as it is at this instant; who writes to it waits meanwhile.
+
+    Raises StoreError as `connection` does, and where a block of the copy cannot be read.
+    """
     waiting = path.with_name(path.name + ".wal")
     # As in `migrate`: closed after the connection, which keeps writers out.
-    with ExitStack() as opened:
+    with telling_faults(path, "copy"), ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
         with closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
             refuse_other_schemas(db, path)
             copy_whole(file, to)
             if waiting.exists():  # of a process that was killed
                 copy_whole(opened.enter_context(waiting.open("rb")), to.with_name(to.name + ".wal"))
-    with closing(open_file(to, read_only=False, wait_s=WAIT_S)) as db:
+    with telling_faults(path, "copy"), closing(open_file(to, read_only=False, wait_s=WAIT_S)) as db:
         db.execute("CHECKPOINT")
+        read_every_block(db)

@@ -17,7 +17,7 @@ import duckdb
 
 from flywheel.errors import StoreError, StoreHeld
 from flywheel.files import copy_whole
-from flywheel.store.opening import WAIT_S, first_line, open_file
+from flywheel.store.opening import WAIT_S, damaged, first_line, open_file, read_every_block, telling_faults
 
 _log = logging.getLogger("flywheel")
 
@@ -36,7 +36,8 @@ def migrate(path: Path) -> None:
     """Create the database, or upgrade it: every pending migration and its record, in one transaction.
 
     What is upgraded is copied first, beside it and named after its schema; a killed upgrade has changed nothing.
-    Raises StoreError for a database of a newer flywheel, and where there is no space for the copy or the upgrade.
+    Raises StoreError for a database of a newer flywheel or with a block that cannot be read, which is left as it is, and where
+    there is no space for the copy or the upgrade.
     """
     if path.exists():
         _upgrade(path)
@@ -146,11 +147,15 @@ def kept_copies(path: Path) -> list[Path]:
 
 
 def _applied(path: Path) -> int:
-    opened = open_file(path, read_only=True, wait_s=WAIT_S)
-    try:
-        return schema_of(opened)
-    finally:
-        opened.close()
+    """The schema of a database; raises StoreError for an older one that cannot be read whole."""
+    with telling_faults(path, "read"), closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
+        applied = schema_of(db)
+        if 0 < applied < migrations()[-1][0]:
+            try:
+                read_every_block(db)
+            except duckdb.Error as error:
+                raise damaged(path, error, "upgrade") from None
+        return applied
 
 
 def schema_of(db: duckdb.DuckDBPyConnection) -> int:

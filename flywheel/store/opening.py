@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -28,6 +30,8 @@ DAMAGE = (
     duckdb.TransactionException,
 )
 """What DuckDB raises where the file or its disk is at fault, the last for a commit, and not what was asked."""
+CORRUPT = "Corrupt database file"
+"""So begins what it says of a block whose checksum is wrong; that error is of no class of its own."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
 """Environment variable: what DuckDB may take, as a size or a share. What does not fit is laid beside the database meanwhile."""
 MEMORY_SHARE = "25%"
@@ -66,6 +70,31 @@ def open_file(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyC
                 told = True
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.25)
+
+
+@contextmanager
+def telling_faults(path: Path, doing: str) -> Iterator[None]:
+    """Raise StoreError for what DuckDB says within the block where the file, its disk or the memory is at fault."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        limit = os.environ.get(MEMORY, MEMORY_SHARE)
+        raise StoreError(f"the database needs more memory than the {limit} it may take; set {MEMORY} to more") from None
+    except duckdb.Error as error:
+        if not of_the_file(error):
+            raise
+        raise damaged(path, error, doing) from None
+
+
+def of_the_file(error: duckdb.Error) -> bool:
+    """Whether the file or its disk is at fault, and not what was asked."""
+    return isinstance(error, DAMAGE) or CORRUPT in str(error)
+
+
+def read_every_block(db: duckdb.DuckDBPyConnection) -> None:
+    """Read all there is of every table; raises duckdb.Error where a block cannot be read."""
+    for (table,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL").fetchall():
+        db.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" AS t').fetchall()
 
 
 def damaged(path: Path, error: duckdb.Error, doing: str) -> StoreError:

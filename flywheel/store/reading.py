@@ -13,7 +13,7 @@ from flywheel.errors import StoreError
 from flywheel.records import Stage
 from flywheel.store.database import connection
 from flywheel.store.guard import WRITES, check_statement, fetch
-from flywheel.store.opening import DAMAGE, first_line
+from flywheel.store.opening import first_line, of_the_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
             check_statement(db, sql)
             cursor = db.execute(sql, values or [])
             return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=fetch(cursor))
-        except (*DAMAGE, duckdb.OutOfMemoryException):
-            raise  # in the words of `connection`
         except duckdb.Error as error:
+            if of_the_file(error) or isinstance(error, duckdb.OutOfMemoryException):
+                raise  # in the words of `connection`
             text = first_line(error)
             if "read-only mode" in text:
                 text = WRITES

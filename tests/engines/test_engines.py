@@ -63,6 +63,19 @@ def test_every_prompt_gets_its_n_completions_in_order(engine: Engine, asked: lis
     assert sum(with_digits) > 0.8 * len(with_digits)
 
 
+@pytest.mark.parametrize("lost", ["model.bin", "config.json", "vocabulary.json"])
+def test_a_converted_model_that_lost_a_file_is_converted_anew(lost: str, tmp_path: Path, asked: list[str]) -> None:
+    def written() -> list[list[Completion]]:
+        with closing(load(EngineConfig(name="ctranslate2"), NANO, cache=tmp_path, digest="nano")) as started:
+            return started.generate(asked[:2], n=2, sampling=FREE, seed=1)
+
+    before = written()
+    (file,) = tmp_path.glob(f"*/{lost}")
+    file.unlink()
+    assert written() == before
+    assert file.is_file()
+
+
 def test_the_same_seed_repeats_and_another_does_not(engine: Engine, asked: list[str]) -> None:
     once = engine.generate(asked, n=2, sampling=FREE, seed=1)
     assert engine.generate(asked, n=2, sampling=FREE, seed=1) == once
