@@ -119,5 +119,5 @@ def test_an_error_that_a_library_makes_of_ctrl_c_is_still_ctrl_c() -> None:
     with pytest.raises(Interrupted) as stopped, interruptible():
         wrapped()
     assert stopped.value.signal == signal.SIGINT
-    with pytest.raises(ValueError, match="^mine$"), interruptible():
+    with pytest.raises(ValueError, match=r"^mine$"), interruptible():
         raise ValueError("mine")

@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -29,11 +28,11 @@ LONGEST_ERROR = 2_000
 class _Commands(TyperGroup):
     """Ctrl-C in a command is told by `run`; else typer says only that it was aborted."""
 
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with interruptible(AGAIN):
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, args, parent, **extra)
 
-    def invoke(self, ctx: click.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         with interruptible(AGAIN):
             return super().invoke(ctx)
 
