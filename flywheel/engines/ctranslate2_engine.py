@@ -93,14 +93,13 @@ class CTranslate2Engine:
     def _write_all(self, shards: Sequence[Shard], write: Callable[[Shard], Written]) -> list[Written]:
         """Every shard's texts; where memory is short with several at once, one after another: they are the same."""
         try:
-            with ThreadPoolExecutor(self._workers) as pool:
-                return list(pool.map(write, shards))
+            return self._in_threads(shards, write)
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
         try:
             self._workers = 1
-            return [write(shard) for shard in shards]
+            return self._in_threads(shards, write)
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
@@ -108,6 +107,11 @@ class CTranslate2Engine:
                 "memory is too short for one shard of this model; lower sampling.n or sampling.max_tokens, or set "
                 "engine.compute_type to int8"
             ) from None
+
+    def _in_threads(self, shards: Sequence[Shard], write: Callable[[Shard], Written]) -> list[Written]:
+        """Never in the caller's thread: CTranslate2 leaves that with one core, and torch would then sum in another order."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(write, shards))
 
     def _write(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
