@@ -13,6 +13,7 @@ from flywheel.errors import FlywheelError
 from flywheel.files import digest_model
 from flywheel.generator import ENDPOINT, configured_generator, configured_student
 from flywheel.integrity.named import named_paths
+from flywheel.integrity.rebuilding import rebuilding
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checking import Fault
 from flywheel.workspace import Workspace
@@ -25,7 +26,8 @@ OWN = re.compile(r"(base|joint|member|reward|generator)-.+")
 OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_START}}}-.+")
 PRUNE = "`flywheel prune` tells what it takes, `flywheel prune --yes` removes it"
 RESTORE = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
-REBUILD = f"{RESTORE}, or build it anew with `flywheel reward build`"
+REBUILT = (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD)
+"""What `flywheel reward build` makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Faul
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
         own = folder.is_relative_to(workspace.folder)
-        remedy = REBUILD if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD) else RESTORE
+        remedy = f"{RESTORE}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else RESTORE
         remedy = (
             remedy
             if own

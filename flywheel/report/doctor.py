@@ -7,9 +7,12 @@ import platform
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from flywheel.errors import FlywheelError
+from flywheel.errors import ConfigError, FlywheelError
+from flywheel.integrity.deep import amiss
+from flywheel.store.checking import told
 from flywheel.workspace import Workspace
 
 REQUIRED = ("torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb", "pydantic", "typer")
@@ -50,20 +53,36 @@ def _versions() -> Iterator[dict[str, Any]]:
 
 
 def _workspace(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    if not workspace.exists:
-        yield _finding("workspace", f"none at {workspace.folder}; `flywheel round` makes one")
-        return
-    yield _finding("workspace", str(workspace.folder))
     try:
+        with told(workspace.store.path):
+            workspace.refuse_lost_config()
+        if not workspace.exists:
+            yield _finding("workspace", f"none at {workspace.folder}; `flywheel round` makes one")
+            return
         workspace.config()
-        yield _finding("config", "well formed")
+        config = _finding("config", "well formed")
+    except ConfigError as error:
+        config = _finding("config", str(error), ok=False, remedy=f"edit {workspace.config_file}")
     except FlywheelError as error:
-        yield _finding("config", str(error), ok=False, remedy=f"edit {workspace.config_file}")
+        config = amiss("config", error)
+    yield _finding("workspace", str(workspace.folder))
+    yield config
+    yield _rounds(workspace)
+    yield _rights(workspace.folder)
+
+
+def _rounds(workspace: Workspace) -> dict[str, Any]:
     try:
-        rounds = workspace.store.rounds()
+        with told(workspace.store.path):
+            rounds = workspace.store.rounds()
     except FlywheelError as error:
-        yield _finding("database", str(error), ok=False, remedy="see the message")
-        return
-    yield _finding("rounds", ", ".join(f"{one.round} {one.status}" for one in rounds) or "none yet")
-    writable = os.access(workspace.folder, os.W_OK)
-    yield _finding("rights", "writable" if writable else "not writable", ok=writable, remedy=f"chmod u+w {workspace.folder}")
+        return amiss("database", error)
+    return _finding("rounds", ", ".join(f"{one.round} {one.status}" for one in rounds) or "none yet")
+
+
+def _rights(folder: Path) -> dict[str, Any]:
+    if os.access(folder, os.W_OK):
+        return _finding("rights", "writable")
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return _finding("rights", "on a read-only file system", ok=False, remedy="mount it writable, or copy the workspace")
+    return _finding("rights", "not writable", ok=False, remedy=f"chmod u+w {folder}")

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import re
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from importlib.resources import files
 from io import BufferedReader
@@ -94,15 +95,20 @@ def _upgrade(path: Path) -> None:
                     "%s has schema %d and is upgraded to %d; as it was, it is kept as %s", path, applied, pending[-1][0], copy
                 )
             db.begin()
-            for migration in pending:
-                _apply(db, *migration)
-            if pending:  # the views are those of the newest tables
-                db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
+            apply(db, pending)
             db.commit()
         except (OSError, duckdb.Error) as error:
             raise StoreError(
                 f"cannot upgrade {path}: {first_line(error)}; it is as it was, free some space or mend the rights, then go on"
             ) from None
+
+
+def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[tuple[int, str, str]]) -> None:
+    """Run these migrations, each with its record, and make the views of the newest tables."""
+    for migration in pending:
+        _apply(db, *migration)
+    if pending:
+        db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
 
 
 def _apply(db: duckdb.DuckDBPyConnection, number: int, name: str, sql: str) -> None:

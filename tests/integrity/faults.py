@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ONE_TASK = "(SELECT min(task_id) FROM candidates WHERE round = 'r1')"
 REWARD = "(SELECT reward_model FROM rounds WHERE round = 'r1')"
+BEATEN = "(SELECT min(task_id) FROM selections WHERE round = 'r1' AND arm = 'best' AND margin IS NOT NULL)"
+"""A task with a finished candidate beside its winner."""
 
 PLANTED = {
     "a row of candidates is gone": (
@@ -72,6 +74,12 @@ PLANTED = {
         "winners", "DELETE FROM selections WHERE round = 'r1' AND arm = 'best'",
         "tasks with a finished candidate and no winner",
     ),
+    "a winner with a reward that is not the highest": (
+        "winners",
+        f"UPDATE scores SET score = score - 99 WHERE round = 'r1' AND model_id = {REWARD} AND task_id = {BEATEN} "
+        f"AND candidate = (SELECT candidate FROM selections WHERE round = 'r1' AND arm = 'best' AND task_id = {BEATEN})",
+        "r1: 1 winners whose reward is not the highest of their task",
+    ),
     "scores without candidates": (
         "orphans", f"DELETE FROM candidates WHERE round = 'r1' AND task_id = {ONE_TASK}",
         "scores of candidates that are not there",
@@ -126,6 +134,13 @@ PLANTED = {
     "no parent": ("names", "UPDATE rounds SET parent = NULL WHERE round = 'r2'", "r2 has no parent and is not r0"),
     "held-out tasks that are gone": ("names", "DELETE FROM heldout_tasks", "r0: its held-out tasks are not there"),
     "seeds that are gone": ("names", "DELETE FROM seed_tasks", "r1: its seeds are not there"),
+    "a figure that is gone": (
+        "figures", "DELETE FROM metrics WHERE round = 'r2' AND name = 'heldout.reward'",
+        "r2 is done and has no figure heldout.reward",
+    ),
+    "a verdict that is gone": (
+        "verdicts", "DELETE FROM verdicts WHERE round = 'r2'", "r2 is done and has no verdict against r1",
+    ),
     "a verdict on a round that is gone": (
         "verdicts", "DELETE FROM rounds WHERE round = 'r1'", "verdict on r1 against r0: there is no r1",
     ),
