@@ -41,6 +41,7 @@ def turn(
             store.discard_unfinished()
         for _ in range(2):
             current = open_round(workspace, config, reward)
+            workspace.refuse_altered(_scoring(store, current))
             run = Run(workspace=workspace, config=config, progress=progress, budget=budget, round=current)
             with _marked(store, current), closing(run):
                 run_round(run)
@@ -90,12 +91,21 @@ def turn_control(workspace: Workspace, arm: Arm, progress: Progress, *, of: str,
         current = open_control(workspace, arm, of)
         if current.status == "done":
             return current.round
+        workspace.refuse_altered(_scoring(store, current))
         settings = Config.model_validate(dict(current.config))
         run = Run(workspace=workspace, config=settings, progress=progress, budget=budget, round=current)
         with _marked(store, current), closing(run):
             run.stage(Stage.TRAIN, run.train, total=None, unit="steps")
             evaluate_trained(run)
     return current.round
+
+
+def _scoring(store: Store, current: Round) -> list[Model]:
+    """The reward model of a round and its members, and what the round has trained where that is only to be evaluated."""
+    assert current.reward_model is not None
+    reward = store.model(current.reward_model)
+    trained = [store.model(current.generator_out)] if current.number > 0 and current.generator_out is not None else []
+    return [reward, *map(store.model, reward.numbers["members"]), *trained]
 
 
 def _with_a_part_in_selecting(store: Store, reward: Model) -> list[Model]:

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from typing import Any
 
 from flywheel.config import Config, EvaluationConfig
-from flywheel.errors import ConfigError, DataError, ModelError, StoreError
-from flywheel.files import digest_files, digest_model
+from flywheel.errors import ConfigError, DataError, StoreError
+from flywheel.files import digest_files
 from flywheel.functions import load_function, source_file
 from flywheel.generator import (
     chosen_engine,
@@ -27,7 +27,7 @@ from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters, protected_of
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_held_out, read_reworded, read_seeds, read_tasks
 from flywheel.judges import check_judges, judge_models
-from flywheel.models import local_folder
+from flywheel.models import check_model, local_folder
 from flywheel.records import Arm, HeldOutTask, Model, ModelKind, Round, SeedTask, Task
 from flywheel.training import check_training
 from flywheel.workspace import Workspace
@@ -221,11 +221,8 @@ def _models_after(parent: Round | None, workspace: Workspace, config: Config) ->
 def _trained_by(parent: Round, workspace: Workspace) -> Model:
     assert parent.generator_out is not None
     model = workspace.store.model(parent.generator_out)
-    folder = local_folder(str(workspace.locate(model)))
-    if digest_model(folder) != model.digest:
-        raise ModelError(
-            f"{folder} is not what {parent.round} recorded (its digest has changed); put the folder back as it was"
-        )
+    check_model(workspace.locate(model))
+    workspace.refuse_altered([model])
     return model
 
 

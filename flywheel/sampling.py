@@ -33,6 +33,9 @@ def best_of(workspace: Workspace, config: Config, task: Task, *, n: int) -> list
     latest = done[-1]
     assert latest.generator_out is not None
     generator = workspace.store.model(latest.generator_out)
+    assert latest.reward_model is not None
+    reward = workspace.store.model(latest.reward_model)
+    workspace.refuse_altered([generator, reward])
     engine = load_engine(config, workspace, generator)
     sampling = Sampling(
         temperature=config.sampling.temperature, top_p=config.sampling.top_p, max_tokens=config.sampling.max_tokens
@@ -40,8 +43,7 @@ def best_of(workspace: Workspace, config: Config, task: Task, *, n: int) -> list
     prompt = load_prompts(config, workspace, generator).answer(task)
     with closing(engine):
         (written,) = engine.generate([prompt], n=n, sampling=sampling, seed=config.seed)
-    assert latest.reward_model is not None
-    scorer = load_scorer(workspace.locate(workspace.store.model(latest.reward_model)), config)
+    scorer = load_scorer(workspace.locate(reward), config)
     finished = [one.finish_reason == FinishReason.STOP for one in written]
     rewards = scorer.score(
         [Answer(task=task, output=one.text, finished=end) for one, end in zip(written, finished, strict=True)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from flywheel.config import Config, as_text, load
 from flywheel.errors import ModelError, StoreError
 from flywheel.faults import FULL
-from flywheel.files import expanded, write_whole
-from flywheel.records import Model
+from flywheel.files import digest_model, expanded, write_whole
+from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
 
 
@@ -71,14 +71,23 @@ class Workspace:
             )
 
     def locate(self, model: Model) -> Path:
-        """The folder of a recorded model; raises ModelError for one that was pruned."""
+        """The folder of a recorded model; raises ModelError for one that was pruned, or is gone."""
         folder = self.folder / model.path
         if model.pruned_at is not None and not folder.exists():
             raise ModelError(
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}; a backup made before has it "
                 "(`flywheel --workspace OTHER restore BACKUP`)"
             )
+        if not folder.exists():
+            raise ModelError(f"{model.model_id} is gone from {folder}; {_remedy(model)}")
         return folder
+
+    def refuse_altered(self, models: Iterable[Model]) -> None:
+        """Raise ModelError where a recorded model is not what it was when it was recorded; each file is read."""
+        for model in models:
+            folder = self.locate(model)
+            if digest_model(folder) != model.digest:
+                raise ModelError(f"{folder} is not what was recorded (its digest has changed); {_remedy(model)}")
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model is there."""
@@ -120,6 +129,13 @@ class Workspace:
                 yield
             finally:
                 note.unlink(missing_ok=True)
+
+
+def _remedy(model: Model) -> str:
+    put_back = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
+    if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
+        return f"{put_back}, or remove what is left of it and build it anew with `flywheel reward build`"
+    return f"{put_back}; `flywheel doctor --deep` tells what else is amiss"
 
 
 def _holder(note: Path) -> str:

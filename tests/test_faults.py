@@ -144,6 +144,27 @@ def test_a_reward_model_that_is_cut_is_told_and_the_round_goes_on_with_a_whole_o
     same_round(folder, turned)
 
 
+@pytest.mark.parametrize("model", ["reward", "member-form"])
+def test_a_model_that_has_changed_is_told_before_it_is_used(cli: Cli, built: Path, tmp_path: Path, model: str) -> None:
+    folder = copy(built, tmp_path)
+    (weights,) = folder.glob(f"models/{model}-*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    refused(cli("--workspace", folder, "round"), f"{weights.parent} is not what was recorded (its digest has changed)")
+    assert rows(folder, "SELECT count(*) FROM tasks WHERE round = 'r1'") == [(0,)]
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert cli("--workspace", folder, "propose").code == 0
+
+
+def test_a_generator_that_is_gone_is_told_with_where_to_get_it(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    folder = copy(turned, tmp_path)
+    shutil.rmtree(folder / "models" / "generator-r2")
+    for command in (["round"], ["sample", "Say hello."]):
+        refused(cli("--workspace", folder, *command), "put the folder back from a backup")
+
+
 def test_a_converted_generator_that_is_cut_is_told_with_what_to_remove(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     (converted,) = folder.glob("models/converted/*/model.bin")
