@@ -37,6 +37,10 @@ class StoreHeld(StoreError):
     """A database that another process holds open for too long."""
 
 
+class WorkspaceHeld(StoreError):
+    """A workspace that another process has for itself."""
+
+
 class Stopped(FlywheelError):
     """Work that ended where it can be gone on with, as was asked: not a mistake, and the same command goes on."""
 

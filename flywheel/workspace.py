@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flywheel.config import Config, as_text, load
-from flywheel.errors import ModelError, StoreError
+from flywheel.errors import ModelError, StoreError, WorkspaceHeld
 from flywheel.faults import FULL
 from flywheel.files import digest_model, expanded, write_whole
 from flywheel.records import Model, ModelKind
@@ -97,17 +97,30 @@ class Workspace:
         """A path as it is recorded: relative where it lies in the workspace, so that the folder can be moved."""
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
+    def refuse_if_at_work(self) -> None:
+        """Raise WorkspaceHeld where some process has the workspace for itself: who, and since when."""
+        try:
+            with self.at_work():
+                pass
+        except WorkspaceHeld:
+            raise
+        except StoreError:  # it cannot be written, so nobody writes it
+            pass
+
     def is_at_work(self) -> bool:
         """Whether some process has the workspace for itself."""
         try:
-            with self.at_work():
-                return False
-        except StoreError:
+            self.refuse_if_at_work()
+        except WorkspaceHeld:
             return True
+        return False
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Keep other processes from turning the same wheel; the lock goes with the process, however it ends."""
+        """Keep other processes from turning the same wheel; the lock goes with the process, however it ends.
+
+        Raises WorkspaceHeld where another process has it.
+        """
         from filelock import FileLock, Timeout
 
         if not self.folder.exists():
@@ -116,19 +129,26 @@ class Workspace:
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
         except Timeout:
-            raise StoreError(f"{_holder(note)} is at work in {self.folder}; wait for it, or stop it first") from None
+            raise WorkspaceHeld(f"{_holder(note)} is at work in {self.folder}; wait for it, or stop it first") from None
         except OSError as error:
             if error.errno in FULL:
                 raise
             raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}; mend the rights") from None
         with lock:
-            write_whole(
-                note, f"{os.getpid()} {socket.gethostname()} {datetime.now().astimezone().isoformat(timespec='seconds')}"
-            )
+            _say_who(note)
             try:
                 yield
             finally:
                 note.unlink(missing_ok=True)
+
+
+def _say_who(note: Path) -> None:
+    """Only the lock counts, so a full disk is no reason not to begin: what is begun may be to free some of it."""
+    try:
+        write_whole(note, f"{os.getpid()} {socket.gethostname()} {datetime.now().astimezone().isoformat(timespec='seconds')}")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 def _remedy(model: Model) -> str:

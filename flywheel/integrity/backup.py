@@ -10,8 +10,8 @@ import hashlib
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ from flywheel.files import WEIGHTS, digest_file, digest_of, sync_tree
 from flywheel.integrity.folders import on_disk, with_those_put_back
 from flywheel.integrity.named import named_paths
 from flywheel.records import Model
-from flywheel.store.database import snapshot
+from flywheel.store.database import refuse_broken, snapshot
 from flywheel.store.store import Store
 from flywheel.workspace import Workspace
 
@@ -30,6 +30,7 @@ MANIFEST = "backup.json"
 FORMAT = 1
 DATABASE = "flywheel.duckdb"
 CONFIG = "config.yaml"
+COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Copied:
     rounds: list[str]
     outside: list[str]
     """What the configuration names outside the workspace: no backup has it."""
+    lost: list[str] = field(default_factory=list)
+    """Models whose folders are gone, so that they are not in the backup."""
     replaced: Path | None = None
     """Where the workspace is now that was there before."""
 
@@ -53,6 +56,8 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
     Raises StoreError where something is there already, a model is not what was recorded, or the disk is full: then
     nothing is left.
     """
+    if to.suffix in COMPRESSED:
+        raise StoreError(f"{to} ends in {to.suffix}; a backup is a new folder or a file that ends in .tar: compress that")
     if to.exists():
         raise StoreError(f"{to} is there already; name a new folder, or a new file that ends in .tar")
     if not workspace.store.path.exists():
@@ -80,7 +85,8 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
         raise StoreError(f"cannot write the backup {to}: {error.strerror or error}; nothing is left of it") from None
     finally:
         _remove(unfinished, parts)
-    return _copied(to, manifest, outside=_outside(workspace))
+    lost = [model.model_id for model in models if model.pruned_at is None and not workspace.has(model)]
+    return _copied(to, manifest, outside=_outside(workspace), lost=lost)
 
 
 def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> Copied:
@@ -95,14 +101,16 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
         raise StoreError(
             f"{place} is not empty; name another with --workspace, or add --overwrite (what is there is kept beside)"
         )
-    if there and workspace.is_at_work():
-        raise StoreError(f"a process is at work in {place}; wait for it, or stop it first")
+    if there:
+        workspace.refuse_if_at_work()
     unfinished, replaced = place.with_name(place.name + ".tmp"), _free_name(place) if there else None
     _remove(unfinished)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _unpack(source, manifest["files"], unfinished)
         _refuse_differences(unfinished, manifest["files"])
+        if (unfinished / DATABASE).exists():
+            refuse_broken(unfinished / DATABASE)
         (unfinished / "models").mkdir(exist_ok=True)
         sync_tree(unfinished)
         if replaced:
@@ -133,6 +141,8 @@ def read_manifest(source: Path) -> dict[str, Any]:
                 assert member is not None
                 text = member.read().decode("utf-8")
         manifest: dict[str, Any] = json.loads(text)
+        if not isinstance(manifest, dict):
+            raise StoreError(f"{source} is no backup: its {MANIFEST} is not what `flywheel backup` writes; take another")
         if manifest["format"] > FORMAT:
             raise StoreError(f"{source} is a backup of a newer flywheel (format {manifest['format']}); upgrade flywheel")
         for name in manifest["files"]:
@@ -152,10 +162,8 @@ def _sources(workspace: Workspace, models: list[Model]) -> Iterator[tuple[str, P
         yield CONFIG, workspace.config_file
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
-        if model.pruned_at is not None or not folder.is_relative_to(workspace.folder):
+        if model.pruned_at is not None or not folder.is_relative_to(workspace.folder) or not folder.is_dir():
             continue
-        if not folder.is_dir():
-            raise StoreError(f"{model.model_id} has no folder {path}; `flywheel doctor --deep` tells what to do")
         yield from _files_below(folder, workspace.folder)
     for path_ in _named_paths(workspace):
         if path_.is_relative_to(workspace.folder):
@@ -214,10 +222,15 @@ def _write_tar(sources: Mapping[str, Path], to: Path) -> None:
 def _unpack(source: Path, files: Mapping[str, Any], to: Path) -> None:
     to.mkdir()
     if source.is_dir():
+        if lacking := [name for name in files if not (source / name).is_file()]:
+            raise StoreError(f"{source} is no whole backup: it lacks {', '.join(lacking)}; take another")
         _write_folder({name: source / name for name in files}, to)
         return
-    with tarfile.open(source) as tar:
-        tar.extractall(to, members=[tar.getmember(name) for name in files], filter="data")
+    try:
+        with tarfile.open(source) as tar:
+            tar.extractall(to, members=[tar.getmember(name) for name in files], filter="data")
+    except (tarfile.TarError, KeyError) as error:
+        raise StoreError(f"{source} is no whole backup ({error.args[0]}); take another") from None
 
 
 def _refuse_differences(path: Path, files: Mapping[str, Any]) -> None:
@@ -250,9 +263,12 @@ def _remove(*paths: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _copied(path: Path, manifest: Mapping[str, Any], *, outside: list[str], replaced: Path | None = None) -> Copied:
+def _copied(
+    path: Path, manifest: Mapping[str, Any], *, outside: list[str], lost: Sequence[str] = (), replaced: Path | None = None
+) -> Copied:
     files = manifest["files"]
     size = sum(one["size"] for one in files.values())
     return Copied(
-        path=path, files=len(files), size=size, rounds=list(manifest["rounds"]), outside=outside, replaced=replaced
+        path=path, files=len(files), size=size, rounds=list(manifest["rounds"]), outside=outside, lost=list(lost),
+        replaced=replaced,
     )  # fmt: skip

@@ -83,10 +83,15 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
 
 def prune(workspace: Workspace, plan: Plan) -> None:
     """Remove what a plan names."""
-    store = workspace.store
+    # What no row is about goes first: where the disk is full, that makes room for the rows.
+    _remove(workspace, [one for one in plan.freed if one.model_id is None])
     if marked := [one.model_id for one in plan.freed if one.model_id is not None]:
-        store.mark_pruned(marked)
-    for one in plan.freed:
+        workspace.store.mark_pruned(marked)
+    _remove(workspace, [one for one in plan.freed if one.model_id is not None])
+
+
+def _remove(workspace: Workspace, freed: Sequence[Freed]) -> None:
+    for one in freed:
         path = workspace.folder / one.path
         try:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -30,6 +30,8 @@ def print_backup(made: Copied, *, as_json: bool) -> None:
     """Where it is, what is in it, and on stderr what is not."""
     for path in made.outside:
         typer.echo(f"not in it, because it lies outside the workspace: {path}", err=True)
+    for model in made.lost:
+        typer.echo(f"not in it, because its folder is gone: {model}; `flywheel doctor --deep` tells what to do", err=True)
     if as_json:
         print_json(_plain(made))
         return

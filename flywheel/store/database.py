@@ -52,6 +52,12 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float | None = Non
         opened.close()
 
 
+def refuse_broken(path: Path) -> None:
+    """Raise StoreError where a block of a database, of any schema, cannot be read."""
+    with telling_faults(path, "read"), closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
+        read_every_block(db)
+
+
 def snapshot(path: Path, to: Path) -> None:
     """Copy a database as it is at this instant; who writes to it waits meanwhile.
 

@@ -12,9 +12,11 @@ import tarfile
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from flywheel.errors import StoreError
+from flywheel.files import digest_file
 from flywheel.integrity import backup
 from flywheel.integrity.backup import back_up, restore
 from flywheel.loop import turn
@@ -22,6 +24,7 @@ from flywheel.progress import Silent
 from flywheel.store import checking, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
+from tests.disk import mounted, read_only
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -164,10 +167,43 @@ def test_a_model_that_is_not_what_was_recorded_is_not_backed_up(turned: Path, tm
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
     with pytest.raises(StoreError, match=r"generator-r1-\w+ is not what was recorded"):
         back_up(Workspace(folder), tmp_path / "copy")
-    shutil.rmtree(weights.parent)
-    with pytest.raises(StoreError, match=r"generator-r1-\w+ has no folder models/generator-r1"):
-        back_up(Workspace(folder), tmp_path / "copy")
     assert os.listdir(tmp_path) == ["workspace"]
+
+
+def test_a_model_that_is_gone_is_told_and_the_rest_is_backed_up(turned: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = copy(turned, tmp_path)
+    shutil.rmtree(folder / "models" / "generator-r1")
+    told = cli("-w", folder, "backup", tmp_path / "copy")
+    assert told.code == 0
+    assert "its folder is gone: generator-r1-" in told.err
+    assert cli("-w", tmp_path / "new", "restore", tmp_path / "copy").code == 0
+    assert files(tmp_path / "new") == files(tmp_path / "copy")
+
+
+def test_a_backup_of_a_broken_database_is_not_restored(turned: Path, tmp_path: Path, cli: Cli) -> None:
+    """One that an older flywheel made, which did not read every block."""
+    to = tmp_path / "copy"
+    back_up(Workspace(turned), to)
+    content = bytearray((to / backup.DATABASE).read_bytes())
+    with duckdb.connect(str(turned / "flywheel.duckdb"), read_only=True) as db:
+        texts = db.execute("SELECT raw FROM tasks WHERE length(raw) > 60").fetchall()
+    content[next(place for (raw,) in texts if (place := content.find(raw.encode()[20:40])) > 0)] ^= 0xFF
+    (to / backup.DATABASE).write_bytes(content)
+    manifest = json.loads((to / backup.MANIFEST).read_text())
+    manifest["files"][backup.DATABASE]["sha256"] = digest_file(to / backup.DATABASE)
+    (to / backup.MANIFEST).write_text(json.dumps(manifest))
+    outcome = cli("-w", tmp_path / "new", "restore", to)
+    assert (outcome.code, "Corrupt" in outcome.err, len(outcome.err.splitlines())) == (1, True, 1), outcome.err
+    assert os.listdir(tmp_path) == ["copy"]
+
+
+def test_nothing_is_restored_over_what_cannot_be_written(turned: Path, tmp_path: Path, cli: Cli) -> None:
+    back_up(Workspace(turned), tmp_path / "copy")
+    with mounted(tmp_path / "disk", megabytes=64) as disk:
+        folder = Path(shutil.copytree(turned, disk / "wheel"))
+        with read_only(disk):
+            outcome = cli("-w", folder, "restore", tmp_path / "copy", "--overwrite")
+    assert (outcome.code, "Read-only file system" in outcome.err, "at work" in outcome.err) == (1, True, False), outcome.err
 
 
 def test_files_in_the_workspace_that_the_config_names_are_in_the_backup(turned: Path, tmp_path: Path) -> None:
@@ -186,7 +222,11 @@ def test_files_in_the_workspace_that_the_config_names_are_in_the_backup(turned: 
 
 def test_a_place_that_is_taken_or_in_the_workspace_is_refused(turned: Path, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "copy").mkdir()
-    for to, told in ((tmp_path / "copy", "is there already"), (turned / "models" / "copy", "is in the workspace")):
+    for to, told in (
+        (tmp_path / "copy", "is there already"),
+        (turned / "models" / "copy", "is in the workspace"),
+        (tmp_path / "copy.tar.gz", "ends in .tar: compress that"),
+    ):
         outcome = cli("-w", turned, "backup", to)
         assert outcome.code == 1
         assert told in outcome.err
@@ -205,7 +245,7 @@ def test_restoring_over_a_workspace_has_to_be_asked_for_and_keeps_it(turned: Pat
     assert (tmp_path / "workspace.replaced-1" / "mine.txt").read_text() == "mine"
     with Workspace(place).at_work():
         busy = cli("-w", place, "restore", tmp_path / "copy", "--overwrite")
-    assert (busy.code, "is at work in" in busy.err) == (1, True)
+    assert (busy.code, f"process {os.getpid()}, since" in busy.err) == (1, True)
     assert files(place) == files(tmp_path / "copy")
 
 
@@ -218,7 +258,7 @@ def test_a_broken_backup_is_refused_and_leaves_the_workspace(turned: Path, tmp_p
     with pytest.raises(StoreError, match=r"models/generator-r1/model.safetensors is not what the backup's"):
         restore(to, place)
     weights.unlink()
-    with pytest.raises(StoreError, match="cannot restore to"):
+    with pytest.raises(StoreError, match=r"is no whole backup: it lacks models/generator-r1/model.safetensors"):
         restore(to, place)
     weights.write_bytes(whole)
     manifest = json.loads((to / backup.MANIFEST).read_text())
@@ -230,6 +270,9 @@ def test_a_broken_backup_is_refused_and_leaves_the_workspace(turned: Path, tmp_p
         (to / backup.MANIFEST).write_text(json.dumps(manifest | change))
         with pytest.raises(StoreError, match=told):
             restore(to, place)
+    (to / backup.MANIFEST).write_text("[]")
+    with pytest.raises(StoreError, match=r"its backup\.json is not what"):
+        restore(to, place)
     (to / backup.MANIFEST).unlink()
     with pytest.raises(StoreError, match=r"it has no backup\.json"):
         restore(to, place)

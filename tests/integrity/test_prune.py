@@ -21,6 +21,7 @@ from flywheel.records import Arm, Model, ModelKind, Round
 from flywheel.store import checking
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
+from tests.disk import filled, mounted
 
 
 @pytest.fixture
@@ -126,11 +127,22 @@ def test_nothing_is_pruned_while_somebody_is_at_work_or_where_there_is_nothing(w
     assert not (workspace.folder / "none").exists()
 
 
+def test_a_disk_without_a_byte_left_can_be_pruned_and_examined(workspace: Workspace, tmp_path: Path, cli: Cli) -> None:
+    with mounted(tmp_path / "disk", megabytes=96) as disk:
+        full = Workspace(Path(shutil.copytree(workspace.folder, disk / "wheel")))
+        with filled(disk, leave=0):
+            examined = {one["what"]: one["ok"] for one in json.loads(cli("-w", full.folder, "doctor", "--deep", "--json").out)}
+            assert (examined["counts"], examined["models"], examined["leftovers"]) == (True, True, True)
+            assert pruned(cli, full, "--yes")["removed"]
+        assert "generator-r1" not in there(full)
+        assert checking.faults(full.store.path) == []
+
+
 def test_a_killed_prune_leaves_a_folder_too_many_and_the_next_one_takes_it(workspace: Workspace, cli: Cli) -> None:
     die = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom flywheel.integrity import prune\n"
         "from flywheel.workspace import Workspace\nworkspace = Workspace(Path(sys.argv[1]))\n"
-        "prune.shutil.rmtree = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "prune.shutil.rmtree = lambda path: path.name == 'generator-r1' and os.kill(os.getpid(), signal.SIGKILL)\n"
         "prune.prune(workspace, prune.plan_prune(workspace))"
     )
     subprocess.run([sys.executable, "-c", die, workspace.folder], check=False)
