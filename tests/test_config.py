@@ -8,6 +8,8 @@ import pytest
 
 from flywheel.config import check, find, load
 from flywheel.errors import ConfigError
+from flywheel.instructions.tasks import read_lines
+from flywheel.reward.sources import read_source
 
 
 def nano(*overrides: str) -> object:
@@ -88,3 +90,15 @@ def test_a_path_starts_from_the_folder_of_the_config(tmp_path: Path) -> None:
 def test_a_hub_id_stays_one_where_there_is_no_such_folder(tmp_path: Path) -> None:
     loaded = nano("generator=openai-community/gpt2")
     assert loaded.model(loaded.generator) == "openai-community/gpt2"
+
+
+def test_a_byte_order_mark_before_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    text = find("nano").read_text()
+    (tmp_path / "config.yaml").write_text(f"base: {find('nano').parent}\n{text}", encoding="utf-8-sig")
+    assert load(tmp_path / "config.yaml") == load(find("nano"))
+    (tmp_path / "seeds.jsonl").write_text('{"instruction": "Say hello."}\n', encoding="utf-8-sig")
+    assert read_lines(tmp_path / "seeds.jsonl") == [{"instruction": "Say hello.", "line": 1}]
+    (tmp_path / "thumbs.csv").write_text("prompt,completion,label\nSay hello.,Hello.,true\n", encoding="utf-8-sig")
+    (row,) = read_source([tmp_path / "thumbs.csv"])
+    assert row.values["prompt"] == "Say hello."

@@ -196,6 +196,6 @@ def _configured(config: str | None, sets: list[str]) -> tuple[Workspace, Config]
     workspace.refuse_lost_config()
     if not workspace.exists:
         return workspace, load(find(config or "nano"), sets)
-    if config is not None and as_text(find(config)) != workspace.config_file.read_text(encoding="utf-8"):
+    if config is not None and as_text(find(config)) != workspace.config_file.read_text(encoding="utf-8-sig"):
         raise ConfigError(f"{workspace.folder} has its config; edit {workspace.config_file}, or name a new --workspace")
     return workspace, workspace.config(sets)

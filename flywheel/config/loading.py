@@ -41,7 +41,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
     """A configuration as YAML that means the same in any folder; with its comments, unless there are overrides."""
     raw = _read(path, overrides)
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     text += "" if text.endswith("\n") else "\n"
     for candidate in (text, f"{text}\nbase: {path.parent}    # relative paths start from here\n"):
         with suppress(ConfigError):
@@ -52,7 +52,7 @@ def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
 
 def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(LONGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"no config at {path}; make one with `flywheel init`") from None

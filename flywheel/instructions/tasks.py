@@ -34,7 +34,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if len(content) > LARGEST:
             raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB; split it")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
-        lines = content.decode("utf-8").split("\n")
+        lines = content.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"no file {path}; mend its path in the config") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
