@@ -20,6 +20,8 @@ class Cost:
     """What one step took."""
 
     seconds: float
+    busy: float
+    """Seconds of processor time, of all threads together: what else the machine does hardly changes it."""
     peak_mib: float
     """Most memory in use at once, the libraries too."""
     growth_mib: float
@@ -51,10 +53,10 @@ def _measure(
         arguments = values if ready is None else [stack.enter_context(ready(*values))]
         # Makes the peak what is in use now.
         Path("/proc/self/clear_refs").write_text("5")
-        before, started = memory("VmRSS"), time.perf_counter()
+        before, started, worked = memory("VmRSS"), time.perf_counter(), time.process_time()
         told = step(*arguments)
-        seconds, peak = time.perf_counter() - started, memory("VmHWM")
-    sender.send(Cost(seconds=seconds, peak_mib=peak, growth_mib=peak - before, told=told))
+        seconds, busy, peak = time.perf_counter() - started, time.process_time() - worked, memory("VmHWM")
+    sender.send(Cost(seconds=seconds, busy=busy, peak_mib=peak, growth_mib=peak - before, told=told))
 
 
 def memory(name: str) -> float:

@@ -135,11 +135,12 @@ def main() -> None:
             files[tasks] = Workspace(folder).store.path.stat().st_size / 2**20
             for step in chosen.steps:
                 costs[step][tasks] = measured(STEPS[step], Workspace(folder))
-                seconds, peak = costs[step][tasks].seconds, costs[step][tasks].peak_mib
-                print(f"{tasks:,} {step}: {seconds:.2f} s, {peak:,.0f} MiB", file=sys.stderr, flush=True)
+                cost = costs[step][tasks]
+                told = f"{cost.seconds:.2f} s, {cost.busy:.2f} s of processor time, {cost.peak_mib:,.0f} MiB"
+                print(f"{tasks:,} {step}: {told}", file=sys.stderr, flush=True)
     if chosen.json:
-        told = {step: {tasks: asdict(cost) for tasks, cost in by.items()} for step, by in costs.items()}
-        print(json.dumps({"steps": told, "files": files}))
+        steps = {step: {tasks: asdict(cost) for tasks, cost in by.items()} for step, by in costs.items()}
+        print(json.dumps({"steps": steps, "files": files}))
         return
     _print(chosen.sizes, filled, costs, files)
 
@@ -156,11 +157,12 @@ def _print(sizes: Sequence[int], filled: dict[int, Cost], costs: dict[str, dict[
     table("", columns, {"MiB of the database": [f"{files[size]:,.1f}" for size in sizes]})
     grown = len(sizes) > 1
 
-    def told(by: dict[int, Cost]) -> list[str]:
-        seconds = [by[size].seconds for size in sizes]
-        return [*(f"{one:.2f}" for one in seconds), *([f"{slope(sizes, seconds):.2f}"] if grown else [])]
+    def told(values: list[float]) -> list[str]:
+        return [*(f"{one:.2f}" for one in values), *([f"{slope(sizes, values):.2f}"] if grown else [])]
 
-    table("seconds", [*columns, "slope"][: len(sizes) + grown], {step: told(by) for step, by in costs.items()})
+    head = [*columns, "slope"][: len(sizes) + grown]
+    table("seconds", head, {step: told([by[size].seconds for size in sizes]) for step, by in costs.items()})
+    table("seconds of processor time", head, {step: told([by[size].busy for size in sizes]) for step, by in costs.items()})
     table("peak MiB", columns, {step: [f"{by[size].peak_mib:,.0f}" for size in sizes] for step, by in costs.items()})
 
 
