@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -15,6 +16,9 @@ from flywheel.faults import FULL
 from flywheel.files import digest_model, expanded, write_whole
 from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
+
+MADE = re.compile(r"generator-r\d+(-\w+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
+"""Names of folders that hold what a database recorded."""
 
 
 class Workspace:
@@ -41,6 +45,7 @@ class Workspace:
         if self.exists:
             raise StoreError(f"{self.config_file} is there already; edit it, or name another workspace with --workspace")
         self.refuse_lost_config()
+        self.refuse_lost_database()
         load(config, overrides)
         text = as_text(config, overrides)
         try:
@@ -55,6 +60,7 @@ class Workspace:
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""
         self.refuse_lost_config()
+        self.refuse_lost_database()
         if not self.exists:
             raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round` or `flywheel init`")
         return load(self.config_file, overrides)
@@ -68,6 +74,16 @@ class Workspace:
             raise StoreError(
                 f"{self.config_file} is gone, but {self.store.path.name} has what was made with it; put the file back (the "
                 "column config of the table rounds says what each round ran with), or name another --workspace"
+            )
+
+    def refuse_lost_database(self) -> None:
+        """Raise StoreError where the database is gone of models that flywheel made: new ones would take their names."""
+        if self.store.path.exists() or not self.models.is_dir():
+            return
+        if made := sorted(path.name for path in self.models.iterdir() if MADE.fullmatch(path.name)):
+            raise StoreError(
+                f"{self.store.path} is gone, but models/ has {made[0]} and others that it recorded; put it back (`flywheel "
+                "restore` a backup), or name another --workspace"
             )
 
     def locate(self, model: Model) -> Path:

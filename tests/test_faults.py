@@ -165,6 +165,47 @@ def test_a_generator_that_is_gone_is_told_with_where_to_get_it(cli: Cli, turned:
         refused(cli("--workspace", folder, *command), "put the folder back from a backup")
 
 
+def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, turned: Path, tmp_path: Path) -> None:
+    folder = copy(turned, tmp_path)
+    (folder / "flywheel.duckdb").unlink()
+    before = sorted(path.name for path in (folder / "models").iterdir())
+    for command in (["round"], ["round", "--set", "seed=5"], ["propose"], ["init"], ["reward", "build"]):
+        refused(cli("--workspace", folder, *command), "")
+        if command != ["init"]:
+            refused(cli("--workspace", folder, *command), "flywheel.duckdb is gone, but models/ has")
+    assert cli("--workspace", folder, "doctor").code == 1
+    refused(cli("--workspace", folder, "rounds"), "`flywheel restore` a backup")
+    assert not (folder / "flywheel.duckdb").exists()
+    assert sorted(path.name for path in (folder / "models").iterdir()) == before
+
+
+def test_a_member_that_is_gone_is_built_anew(cli: Cli, built: Path, tmp_path: Path) -> None:
+    folder = copy(built, tmp_path)
+    (member,) = folder.glob("models/member-form-*")
+    weights = (member / "model.safetensors").read_bytes()
+    shutil.rmtree(member)
+    assert cli("--workspace", folder, "reward", "build").code == 0
+    assert (member / "model.safetensors").read_bytes() == weights
+    assert rows(folder, "SELECT count(*) FROM models WHERE kind = 'reward'") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "command", "said"),
+    [
+        ("ALTER TABLE candidates DROP COLUMN output", ["round"], "the column output of candidates is not there"),
+        ("ALTER TABLE candidates DROP COLUMN output", ["show", "r1"], "the column output of candidates is not there"),
+        ("DROP TABLE scores", ["report"], "the table scores is not there"),
+    ],
+)
+def test_what_is_gone_of_the_schema_is_told(
+    cli: Cli, turned: Path, tmp_path: Path, damage: str, command: list[str], said: str
+) -> None:
+    folder = copy(turned, tmp_path)
+    with duckdb.connect(str(folder / "flywheel.duckdb")) as db:
+        db.execute(damage)
+    refused(cli("--workspace", folder, *command), said)
+
+
 def test_a_converted_generator_that_is_cut_is_told_with_what_to_remove(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     (converted,) = folder.glob("models/converted/*/model.bin")

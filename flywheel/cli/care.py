@@ -26,7 +26,7 @@ def doctor(
     if deep:
         from flywheel.integrity.deep import examine_deeply
 
-        findings += examine_deeply(workspace)
+        findings += [one for one in examine_deeply(workspace) if one not in findings]
     tables.print_json(findings) if as_json else tables.print_findings(findings)
     if any(not finding["ok"] for finding in findings):
         raise typer.Exit(1)

@@ -43,7 +43,8 @@ def as_text(path: Path, overrides: Sequence[str] = ()) -> str:
     raw = _read(path, overrides)
     text = path.read_text(encoding="utf-8-sig")
     text += "" if text.endswith("\n") else "\n"
-    for candidate in (text, f"{text}\nbase: {path.parent}    # relative paths start from here\n"):
+    base = f"base: {path.parent}    # relative paths start from here; without this line, from this file's folder"
+    for candidate in (text, f"{text}\n{base}\n"):
         with suppress(ConfigError):
             if read_yaml(candidate, str(path)) == raw:
                 return candidate
@@ -60,7 +61,8 @@ def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error}; mend it, or its rights") from None
     raw = read_yaml(text, str(path))
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold keys and values, it holds {type(raw).__name__}")
+        held = "nothing" if raw is None else type(raw).__name__
+        raise ConfigError(f"{path} must hold keys and values, it holds {held}; start from what `flywheel init` makes")
     for override in overrides:
         _override(raw, override)
     refuse_unfit(raw)

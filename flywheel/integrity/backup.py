@@ -6,6 +6,7 @@ file's digest goes into `backup.json`, which comes last; what was written is rea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -28,6 +29,8 @@ from flywheel.workspace import Workspace
 
 MANIFEST = "backup.json"
 FORMAT = 1
+UNFINISHED = ".flywheel-unfinished"
+"""What the name of something ends in that is not whole yet; nobody else's does."""
 DATABASE = "flywheel.duckdb"
 CONFIG = "config.yaml"
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z")
@@ -66,9 +69,9 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
         raise StoreError(f"{to} is in the workspace, and would be lost with it; name a place outside of it")
     workspace.store.migrate()
     # A kill leaves these two, which are no backup; the next one of this name removes them.
-    unfinished, parts = to.with_name(to.name + ".tmp"), to.with_name(to.name + ".parts.tmp")
-    _remove(unfinished, parts)
+    unfinished, parts = to.with_name(to.name + UNFINISHED), to.with_name(to.name + ".parts" + UNFINISHED)
     try:
+        _remove(unfinished, parts)
         parts.mkdir(parents=True)
         snapshot(workspace.store.path, parts / DATABASE)
         store = Store(parts / DATABASE)
@@ -84,9 +87,14 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
     except OSError as error:
         raise StoreError(f"cannot write the backup {to}: {error.strerror or error}; nothing is left of it") from None
     finally:
-        _remove(unfinished, parts)
-    lost = [model.model_id for model in models if model.pruned_at is None and not workspace.has(model)]
+        with contextlib.suppress(OSError):
+            _remove(unfinished, parts)
+    lost = [one.model_id for one in on_disk(models).values() if one.pruned_at is None and _is_lost(workspace, one)]
     return _copied(to, manifest, outside=_outside(workspace), lost=lost)
+
+
+def _is_lost(workspace: Workspace, model: Model) -> bool:
+    return (workspace.folder / model.path).is_relative_to(workspace.folder) and not workspace.has(model)
 
 
 def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> Copied:
@@ -103,14 +111,13 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
         )
     if there:
         workspace.refuse_if_at_work()
-    unfinished, replaced = place.with_name(place.name + ".tmp"), _free_name(place) if there else None
-    _remove(unfinished)
+    unfinished, replaced = place.with_name(place.name + UNFINISHED), _free_name(place) if there else None
     try:
+        _remove(unfinished)
         place.parent.mkdir(parents=True, exist_ok=True)
         _unpack(source, manifest["files"], unfinished)
         _refuse_differences(unfinished, manifest["files"])
-        if (unfinished / DATABASE).exists():
-            refuse_broken(unfinished / DATABASE)
+        refuse_broken(unfinished / DATABASE)
         (unfinished / "models").mkdir(exist_ok=True)
         sync_tree(unfinished)
         if replaced:
@@ -126,7 +133,8 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
     except OSError as error:
         raise StoreError(f"cannot restore to {place}: {error.strerror or error}; nothing there has changed") from None
     finally:
-        _remove(unfinished)
+        with contextlib.suppress(OSError):
+            _remove(unfinished)
     return _copied(place, manifest, outside=_outside(workspace), replaced=replaced)
 
 
@@ -141,8 +149,7 @@ def read_manifest(source: Path) -> dict[str, Any]:
                 assert member is not None
                 text = member.read().decode("utf-8")
         manifest: dict[str, Any] = json.loads(text)
-        if not isinstance(manifest, dict):
-            raise StoreError(f"{source} is no backup: its {MANIFEST} is not what `flywheel backup` writes; take another")
+        _refuse_other_forms(source, manifest)
         if manifest["format"] > FORMAT:
             raise StoreError(f"{source} is a backup of a newer flywheel (format {manifest['format']}); upgrade flywheel")
         for name in manifest["files"]:
@@ -151,9 +158,31 @@ def read_manifest(source: Path) -> dict[str, Any]:
     except FileNotFoundError:
         what = f"it has no {MANIFEST}" if source.exists() else "there is nothing of that name"
         raise StoreError(f"{source} is no backup: {what}; name the folder or .tar of a `flywheel backup`") from None
-    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError, AssertionError) as error:
+    except tarfile.ReadError:
+        raise StoreError(f"{source} is no whole .tar; name the folder or .tar of a `flywheel backup`") from None
+    except (OSError, tarfile.TarError, KeyError, ValueError, AssertionError) as error:
         raise StoreError(f"{source} is no whole backup ({error}); name the folder or .tar of a `flywheel backup`") from None
     return manifest
+
+
+def _refuse_other_forms(source: Path, manifest: object) -> None:
+    """Raise StoreError for a manifest that no `flywheel backup` wrote: nothing of a workspace is touched on its word."""
+    files, rounds, form = (manifest.get(key) if isinstance(manifest, dict) else None for key in ("files", "rounds", "format"))
+    well_formed = (
+        isinstance(form, int)
+        and isinstance(rounds, list)
+        and all(isinstance(one, str) for one in rounds)
+        and isinstance(files, dict)
+        and all(
+            isinstance(one, dict) and isinstance(one.get("sha256"), str) and isinstance(one.get("size"), int)
+            for one in files.values()
+        )
+    )
+    if not well_formed:
+        raise StoreError(f"{source} is no backup: its {MANIFEST} is not what `flywheel backup` writes; take another")
+    assert isinstance(manifest, dict)
+    if DATABASE not in manifest["files"]:
+        raise StoreError(f"{source} is no backup: its {MANIFEST} names no {DATABASE}; take another")
 
 
 def _sources(workspace: Workspace, models: list[Model]) -> Iterator[tuple[str, Path]]:
@@ -203,7 +232,8 @@ def _refuse_changed_models(files: Mapping[str, Any], models: list[Model]) -> Non
         held = {PurePosixPath(name): one["sha256"] for name, one in files.items() if str(PurePosixPath(name).parent) == path}
         if held and digest_of((name.name, one) for name, one in held.items() if name.suffix in WEIGHTS) != model.digest:
             raise StoreError(
-                f"{model.model_id} is not what was recorded (its digest has changed); `flywheel doctor --deep` tells what to do"
+                f"{model.model_id} is not what was recorded (its digest has changed); put its folder back, or remove it: a "
+                "backup is made without it"
             )
 
 

@@ -368,8 +368,11 @@ def print_schema(table: Table) -> None:
 
 def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     """What `flywheel doctor` found, the remedy where something is amiss."""
-    rows = [("ok" if one["ok"] else "!!", one["what"], one["found"], "" if one["ok"] else one["remedy"]) for one in findings]
-    print_table(Table(columns=("", "what", "found", "remedy"), rows=list(rows)))
+    width = max(len(one["what"]) for one in findings)
+    for one in findings:
+        print_line(f"{'ok' if one['ok'] else '!!'}  {one['what']:<{width}}  {one['found']}".rstrip())
+        if not one["ok"]:
+            print_line(f"{'':<{width + 6}}{one['remedy']}")
 
 
 def ranked_table(ranked: Sequence[Ranked]) -> Table:

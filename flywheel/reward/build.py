@@ -57,7 +57,10 @@ REFERENCE_TEXTS = 1024
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
     """Build what is missing of the reward model and return it; a killed build goes on."""
-    return configured_reward_model(config, workspace) or Lab(config, workspace, progress).reward_model()
+    found = configured_reward_model(config, workspace)
+    if found and not _lost_members(found, workspace):
+        return found
+    return Lab(config, workspace, progress).reward_model()
 
 
 class Lab:
@@ -78,9 +81,12 @@ class Lab:
     def reward_model(self) -> Model:
         """The merge of all members: as configured, or as a search finds it; built where it is missing."""
         recipe = recipe_of(self.config)
-        if recorded := _recorded(self._workspace, ModelKind.REWARD, recipe):
+        recorded = _recorded(self._workspace, ModelKind.REWARD, recipe)
+        if recorded and not _lost_members(recorded, self._workspace):
             return recorded
         members = self.members()
+        if recorded and recorded.numbers["members"] == [member.model_id for member in members.values()]:
+            return recorded
         if not self._reward.search.trials:
             weights = {name: member.weight for name, member in self._reward.members.items()}
             return self._merge(recipe, members, Plan(weights=weights, merge=self._reward.merge), None)
@@ -274,6 +280,11 @@ def load_scorer(folder: Path, config: Config) -> RewardModel:
 def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
     """The reward model of this configuration, where it is built."""
     return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
+
+
+def _lost_members(reward: Model, workspace: Workspace) -> list[str]:
+    """Members whose folders are gone: a round asks them what they think of its winners."""
+    return [member for member in reward.numbers["members"] if not workspace.has(workspace.store.model(member))]
 
 
 def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:

@@ -14,7 +14,7 @@ import duckdb
 
 from flywheel.errors import StoreError
 from flywheel.store.database import connection
-from flywheel.store.migrating import apply, migrations
+from flywheel.store.lacking import lacking
 from flywheel.store.opening import first_line, read_every_block
 from flywheel.store.rules import BACKUP, CHECKS
 
@@ -50,45 +50,12 @@ def faults(path: Path) -> list[Fault]:
     with told(path), connection(path) as db:
         try:
             read_every_block(db)
-            lacking = _schema_faults(db)
-            return [*lacking, *dict.fromkeys(_row_faults(db, whole=not lacking))]
+            missing = [Fault(check=SCHEMA, found=line, remedy=BACKUP) for line in lacking(db)]
+            return [*missing, *dict.fromkeys(_row_faults(db, whole=not missing))]
         except (duckdb.ProgrammingError, duckdb.OutOfMemoryException):
             raise  # a mistake in a check, or the machine's fault
         except duckdb.Error as error:
             return [Fault(check=DATABASE, found=f"cannot be read: {first_line(error)}", remedy=BACKUP)]
-
-
-def _schema_faults(db: duckdb.DuckDBPyConnection) -> list[Fault]:
-    """Tables, columns and views of the newest schema that are not there. What somebody has added is no fault."""
-    with duckdb.connect(":memory:") as fresh:
-        apply(fresh, migrations())
-        wanted, there = _columns(fresh), _columns(db)
-        views = sorted(_views(fresh) - _views(db))
-    found = [f"the table {table} is not there" for table in wanted if table not in there]
-    for table in (table for table in wanted if table in there):
-        for column, type_ in wanted[table].items():
-            other = there[table].get(column)
-            if other is None:
-                found.append(f"the column {column} of {table} is not there")
-            elif other != type_:
-                found.append(f"the column {column} of {table} is {other}, not {type_}")
-    found += [f"the view {view} is not there" for view in views]
-    return [Fault(check=SCHEMA, found=line, remedy=BACKUP) for line in found]
-
-
-def _columns(db: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    rows = db.execute(
-        "SELECT table_name, column_name, c.data_type FROM duckdb_columns() AS c "
-        "SEMI JOIN duckdb_tables() AS t USING (table_oid) WHERE NOT c.internal ORDER BY table_name, column_index"
-    ).fetchall()
-    found: dict[str, dict[str, str]] = {}
-    for table, column, type_ in rows:
-        found.setdefault(table, {})[column] = type_
-    return found
-
-
-def _views(db: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for (name,) in db.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
 
 
 def _row_faults(db: duckdb.DuckDBPyConnection, *, whole: bool) -> Iterator[Fault]:

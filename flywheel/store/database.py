@@ -14,6 +14,7 @@ import duckdb
 
 from flywheel.errors import StoreError
 from flywheel.files import copy_whole
+from flywheel.store.lacking import refuse_lacking
 from flywheel.store.migrating import migrate, migrations, refuse_other_schemas, schema_of
 from flywheel.store.opening import WAIT_S, WAIT_TO_WRITE_S, open_file, read_every_block, telling_faults
 
@@ -23,12 +24,16 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float | None = Non
     """A connection for the length of the block; for writing, the block is one transaction.
 
     Raises StoreHeld where another process holds the file for longer than ``wait_s`` seconds, StoreError where it cannot be
-    opened, read or written, or was written by a newer flywheel. One of an older flywheel is upgraded first.
+    opened, read or written, lacks a table or column, or was written by a newer flywheel. One of an older flywheel is
+    upgraded first.
     """
     if wait_s is None:
         wait_s = WAIT_S if read_only else WAIT_TO_WRITE_S
     if read_only and not path.exists():
-        raise StoreError(f"no database at {path}; make one with `flywheel round`, or name the workspace with --workspace")
+        raise StoreError(
+            f"no database at {path}; name the workspace with --workspace, `flywheel restore` a backup, or make one with "
+            "`flywheel round`"
+        )
     opened = open_file(path, read_only=read_only, wait_s=wait_s)
     try:
         with telling_faults(path, "read" if read_only else "write"):
@@ -48,6 +53,9 @@ def connection(path: Path, *, read_only: bool = True, wait_s: float | None = Non
                     opened.rollback()
                 raise
             opened.commit()
+    except (duckdb.BinderException, duckdb.CatalogException):
+        refuse_lacking(opened, path)
+        raise
     finally:
         opened.close()
 

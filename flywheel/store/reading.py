@@ -13,6 +13,7 @@ from flywheel.errors import StoreError
 from flywheel.records import Stage
 from flywheel.store.database import connection
 from flywheel.store.guard import WRITES, check_statement, fetch
+from flywheel.store.lacking import refuse_lacking
 from flywheel.store.opening import first_line, of_the_file
 
 
@@ -38,6 +39,8 @@ def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
         except duckdb.Error as error:
             if of_the_file(error) or isinstance(error, duckdb.OutOfMemoryException):
                 raise  # in the words of `connection`
+            if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+                refuse_lacking(db, path)
             text = first_line(error)
             if "read-only mode" in text:
                 text = WRITES

@@ -197,6 +197,18 @@ def test_a_backup_of_a_broken_database_is_not_restored(turned: Path, tmp_path: P
     assert os.listdir(tmp_path) == ["copy"]
 
 
+def test_what_somebody_has_beside_is_left(turned: Path, tmp_path: Path, cli: Cli) -> None:
+    for name in ("copy.tmp", "copy.parts.tmp", "new.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    made = cli("-w", turned, "backup", tmp_path / "copy")
+    assert (made.code, "its folder is gone" in made.err) == (0, False), made.err
+    assert cli("-w", tmp_path / "new", "restore", tmp_path / "copy").code == 0
+    assert all((tmp_path / name / "mine").exists() for name in ("copy.tmp", "copy.parts.tmp", "new.tmp"))
+    refused = cli("-w", turned, "backup", tmp_path / "copy" / backup.CONFIG / "x")
+    assert (refused.code, len(refused.err.splitlines())) == (1, 1), refused.err
+
+
 def test_nothing_is_restored_over_what_cannot_be_written(turned: Path, tmp_path: Path, cli: Cli) -> None:
     back_up(Workspace(turned), tmp_path / "copy")
     with mounted(tmp_path / "disk", megabytes=64) as disk:
@@ -264,8 +276,12 @@ def test_a_broken_backup_is_refused_and_leaves_the_workspace(turned: Path, tmp_p
     manifest = json.loads((to / backup.MANIFEST).read_text())
     for change, told in (
         ({"format": 99}, "of a newer flywheel"),
-        ({"files": {"../evil": {"sha256": "", "size": 0}}}, "which is outside of a workspace"),
-        ({"files": 3}, "is no whole backup"),
+        ({"files": manifest["files"] | {"../evil": {"sha256": "", "size": 0}}}, "which is outside of a workspace"),
+        ({"files": 3}, "is not what `flywheel backup` writes"),
+        ({"files": []}, "is not what `flywheel backup` writes"),
+        ({"files": manifest["files"] | {backup.CONFIG: 5}}, "is not what `flywheel backup` writes"),
+        ({"rounds": 5}, "is not what `flywheel backup` writes"),
+        ({"files": {}}, r"names no flywheel\.duckdb"),
     ):
         (to / backup.MANIFEST).write_text(json.dumps(manifest | change))
         with pytest.raises(StoreError, match=told):
@@ -291,6 +307,6 @@ def test_a_broken_tar_is_refused(turned: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"models/generator-r1/model.safetensors is not what"):
         restore(to, place)
     to.write_bytes(content[: len(content) // 2])
-    with pytest.raises(StoreError, match="is no whole backup"):
+    with pytest.raises(StoreError, match=r"is no whole \.tar"):
         restore(to, place)
     assert os.listdir(tmp_path) == ["copy.tar"]

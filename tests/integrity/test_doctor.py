@@ -76,9 +76,10 @@ def test_a_fault_is_a_line_with_its_remedy_and_exit_code_1(workspace: Path, cli:
         db.execute("INSERT INTO metrics SELECT * REPLACE ('r9' AS round) FROM metrics WHERE round = 'r2'")
     outcome = cli("-w", workspace, "doctor", "--deep")
     assert outcome.code == 1
-    (line,) = [line for line in outcome.out.splitlines() if line.startswith("!!")]
-    assert "rows of metrics are of r9, which is not there" in line
-    assert "DELETE FROM metrics" in line
+    lines = outcome.out.splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("!!")]
+    assert "rows of metrics are of r9, which is not there" in lines[place]
+    assert "DELETE FROM metrics" in lines[place + 1]
     assert cli("-w", workspace, "doctor").code == 0
 
 
