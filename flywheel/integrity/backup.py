@@ -7,31 +7,24 @@ file's digest goes into `backup.json`, which comes last; what was written is rea
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from flywheel.errors import FlywheelError, StoreError
-from flywheel.files import WEIGHTS, digest_file, digest_of, sync_tree
+from flywheel.files import WEIGHTS, digest_of, sync_tree
 from flywheel.integrity.folders import on_disk, with_those_put_back
+from flywheel.integrity.manifest import DATABASE, MANIFEST, Kept, Manifest, manifest_of, read_manifest, refuse_differences
 from flywheel.integrity.named import named_paths
 from flywheel.records import Model
 from flywheel.store.database import refuse_broken, snapshot
 from flywheel.store.store import Store
 from flywheel.workspace import Workspace
 
-MANIFEST = "backup.json"
-FORMAT = 1
 UNFINISHED = ".flywheel-unfinished"
 """What the name of something ends in that is not whole yet; nobody else's does."""
-DATABASE = "flywheel.duckdb"
 CONFIG = "config.yaml"
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z")
 
@@ -77,11 +70,11 @@ def back_up(workspace: Workspace, to: Path) -> Copied:
         store = Store(parts / DATABASE)
         models = with_those_put_back(workspace, store.all_models())
         sources = {DATABASE: store.path} | dict(_sources(workspace, models))
-        manifest = _manifest(sources, store)
-        _refuse_changed_models(manifest["files"], models)
-        (parts / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        manifest = manifest_of(sources, store)
+        _refuse_changed_models(manifest.files, models)
+        (parts / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         (_write_tar if to.suffix == ".tar" else _write_folder)(sources | {MANIFEST: parts / MANIFEST}, unfinished)
-        _refuse_differences(unfinished, manifest["files"])
+        refuse_differences(unfinished, manifest.files)
         sync_tree(unfinished)
         unfinished.rename(to)
     except OSError as error:
@@ -115,8 +108,8 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
     try:
         _remove(unfinished)
         place.parent.mkdir(parents=True, exist_ok=True)
-        _unpack(source, manifest["files"], unfinished)
-        _refuse_differences(unfinished, manifest["files"])
+        _unpack(source, manifest.files, unfinished)
+        refuse_differences(unfinished, manifest.files)
         refuse_broken(unfinished / DATABASE)
         (unfinished / "models").mkdir(exist_ok=True)
         sync_tree(unfinished)
@@ -136,53 +129,6 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
         with contextlib.suppress(OSError):
             _remove(unfinished)
     return _copied(place, manifest, outside=_outside(workspace), replaced=replaced)
-
-
-def read_manifest(source: Path) -> dict[str, Any]:
-    """What a backup holds; raises StoreError for what is none, or is not whole."""
-    try:
-        if source.is_dir():
-            text = (source / MANIFEST).read_text(encoding="utf-8")
-        else:
-            with tarfile.open(source) as tar:
-                member = tar.extractfile(MANIFEST)
-                assert member is not None
-                text = member.read().decode("utf-8")
-        manifest: dict[str, Any] = json.loads(text)
-        _refuse_other_forms(source, manifest)
-        if manifest["format"] > FORMAT:
-            raise StoreError(f"{source} is a backup of a newer flywheel (format {manifest['format']}); upgrade flywheel")
-        for name in manifest["files"]:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise StoreError(f"{source} names the file {name!r}, which is outside of a workspace; take another backup")
-    except FileNotFoundError:
-        what = f"it has no {MANIFEST}" if source.exists() else "there is nothing of that name"
-        raise StoreError(f"{source} is no backup: {what}; name the folder or .tar of a `flywheel backup`") from None
-    except tarfile.ReadError:
-        raise StoreError(f"{source} is no whole .tar; name the folder or .tar of a `flywheel backup`") from None
-    except (OSError, tarfile.TarError, KeyError, ValueError, AssertionError) as error:
-        raise StoreError(f"{source} is no whole backup ({error}); name the folder or .tar of a `flywheel backup`") from None
-    return manifest
-
-
-def _refuse_other_forms(source: Path, manifest: object) -> None:
-    """Raise StoreError for a manifest that no `flywheel backup` wrote: nothing of a workspace is touched on its word."""
-    files, rounds, form = (manifest.get(key) if isinstance(manifest, dict) else None for key in ("files", "rounds", "format"))
-    well_formed = (
-        isinstance(form, int)
-        and isinstance(rounds, list)
-        and all(isinstance(one, str) for one in rounds)
-        and isinstance(files, dict)
-        and all(
-            isinstance(one, dict) and isinstance(one.get("sha256"), str) and isinstance(one.get("size"), int)
-            for one in files.values()
-        )
-    )
-    if not well_formed:
-        raise StoreError(f"{source} is no backup: its {MANIFEST} is not what `flywheel backup` writes; take another")
-    assert isinstance(manifest, dict)
-    if DATABASE not in manifest["files"]:
-        raise StoreError(f"{source} is no backup: its {MANIFEST} names no {DATABASE}; take another")
 
 
 def _sources(workspace: Workspace, models: list[Model]) -> Iterator[tuple[str, Path]]:
@@ -216,20 +162,10 @@ def _outside(workspace: Workspace) -> list[str]:
     return sorted({str(path) for path in _named_paths(workspace) if not path.is_relative_to(workspace.folder)})
 
 
-def _manifest(sources: Mapping[str, Path], store: Store) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "flywheel": version("flywheel"),
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rounds": [f"{one.round} {one.status}" for one in store.rounds(controls=True)],
-        "files": {name: {"sha256": digest_file(path), "size": path.stat().st_size} for name, path in sources.items()},
-    }
-
-
-def _refuse_changed_models(files: Mapping[str, Any], models: list[Model]) -> None:
+def _refuse_changed_models(files: Mapping[str, Kept], models: list[Model]) -> None:
     """Raise StoreError where what is about to be copied is not what was recorded."""
     for path, model in on_disk(models).items():
-        held = {PurePosixPath(name): one["sha256"] for name, one in files.items() if str(PurePosixPath(name).parent) == path}
+        held = {PurePosixPath(name): one.sha256 for name, one in files.items() if str(PurePosixPath(name).parent) == path}
         if held and digest_of((name.name, one) for name, one in held.items() if name.suffix in WEIGHTS) != model.digest:
             raise StoreError(
                 f"{model.model_id} is not what was recorded (its digest has changed); put its folder back, or remove it: a "
@@ -249,7 +185,7 @@ def _write_tar(sources: Mapping[str, Path], to: Path) -> None:
             tar.add(path.resolve(), name, recursive=False)
 
 
-def _unpack(source: Path, files: Mapping[str, Any], to: Path) -> None:
+def _unpack(source: Path, files: Iterable[str], to: Path) -> None:
     to.mkdir()
     if source.is_dir():
         if lacking := [name for name in files if not (source / name).is_file()]:
@@ -261,24 +197,6 @@ def _unpack(source: Path, files: Mapping[str, Any], to: Path) -> None:
             tar.extractall(to, members=[tar.getmember(name) for name in files], filter="data")
     except (tarfile.TarError, KeyError) as error:
         raise StoreError(f"{source} is no whole backup ({error.args[0]}); take another") from None
-
-
-def _refuse_differences(path: Path, files: Mapping[str, Any]) -> None:
-    """Raise StoreError where a file of a folder or .tar is not what the manifest says."""
-    for name, digest in _digests(path, files):
-        if digest != files[name]["sha256"]:
-            raise StoreError(f"{name} is not what the backup's {MANIFEST} says; the disk or the backup is broken, take another")
-
-
-def _digests(path: Path, files: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if path.is_dir():
-        yield from ((name, digest_file(path / name)) for name in files)
-        return
-    with tarfile.open(path) as tar:
-        for name in files:
-            member = tar.extractfile(name)
-            assert member is not None, "it was written as a file"
-            yield name, hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _free_name(place: Path) -> Path:
@@ -294,11 +212,10 @@ def _remove(*paths: Path) -> None:
 
 
 def _copied(
-    path: Path, manifest: Mapping[str, Any], *, outside: list[str], lost: Sequence[str] = (), replaced: Path | None = None
+    path: Path, manifest: Manifest, *, outside: list[str], lost: Sequence[str] = (), replaced: Path | None = None
 ) -> Copied:
-    files = manifest["files"]
-    size = sum(one["size"] for one in files.values())
+    size = sum(one.size for one in manifest.files.values())
     return Copied(
-        path=path, files=len(files), size=size, rounds=list(manifest["rounds"]), outside=outside, lost=list(lost),
+        path=path, files=len(manifest.files), size=size, rounds=manifest.rounds, outside=outside, lost=list(lost),
         replaced=replaced,
     )  # fmt: skip

@@ -123,7 +123,7 @@ def test_a_killed_backup_is_none_and_the_next_one_of_the_name_cleans_up(turned: 
     die = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom flywheel.integrity import backup\n"
         "from flywheel.workspace import Workspace\n"
-        "backup._refuse_differences = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "backup.refuse_differences = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "backup.back_up(Workspace(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     to = tmp_path / "to" / "copy"
