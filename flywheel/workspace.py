@@ -19,6 +19,8 @@ from flywheel.store.store import Store
 
 MADE = re.compile(r"generator-r\d+(-\w+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of folders that hold what a database recorded."""
+PUT_BACK = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
+"""What to do where a model is gone or altered."""
 
 
 class Workspace:
@@ -168,10 +170,9 @@ def _say_who(note: Path) -> None:
 
 
 def _remedy(model: Model) -> str:
-    put_back = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
     if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
-        return f"{put_back}, or remove what is left of it and build it anew with `flywheel reward build`"
-    return f"{put_back}; `flywheel doctor --deep` tells what else is amiss"
+        return f"{PUT_BACK}, or remove what is left of it and build it anew with `flywheel reward build`"
+    return f"{PUT_BACK}; `flywheel doctor --deep` tells what else is amiss"
 
 
 def _holder(note: Path) -> str:

@@ -16,7 +16,7 @@ from flywheel.integrity.named import named_paths
 from flywheel.integrity.rebuilding import rebuilding
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checking import Fault
-from flywheel.workspace import Workspace
+from flywheel.workspace import PUT_BACK, Workspace
 
 CONVERTED = "converted"
 """Where engines keep weights in their own format; a folder begins with the start of the model's digest."""
@@ -25,7 +25,6 @@ OWN = re.compile(r"(base|joint|member|reward|generator)-.+")
 """How flywheel names what it makes in `models/`; whatever has another name there is somebody's."""
 OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_START}}}-.+")
 PRUNE = "`flywheel prune` tells what it takes, `flywheel prune --yes` removes it"
-RESTORE = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 REBUILT = (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD)
 """What `flywheel reward build` makes."""
 
@@ -87,7 +86,7 @@ def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Faul
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
         own = folder.is_relative_to(workspace.folder)
-        remedy = f"{RESTORE}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else RESTORE
+        remedy = f"{PUT_BACK}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else PUT_BACK
         remedy = (
             remedy
             if own
