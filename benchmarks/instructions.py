@@ -24,7 +24,7 @@ from flywheel.nano.world import FAMILIES, FAMILY_OF, right_output
 from flywheel.records import Task
 from flywheel.report import tables
 from flywheel.report.progress import Terminal
-from flywheel.reward.build import load_scorer
+from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
 from flywheel.store import reading
 from flywheel.workspace import Workspace

@@ -145,7 +145,7 @@ def begun(folder: Path) -> Iterator[Run]:
     workspace = Workspace(folder)
     with mock.patch.object(stages, "load_scorer", return_value=Letters()):
         run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
-        _ = run.engine, run.prompts, run.seeds, run.held_out
+        _ = run.workers.engine, run.prompts, run.seeds, run.held_out
         yield run
 
 

@@ -55,3 +55,8 @@ class Interrupted(Stopped):
     def __init__(self, number: int, said: str = GOES_ON) -> None:
         super().__init__(said)
         self.signal = number
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says in its first line, without its advice and its drawings; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -63,9 +63,16 @@ def student_engine(config: Config) -> EngineConfig:
     return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
 
 
+def local_engine(config: Config) -> EngineConfig:
+    """What runs a generator that is on disk: as `student_engine`, with the place of its script."""
+    settings = student_engine(config)
+    return settings if settings.script is None else settings.model_copy(update={"script": str(config.path(settings.script))})
+
+
 def check_engine(config: Config) -> None:
-    """Raise where the engine of a configuration could not start on this machine."""
-    check(config.engine, generator_folder(config))
+    """Raise where the engine of a configuration could not start on this machine; on a cluster, its nodes have it."""
+    if config.cluster is None:
+        check(config.engine, generator_folder(config))
 
 
 def trained_before(made: Round, config: Config, workspace: Workspace) -> Model:
@@ -83,10 +90,7 @@ def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
         from flywheel.engines.openai_engine import OpenAIEngine
 
         return OpenAIEngine(model.path.removeprefix(ENDPOINT), config.engine, chat=config.prompt_style == "chat")
-    settings = student_engine(config)
-    if settings.script is not None:
-        settings = settings.model_copy(update={"script": str(config.path(settings.script))})
-    return load(settings, workspace.locate(model), cache=workspace.models / "converted", digest=model.digest[:12])
+    return load(local_engine(config), workspace.locate(model), cache=workspace.models / "converted", digest=model.digest[:12])
 
 
 def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:

@@ -22,6 +22,7 @@ from flywheel.records import Arm, Model, Round, Stage
 from flywheel.reward.build import build_reward_model
 from flywheel.stages import Run
 from flywheel.store.store import Store
+from flywheel.workers.cluster import join_cluster
 from flywheel.workspace import Workspace
 
 
@@ -127,6 +128,8 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
         workspace.store.migrate()
         check_inputs(config)
         check_engine(config)
+        if config.cluster is not None:
+            join_cluster(config, config.cluster)
         if not restart:
             refuse_changes(workspace.store.rounds(), identity_of(config))
         yield
@@ -149,8 +152,11 @@ def run_round(run: Run) -> None:
     """All stages of one round; those that are finished are passed over. r0 is evaluated and nothing else."""
     if run.round.number > 0:
         propose_tasks(run)
-        run.stage(Stage.ANSWER, run.answer, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
-        run.stage(Stage.SCORE, run.score, total=run.config.instructions.tasks * run.config.sampling.n, unit="candidates")
+        candidates = run.config.instructions.tasks * run.config.sampling.n
+        if run.config.cluster is not None:
+            run.stages((Stage.ANSWER, Stage.SCORE), run.answer_and_score, total=candidates, unit="candidates")
+        run.stage(Stage.ANSWER, run.answer, total=candidates, unit="candidates")
+        run.stage(Stage.SCORE, run.score, total=candidates, unit="candidates")
         run.stage(Stage.SELECT, run.select, total=run.config.instructions.tasks, unit="tasks")
         if run.config.evaluation.judges_candidates:
             judged = min(run.config.instructions.tasks, run.config.evaluation.curve_tasks)

@@ -19,7 +19,7 @@ from flywheel.evaluation.compare import compare, incomparable, own_words_of, tas
 from flywheel.evaluation.held_out import evaluate
 from flywheel.evaluation.judge import Judge, ask
 from flywheel.evaluation.statistics import bootstrap_mean, interval, resampled_means
-from flywheel.generator import ENDPOINT, load_engine, load_prompts
+from flywheel.generator import ENDPOINT, load_prompts
 from flywheel.judges import judge_models, load_judge_of
 from flywheel.progress import Counter
 from flywheel.records import Chunk, Metric, Model, Score, Task
@@ -53,7 +53,7 @@ def judge_candidates(run: Run, done: int, counter: Counter) -> Iterator[Chunk[Sc
             if index < done:
                 continue
             asked = run.answered(attempts)[: most - index * size]
-            rows = [row for group in asked for row in group]
+            rows = [(task, one) for task, candidates in asked for one in candidates]
             texts = [(task, one.output) for task, one in rows]
             scores = [
                 Score(task_id=one.task_id, candidate=one.candidate, model_id=model_id, score=number)
@@ -76,14 +76,10 @@ def evaluate_generator(run: Run, done: int, counter: Counter) -> Iterator[Chunk[
     with ExitStack() as stack:
         judges = load_judges(run, stack)
         if done < chunks:
-            engine = load_engine(run.config, run.workspace, model)
-            if run.config.training.student is None:
-                engine = run.guarded(engine)
-            with closing(engine):
+            with closing(run.workers_on(model)) as workers:
                 for index, chunk in enumerate(
                     evaluate(
-                        engine,
-                        run.scorer,
+                        workers,
                         judges,
                         load_prompts(run.config, run.workspace, model),
                         tasks,
@@ -100,7 +96,7 @@ def evaluate_generator(run: Run, done: int, counter: Counter) -> Iterator[Chunk[
                 ):
                     yield chunk
                     counter.to(min((index + 1) * size, len(tasks)) * config.samples)
-        # The engine has given its memory back.
+        # The generator has given its memory back.
         yield Chunk(rows=[], metrics=_references(run, model, judges), last=True)
 
 

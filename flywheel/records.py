@@ -168,6 +168,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A chunk of a stage that could not be done, whoever tried; the round goes on without its rows."""
+
+    stage: Stage
+    chunk: int
+    """Its place among the stage's chunks, from 0."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One output of a trained generator for a held-out task."""
 

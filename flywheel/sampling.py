@@ -11,7 +11,7 @@ from flywheel.errors import StoreError
 from flywheel.generator import load_engine, load_prompts
 from flywheel.quiet import silence
 from flywheel.records import Completion, FinishReason, Task
-from flywheel.reward.build import load_scorer
+from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
 

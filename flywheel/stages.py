@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 from flywheel.budget import Budget
 from flywheel.config import Config
-from flywheel.engines.engine import Engine, Sampling, prompt_tokens
+from flywheel.engines.engine import Engine, Request, Sampling, Written, prompt_tokens
 from flywheel.evaluation.diversity import task_diversity
 from flywheel.files import digest_model, publish
-from flywheel.generator import load_engine, load_prompts, trained_before
+from flywheel.generator import ENDPOINT, load_engine, load_prompts, trained_before
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.paraphrase import paraphrase
@@ -29,6 +29,7 @@ from flywheel.records import (
     Arm,
     Candidate,
     Chunk,
+    Completion,
     FinishReason,
     HeldOutTask,
     Model,
@@ -38,17 +39,20 @@ from flywheel.records import (
     Score,
     SeedTask,
     Selection,
+    SetAside,
     Stage,
     Task,
 )
-from flywheel.reward.build import load_scorer
-from flywheel.reward.model import RewardModel
+from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.text import Answer
 from flywheel.seeds import derive
 from flywheel.selection import select_all
 from flywheel.spool import Spooled
 from flywheel.store.store import BLOCK
 from flywheel.training import train_generator, training_examples
+from flywheel.workers.cluster import cluster_workers
+from flywheel.workers.here import Here
+from flywheel.workers.work import Do, Failed, Work, Workers, finished
 from flywheel.workspace import Workspace
 
 Item = TypeVar("Item")
@@ -88,17 +92,32 @@ class Run:
         return load_scorer(self.workspace.locate(self.workspace.store.model(self.reward_model)), self.config)
 
     @cached_property
-    def engine(self) -> Engine:
-        """The engine of the generator that writes this round's tasks and candidates."""
-        return self.guarded(load_engine(self.config, self.workspace, self.workspace.store.model(self.round.generator_in)))
+    def workers(self) -> Workers:
+        """Who writes with this round's generator, and scores."""
+        return self.workers_on(self.workspace.store.model(self.round.generator_in))
 
-    def guarded(self, engine: Engine) -> Engine:
-        return self.budget.guard(engine, choices=self.config.engine.endpoint.most_choices)
+    def workers_on(self, generator: Model) -> Workers:
+        """Who writes with a generator, and scores: the cluster where there is one, else this process."""
+        if self.config.cluster is None or generator.path.startswith(ENDPOINT):
+            return Here(lambda: self._engine_on(generator), lambda: self.scorer)
+        reward = self.workspace.store.model(self.reward_model) if self.round.reward_model else None
+        return cluster_workers(self.config, self.config.cluster, self.workspace, generator, reward)
+
+    def _engine_on(self, generator: Model) -> Engine:
+        engine = load_engine(self.config, self.workspace, generator)
+        # Prices are those of the generator: what a student writes costs its machine's time only.
+        asked = self.config.training.student is None or generator.model_id == self.round.generator_in
+        return self.budget.guard(engine, choices=self.config.engine.endpoint.most_choices) if asked else engine
+
+    def write(self, requests: Iterable[Request]) -> Generator[Written]:
+        """What this round's generator writes, request by request."""
+        for work in self.workers.do((Work(request=one) for one in requests), Do.WRITE):
+            yield finished(work).written
 
     def close(self) -> None:
         """Give back the memory of generator and reward model; they are loaded again when needed."""
-        if "engine" in self.__dict__:
-            self.__dict__.pop("engine").close()
+        if "workers" in self.__dict__:
+            self.__dict__.pop("workers").close()
         self.__dict__.pop("scorer", None)
 
     @cached_property
@@ -123,20 +142,37 @@ class Run:
         self, stage: Stage, produce: Callable[[int, Counter], Iterator[Chunk[Any]]], *, total: int | None, unit: str
     ) -> None:
         """Run what is left of a stage, committing chunk by chunk. ``produce`` starts after the chunks done."""
+        self.stages(
+            (stage,),
+            lambda done, counter: ({stage: chunk} for chunk in produce(done[stage], counter)),
+            total=total, unit=unit,
+        )  # fmt: skip
+
+    def stages(
+        self,
+        stages: Sequence[Stage],
+        produce: Callable[[Mapping[Stage, int], Counter], Iterator[Mapping[Stage, Chunk[Any]]]],
+        *,
+        total: int | None,
+        unit: str,
+    ) -> None:
+        """Run stages side by side until each has its last chunk; where one of them has it already, do nothing."""
         store, name = self.workspace.store, self.round.round
-        before = store.progress(name, stage)
-        if before.finished:
+        before = {stage: store.progress(name, stage) for stage in stages}
+        if any(one.finished for one in before.values()):
             return
         # Prices are those of the generator: what a student writes costs its machine's time only.
-        free = stage == Stage.EVALUATE and self.config.training.student is not None
-        with self.budget.watch(self.progress).work(f"{name} {stage}", total=total, unit=unit) as counter:
+        free = Stage.EVALUATE in stages and self.config.training.student is not None
+        called = " and ".join(stages)
+        with self.budget.watch(self.progress).work(f"{name} {called}", total=total, unit=unit) as counter:
             started = time.monotonic()
-            for chunk in produce(before.chunks, counter):
-                seconds = time.monotonic() - started
-                tokens, read = (0, 0) if free else (chunk.tokens, chunk.prompt_tokens)
-                cost = self.budget.cost(tokens=tokens, prompt_tokens=read, seconds=seconds) + self.budget.due()
-                store.commit(name, stage, chunk, seconds=seconds, cost=cost)
-                self.budget.spend(chunk.tokens, chunk.prompt_tokens, free=free)
+            for chunks in produce({stage: one.chunks for stage, one in before.items()}, counter):
+                seconds = (time.monotonic() - started) / len(chunks)
+                for stage, chunk in chunks.items():
+                    tokens, read = (0, 0) if free else (chunk.tokens, chunk.prompt_tokens)
+                    cost = self.budget.cost(tokens=tokens, prompt_tokens=read, seconds=seconds) + self.budget.due()
+                    store.commit(name, stage, chunk, seconds=seconds, cost=cost)
+                    self.budget.spend(chunk.tokens, chunk.prompt_tokens, free=free)
                 started = time.monotonic()
 
     def propose(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
@@ -151,7 +187,7 @@ class Run:
         so_far = store.proposed_so_far(name)
         kept = so_far.kept
         for chunk in propose(
-            self.engine,
+            self.write,
             self.prompts,
             config,
             demos=Demos(config, self.seeds, winners, names=names),
@@ -176,32 +212,60 @@ class Run:
             return lambda tasks: [self.filters.novelty(task) for task in tasks]
         return lambda tasks: self.scorer.score_texts([f"Instruction: {format_task(task)}" for task in tasks])
 
-    def answer(self, done: int, counter: Counter) -> Iterator[Chunk[Candidate]]:
+    def answer(self, done: int, counter: Counter) -> Iterator[Chunk[Candidate | SetAside]]:
         """N candidates for each kept task."""
+        chunks = self.number_of_chunks
+        for index, work in enumerate(_done(self.workers.do(self._to_answer(done), Do.WRITE), before=done), start=done):
+            yield _candidates(work, index, last=index == chunks - 1)
+            counter.to(self._until(index) * self.config.sampling.n)
+
+    def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score | SetAside]]:
+        """The merged reward model's score of every candidate."""
+        chunks = self.number_of_chunks
+        for index, work in enumerate(_done(self.workers.do(self._to_score(done), Do.SCORE), before=done), start=done):
+            yield _rewards(work, index, self.reward_model, last=index == chunks - 1)
+            counter.to(self._until(index) * self.config.sampling.n)
+
+    def answer_and_score(self, done: Mapping[Stage, int], counter: Counter) -> Iterator[Mapping[Stage, Chunk[Any]]]:
+        """Both at once, where there are workers for both: a chunk is scored while the next ones are written."""
+        written, chunks = done[Stage.ANSWER], self.number_of_chunks
+        scored = done[Stage.SCORE]
+        left = itertools.chain(itertools.islice(self._to_score(scored), written - scored), self._to_answer(written))
+        coming = _done(self.workers.do(left, Do.WRITE, Do.SCORE), before=scored)
+        for index, one in enumerate(coming, start=scored):
+            last = index == chunks - 1
+            new = {Stage.ANSWER: _candidates(one, index, last=last)} if index >= written else {}
+            yield new | {Stage.SCORE: _rewards(one, index, self.reward_model, last=last)}
+            counter.to(self._until(index) * self.config.sampling.n)
+
+    @property
+    def number_of_chunks(self) -> int:
+        """Into how many chunks the kept tasks of this round are cut."""
+        return len(self.workspace.store.spans(self.round.round, self.config.engine.chunk))
+
+    def _until(self, index: int) -> int:
+        """How many tasks there are up to and with a chunk."""
+        return min((index + 1) * self.config.engine.chunk, self.config.instructions.tasks)
+
+    def _to_answer(self, done: int) -> Iterator[Work]:
+        """The kept tasks, chunk by chunk, and what the generator is asked for them."""
         config = self.config.sampling
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
-        for index, asked, last in self.chunks(done, self.tasks):
+        for index, tasks in self.chunks(done, self.tasks):
+            prompts = [self.prompts.answer(task) for task in tasks]
             seed = derive(self.config.seed, self.round.round, "answer", index)
-            written = self.engine.generate(
-                [self.prompts.answer(task) for task in asked], n=config.n, sampling=sampling, seed=seed
-            )
-            rows = [
-                Candidate(
-                    task_id=task.task_id, candidate=place, output=one.text.strip(), finish_reason=one.finish_reason,
-                    tokens=one.tokens, logprob=one.logprob, seed=seed,
-                )
-                for task, group in zip(asked, written, strict=True)
-                for place, one in enumerate(group)
-            ]  # fmt: skip
-            yield Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows), prompt_tokens=prompt_tokens(written))
-            counter.to((index * self.config.engine.chunk + len(asked)) * config.n)
+            yield Work(tasks=tasks, request=Request(prompts=prompts, n=config.n, sampling=sampling, seed=seed))
 
-    def score(self, done: int, counter: Counter) -> Iterator[Chunk[Score]]:
-        """The merged reward model's score of every candidate."""
-        for index, asked, last in self.chunks(done, self.answered):
-            rows = [row for group in asked for row in group]
-            yield Chunk(rows=_scores(self.scorer, self.reward_model, rows), last=last)
-            counter.to((index * self.config.engine.chunk + len(asked)) * self.config.sampling.n)
+    def _to_score(self, done: int) -> Iterator[Work]:
+        """The candidates of the kept tasks, chunk by chunk."""
+        for _, answered in self.chunks(done, self.answered):
+            yield Work(
+                tasks=[task for task, _ in answered],
+                written=[
+                    [Completion(text=one.output, tokens=one.tokens, finish_reason=one.finish_reason) for one in candidates]
+                    for _, candidates in answered
+                ],
+            )
 
     def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
         """Every arm's pick for every task; then what each member gave the winners, one member in memory at a time."""
@@ -216,7 +280,7 @@ class Run:
             else:
                 if scorer is None or scorer[0] != member:
                     scorer = member, load_scorer(self.workspace.locate(store.model(member)), self.config)
-                winners = [row for group in self.answered(attempts, arm=Arm.BEST) for row in group]
+                winners = [(task, one) for task, picked in self.answered(attempts, arm=Arm.BEST) for one in picked]
                 rows = _scores(scorer[1], member, winners)
             yield Chunk(rows=rows, last=index == len(steps) - 1)
             counter.to(min((index + 1) * BLOCK, self.config.instructions.tasks))
@@ -226,7 +290,7 @@ class Run:
         config = self.config.instructions.paraphrases
         kept = self.workspace.store.paraphrased_so_far(self.round.round)
         for chunk in paraphrase(
-            self.engine,
+            self.write,
             self.prompts,
             config,
             Spooled(self.workspace.store.winners([self.round.round]), self.workspace.models),
@@ -278,8 +342,8 @@ class Run:
         self.round = replace(self.round, generator_out=model.model_id)
         yield Chunk(rows=[model], last=True)
 
-    def chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item], bool]]:
-        """Index, items and whether they are the last, of every chunk after the first ``done``.
+    def chunks(self, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[tuple[int, Sequence[Item]]]:
+        """Index and items of every chunk after the first ``done``.
 
         ``read`` gives one item for each task of some attempts; it is asked for many chunks at once, never for a round.
         """
@@ -289,16 +353,60 @@ class Run:
             block = spans[first : first + together]
             items = read(range(block[0].start, block[-1].stop))
             for place in range(len(block)):
-                index = first + place
-                yield index, items[place * size : (place + 1) * size], index == len(spans) - 1
+                yield first + place, items[place * size : (place + 1) * size]
 
     def tasks(self, attempts: range) -> list[Task]:
         return self.workspace.store.tasks_of(self.round.round, attempts)
 
-    def answered(self, attempts: range, arm: Arm | None = None) -> list[list[tuple[Task, Candidate]]]:
-        """The candidates of each task, all or those that one arm picked."""
+    def answered(self, attempts: range, arm: Arm | None = None) -> list[tuple[Task, list[Candidate]]]:
+        """Each task with its candidates, all or those that one arm picked."""
         candidates = self.workspace.store.candidates(self.round.round, attempts, arm=arm)
-        return [[(task, one) for one in candidates.get(task.task_id, ())] for task in self.tasks(attempts)]
+        return [(task, candidates.get(task.task_id, [])) for task in self.tasks(attempts)]
+
+
+def _done(coming: Iterable[Work | Failed], *, before: int) -> Iterator[Work | Failed]:
+    """What comes of the chunks; raises EngineError where none could be done, nor any before: no chunk is to blame then."""
+    some, failed = before > 0, list[Failed]()
+    for one in coming:
+        if isinstance(one, Failed) and not some:
+            failed.append(one)
+            continue
+        some = True
+        yield from failed
+        failed.clear()
+        yield one
+    if failed:
+        finished(failed[0])
+
+
+def _candidates(work: Work | Failed, index: int, *, last: bool) -> Chunk[Candidate | SetAside]:
+    """What was written for some tasks, as it is kept; or that nothing could be."""
+    if isinstance(work, Failed):
+        return Chunk(rows=[SetAside(stage=Stage.ANSWER, chunk=index, error=work.error)], last=last)
+    assert work.request is not None
+    rows = [
+        Candidate(
+            task_id=task.task_id, candidate=place, output=one.text.strip(), finish_reason=one.finish_reason,
+            tokens=one.tokens, logprob=one.logprob, seed=work.request.seed,
+        )
+        for task, group in zip(work.tasks, work.written, strict=True)
+        for place, one in enumerate(group)
+    ]  # fmt: skip
+    tokens = sum(row.tokens for row in rows)
+    return Chunk(rows=rows, last=last, tokens=tokens, prompt_tokens=prompt_tokens(work.written))
+
+
+def _rewards(work: Work | Failed, index: int, model_id: str, *, last: bool) -> Chunk[Score | SetAside]:
+    """What the reward model gave the candidates of some tasks; or that it could not."""
+    if isinstance(work, Failed):
+        return Chunk(rows=[SetAside(stage=Stage.SCORE, chunk=index, error=work.error)], last=last)
+    groups = zip(work.tasks, work.written, strict=True)
+    places = [(task.task_id, place) for task, group in groups for place in range(len(group))]
+    rows = [
+        Score(task_id=task_id, candidate=place, model_id=model_id, score=score)
+        for (task_id, place), score in zip(places, work.scores, strict=True)
+    ]
+    return Chunk(rows=rows, last=last)
 
 
 def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candidate]]) -> list[Score]:

@@ -215,7 +215,9 @@ def test_any_text_comes_back_as_it_was(form: Format, tmp_path: Path) -> None:
         assert [json.loads(as_line(row)) for row in rows] == rows
     else:
         path = str(next(tmp_path.rglob("*.parquet")))
-        assert duckdb.sql(f"SELECT * FROM read_parquet('{path}')").to_arrow_table().to_pylist() == rows
+        assert (
+            duckdb.sql(f"SELECT * FROM read_parquet('{path}', hive_partitioning = false)").to_arrow_table().to_pylist() == rows
+        )
 
 
 @pytest.mark.parametrize("form", [Format.HF, Format.PARQUET])
@@ -236,6 +238,18 @@ def test_an_odd_output_comes_back_from_jsonl(cli: Cli, turned: Path, tmp_path: P
     rows = written(cli, workspace, tmp_path / "out", "r2", "--format", "jsonl")
     assert {row["output"] for row in rows} == {odd}
     assert len((tmp_path / "out" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == len(rows)
+
+
+def test_a_partitioned_export_is_read_in_place_and_only_the_rounds_asked_for(
+    cli: Cli, turned: Path, turned_store: Path, tmp_path: Path
+) -> None:
+    written(cli, turned, tmp_path / "out", "r2", "--all", "--format", "partitioned")
+    assert sorted(path.name for path in (tmp_path / "out" / "data").iterdir()) == ["round=r1", "round=r2"]
+    source = f"read_parquet('{tmp_path}/out/data/*/*.parquet', hive_partitioning = true)"
+    counts = duckdb.sql(f"SELECT round, count(*) FROM {source} GROUP BY ALL ORDER BY ALL").fetchall()
+    assert counts == query(turned_store, "SELECT round, count(*) FROM dataset GROUP BY ALL ORDER BY ALL").rows
+    ((_, plan),) = duckdb.sql(f"EXPLAIN ANALYZE SELECT * FROM {source} WHERE round = 'r2'").fetchall()
+    assert "Total Files Read: 1" in plan
 
 
 def test_large_exports_are_shards_in_order(tmp_path: Path) -> None:

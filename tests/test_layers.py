@@ -12,7 +12,7 @@ import pytest
 import flywheel
 
 PACKAGE = Path(flywheel.__file__).parent
-HEAVY = {"torch", "transformers", "trl", "vllm", "mergekit", "datasets", "ctranslate2"}
+HEAVY = {"torch", "transformers", "trl", "vllm", "mergekit", "datasets", "ctranslate2", "ray"}
 BELOW = (
     "records", "config", "errors", "assets", "faults", "files", "interrupts", "functions", "plain", "seeds", "progress",
     "spool",
@@ -22,7 +22,7 @@ LAYERS = {
     "store": (),
     "instructions": ("engines.engine",),
     "engines": (),
-    "evaluation": ("store", "engines.engine", "instructions", "reward.text"),
+    "evaluation": ("store", "engines.engine", "instructions", "reward.text", "workers.work"),
     "reward": (
         "store",
         "instructions",
@@ -47,6 +47,7 @@ LAYERS = {
     "functions": (),
     "judges": ("budget", "engines", "evaluation.judge", "evaluation.pairwise", "instructions", "models", "reward"),
     "generator": ("engines", "instructions", "models", "workspace"),
+    "workers": ("engines", "generator", "quiet", "reward", "workspace"),
     "workspace": ("store",),
     "models": (),
     "config": (),
@@ -82,7 +83,7 @@ def test_heavy_libraries_are_imported_only_by_those_who_work_with_them() -> None
         for path in PACKAGE.rglob("*.py")
         if any(name.split(".")[0] in HEAVY for name in imports(path, top_level_only=True))
     }
-    stations = {name for name in working if name.startswith(("engines/", "reward/", "training/"))}
+    stations = {name for name in working if name.startswith(("engines/", "reward/", "training/", "workers/"))}
     assert working - stations == {"checkpoints.py", "nano/build.py"}
 
 

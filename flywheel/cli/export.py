@@ -17,7 +17,10 @@ app = typer.Typer()
 def export_command(
     name: Annotated[str, typer.Argument(metavar="ROUND", help="Such as r2, or a control such as r2-random.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write.")],
-    form: Annotated[Format, typer.Option("--format", help="hf: shards as on the hub; parquet, jsonl: one file.")] = Format.HF,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="hf: shards as on the hub; partitioned: a folder a round; parquet, jsonl: one file."),
+    ] = Format.HF,
     shape: Annotated[
         Shape | None, typer.Option("--shape", help="What a row is; default columns, for --pairs prompt-completion.")
     ] = None,

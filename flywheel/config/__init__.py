@@ -1,6 +1,7 @@
 """A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
 
 from flywheel.config.budget import BudgetConfig, PricesConfig
+from flywheel.config.cluster import ClusterConfig
 from flywheel.config.engine import EndpointConfig, EngineConfig
 from flywheel.config.evaluation import EvaluationConfig, JudgeConfig
 from flywheel.config.instructions import FiltersConfig, InstructionsConfig, ParaphrasesConfig
@@ -23,6 +24,7 @@ __all__ = [
     "COLUMNS",
     "OPERATIONAL",
     "BudgetConfig",
+    "ClusterConfig",
     "Config",
     "DataConfig",
     "EndpointConfig",

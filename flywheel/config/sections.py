@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from flywheel.assets import ASSET, asset
 from flywheel.config.budget import BudgetConfig, PricesConfig
+from flywheel.config.cluster import ClusterConfig
 from flywheel.config.engine import EngineConfig
 from flywheel.config.evaluation import EvaluationConfig
 from flywheel.config.instructions import InstructionsConfig
@@ -50,6 +51,8 @@ class Config(Section):
     reward: RewardConfig
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
+    cluster: ClusterConfig | None = Field(default=None, json_schema_extra=OPERATIONAL)
+    """Where the writing and scoring is done, if not in this process."""
     budget: BudgetConfig = Field(default=BudgetConfig(), json_schema_extra=OPERATIONAL)
     prices: PricesConfig = Field(default=PricesConfig(), json_schema_extra=OPERATIONAL)
 

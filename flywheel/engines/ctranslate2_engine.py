@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
+from filelock import FileLock
 from transformers import AutoConfig, AutoTokenizer
 
 from flywheel.config import EngineConfig
@@ -189,8 +191,14 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
 
     Raises ModelError where CTranslate2 does not know the architecture.
     """
-    if _is_whole(folder):
-        return folder
+    # Workers on one machine start at the same time.
+    with FileLock(Path(tempfile.gettempdir()) / f"flywheel-{derive(folder.resolve())}.lock"):
+        if not _is_whole(folder):
+            _convert(model, folder, config)
+    return folder
+
+
+def _convert(model: Path, folder: Path, config: EngineConfig) -> None:
     converter = ctranslate2.converters.TransformersConverter(
         str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
     )
@@ -201,7 +209,6 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
             _name_missing_tokens(unfinished / "config.json")
     except (ValueError, NotImplementedError) as error:
         raise ModelError(f"CTranslate2 cannot convert {model} ({error}); set engine.name to transformers") from None
-    return folder
 
 
 def _is_whole(folder: Path) -> bool:

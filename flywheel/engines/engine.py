@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,23 @@ class Sampling:
     max_tokens: int
     stop: tuple[str, ...] = ()
     """The text ends before the first of these; the text before it counts as finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of an engine in one go: n completions of each prompt."""
+
+    prompts: Sequence[str]
+    n: int
+    sampling: Sampling
+    seed: int
+
+
+Written = Sequence[Sequence[Completion]]
+"""The completions of each prompt of a request."""
+Write = Callable[[Iterable[Request]], Generator[Written]]
+"""Writes what is asked for, in the order of the requests. Further requests may be begun before the first one's texts are
+taken, so a request must not depend on them; whoever needs no more closes the iterator."""
 
 
 class Engine(Protocol):

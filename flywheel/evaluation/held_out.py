@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from flywheel.engines.engine import Engine, Sampling, prompt_tokens
+from flywheel.engines.engine import Request, Sampling, prompt_tokens
 from flywheel.evaluation.judge import Judge
 from flywheel.instructions.text import Prompts
-from flywheel.records import Chunk, FinishReason, Sample, SampleScore, Task
-from flywheel.reward.text import Answer, Scorer
+from flywheel.records import Chunk, Sample, SampleScore, Task
 from flywheel.seeds import derive
+from flywheel.workers.work import Do, Work, Workers, finished
 
 
 def evaluate(
-    engine: Engine,
-    scorer: Scorer,
+    workers: Workers,
     judges: Mapping[str, Judge],
     prompts: Prompts,
     tasks: Sequence[Task],
@@ -30,17 +29,25 @@ def evaluate(
 
     The seed must not depend on the round: every generator is measured with the same random numbers.
     """
-    starts = range(0, len(tasks), chunk)
-    for index, start in enumerate(starts):
-        if index < done:
-            continue
-        asked = tasks[start : start + chunk]
-        chunk_seed = derive(seed, "evaluate", index)
-        written = engine.generate([prompts.answer(task) for task in asked], n=samples, sampling=sampling, seed=chunk_seed)
-        rows = [(task, number, one) for task, group in zip(asked, written, strict=True) for number, one in enumerate(group)]
-        rewards = scorer.score(
-            [Answer(task=task, output=one.text, finished=one.finish_reason == FinishReason.STOP) for task, _, one in rows]
+    starts = range(done * chunk, len(tasks), chunk)
+    asked = (
+        Work(
+            tasks=tasks[start : start + chunk],
+            request=Request(
+                prompts=[prompts.answer(task) for task in tasks[start : start + chunk]],
+                n=samples, sampling=sampling, seed=derive(seed, "evaluate", start // chunk),
+            ),
         )
+        for start in starts
+    )  # fmt: skip
+    for work in map(finished, workers.do(asked, Do.WRITE, Do.SCORE)):
+        assert work.request is not None
+        chunk_seed, rewards = work.request.seed, work.scores
+        rows = [
+            (task, number, one)
+            for task, group in zip(work.tasks, work.written, strict=True)
+            for number, one in enumerate(group)
+        ]
         texts = [(task, one.text) for task, _, one in rows]
         given: dict[str, Sequence[float | None]] = {scorer_id: rewards}
         given |= {model_id: judge(texts) for model_id, judge in judges.items()}
@@ -61,5 +68,5 @@ def evaluate(
             rows=[*outputs, *scores],
             last=False,
             tokens=sum(row.tokens for row in outputs),
-            prompt_tokens=prompt_tokens(written),
+            prompt_tokens=prompt_tokens(work.written),
         )

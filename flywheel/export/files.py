@@ -23,12 +23,21 @@ def write_rows(folder: Path, form: Format, found: Columns, blocks: Blocks, *, sh
         return _write_lines(folder / "train.jsonl", blocks)
     if form == Format.PARQUET:
         return _write_parquet(folder / "train.parquet", found, blocks)
+    if form == Format.PARTITIONED:
+        # The blocks come round by round.
+        rounds = itertools.groupby(blocks, key=lambda block: block[0]["round"])
+        return sum(_write_shards(folder / "data" / f"round={name}", found, one, shard_bytes) for name, one in rounds)
     return _write_shards(folder / "data", found, blocks, shard_bytes)
 
 
 def data_files(form: Format) -> str:
     """Where a card says that the rows are."""
-    return {Format.JSONL: "train.jsonl", Format.PARQUET: "train.parquet", Format.HF: "data/train-*.parquet"}[form]
+    return {
+        Format.JSONL: "train.jsonl",
+        Format.PARQUET: "train.parquet",
+        Format.PARTITIONED: "data/*/train-*.parquet",
+        Format.HF: "data/train-*.parquet",
+    }[form]
 
 
 def as_line(row: dict[str, Any]) -> str:
@@ -46,7 +55,7 @@ def _write_lines(path: Path, blocks: Blocks) -> int:
 
 
 def _write_shards(folder: Path, found: Columns, blocks: Blocks, shard_bytes: int) -> int:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     shards: list[Path] = []
     rows, left = 0, iter(blocks)
     for first in left:

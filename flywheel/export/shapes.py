@@ -25,6 +25,8 @@ class Format(StrEnum):
     """``data/train-00000-of-00001.parquet`` and on, as the hub has them."""
     PARQUET = "parquet"
     """One file, ``train.parquet``."""
+    PARTITIONED = "partitioned"
+    """``data/round=r1/train-00000-of-00001.parquet`` and on: a folder for each round, as query engines partition."""
     JSONL = "jsonl"
     """One file, ``train.jsonl``. The reader of `datasets` takes a column of nothing but dates for dates; parquet has types."""
 

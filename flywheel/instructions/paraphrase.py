@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
-from flywheel.engines.engine import Engine, Sampling, prompt_tokens
+from flywheel.engines.engine import Request, Sampling, Write, prompt_tokens
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_alternative
@@ -23,7 +23,7 @@ Rewards = Callable[[Sequence[tuple[Task, str]]], list[float]]
 
 
 def paraphrase(
-    engine: Engine,
+    write: Write,
     prompts: Prompts,
     config: ParaphrasesConfig,
     winners: Sequence[Winner],
@@ -42,18 +42,25 @@ def paraphrase(
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
     starts = range(0, len(winners), chunk)
-    for index in range(done, len(starts)):
+
+    def shown_to(one: Winner) -> list[Reworded]:
+        return generator("reworded", *names, one.task.task_id).sample(demos, REWORDED_DEMOS)
+
+    def ask(index: int) -> Request:
         asked = winners[starts[index] : starts[index] + chunk]
-        shown = [generator("reworded", *names, one.task.task_id).sample(demos, REWORDED_DEMOS) for one in asked]
-        written = engine.generate(
-            [prompts.paraphrase(one.task, pairs) for one, pairs in zip(asked, shown, strict=True)],
+        return Request(
+            prompts=[prompts.paraphrase(one.task, shown_to(one)) for one in asked],
             n=config.per_winner, sampling=sampling, seed=derive(*names, index),
         )  # fmt: skip
+
+    places = range(done, len(starts))
+    for index, written in zip(places, write(ask(index) for index in places), strict=True):
+        asked = winners[starts[index] : starts[index] + chunk]
         rows: list[Proposal] = []
         seen: set[Key] = set()
-        for place, (winner, pairs, group) in enumerate(zip(asked, shown, written, strict=True)):
+        for place, (winner, group) in enumerate(zip(asked, written, strict=True)):
             attempt = (starts[index] + place) * config.per_winner
-            rows += [_read(attempt + number, one, winner, pairs, filters, seen) for number, one in enumerate(group)]
+            rows += [_read(attempt + number, one, winner, shown_to(winner), filters, seen) for number, one in enumerate(group)]
         if config.max_reward_fall is not None:
             rows = _drop_other_meanings(rows, asked, reward, config.max_reward_fall)
         for row in rows:

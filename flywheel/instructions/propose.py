@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 from flywheel.config import InstructionsConfig
-from flywheel.engines.engine import Engine, Sampling, prompt_tokens
+from flywheel.engines.engine import Request, Sampling, Write, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
@@ -23,7 +24,7 @@ SEE_WHY = """see what was written with `flywheel sql "SELECT reason, raw FROM ta
 
 
 def propose(
-    engine: Engine,
+    write: Write,
     prompts: Prompts,
     config: InstructionsConfig,
     *,
@@ -36,29 +37,39 @@ def propose(
 ) -> Iterator[Chunk[Proposal]]:
     """Write tasks until ``config.tasks`` are kept, the dropped ones with their reason.
 
-    ``filters`` knows the tasks kept before, ``best`` tells which of some tasks for one prompt is kept (the highest),
-    ``done`` says how far an interrupted stage came. Raises DataError when ``config.max_attempts`` for each task asked
-    for, or ``config.max_total_tokens``, are spent.
+    ``write`` is the generator at work, ``filters`` knows the tasks kept before, ``best`` tells which of some tasks for one
+    prompt is kept (the highest), ``done`` says how far an interrupted stage came. Raises DataError when
+    ``config.max_attempts`` for each task asked for, or ``config.max_total_tokens``, are spent.
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
     dropped: Counter[str] = Counter()
+
+    def ask(first: int, count: int) -> Request:
+        """What is asked for from one attempt on."""
+        number = first // config.best_of
+        return Request(
+            prompts=[prompts.propose(demos.choose(one)) for one in range(number, number + count)],
+            n=config.best_of, sampling=sampling, seed=derive(*names, first),
+        )  # fmt: skip
+
     while done.kept < config.tasks:
-        _refuse_beyond_caps(config, done, dropped)
-        wanted = _prompts_wanted(config, done, chunk)
-        first = done.attempts // config.best_of
-        shown = [demos.choose(number) for number in range(first, first + wanted)]
-        written = engine.generate(
-            [prompts.propose(one) for one in shown], n=config.best_of, sampling=sampling, seed=derive(*names, done.attempts)
-        )
-        rows: list[Proposal] = []
-        for tasks, group in zip(shown, written, strict=True):
-            full = done.kept + sum(row.reason is None for row in rows) == config.tasks
-            rows += _decide(group, tasks, prompts, filters, best, first=done.attempts + len(rows), full=full)
-        dropped.update(row.reason for row in rows if row.reason)
-        tokens = sum(row.tokens for row in rows)
-        kept = sum(row.reason is None for row in rows)
-        done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
-        yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(written))
+        with closing(write(ask(first, count) for first, count in _chunks(config, done, chunk))) as coming:
+            for expected in _chunks(config, done, chunk):
+                # What is kept decides how much more is asked for: what was begun on another guess is not taken.
+                if expected != next(_chunks(config, done, chunk), None):
+                    break
+                _refuse_beyond_caps(config, done, dropped)
+                written = next(coming)
+                rows: list[Proposal] = []
+                for number, group in enumerate(written, start=done.attempts // config.best_of):
+                    full = done.kept + sum(row.reason is None for row in rows) == config.tasks
+                    first = done.attempts + len(rows)
+                    rows += _decide(group, demos.choose(number), prompts, filters, best, first=first, full=full)
+                dropped.update(row.reason for row in rows if row.reason)
+                tokens = sum(row.tokens for row in rows)
+                kept = sum(row.reason is None for row in rows)
+                done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
+                yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(written))
 
 
 def _most_attempts(config: InstructionsConfig) -> int:
@@ -80,12 +91,17 @@ def _refuse_beyond_caps(config: InstructionsConfig, done: Proposed, dropped: Cou
     )
 
 
-def _prompts_wanted(config: InstructionsConfig, done: Proposed, chunk: int) -> int:
-    """As many prompts as will probably give what is still wanted, judged by what the earlier ones gave."""
-    missing = config.tasks - done.kept
-    prompts = done.attempts // config.best_of
-    wanted = math.ceil(missing * prompts / done.kept) if done.kept else missing
-    return min(chunk, wanted, math.ceil((_most_attempts(config) - done.attempts) / config.best_of))
+def _chunks(config: InstructionsConfig, done: Proposed, chunk: int) -> Iterator[tuple[int, int]]:
+    """The first attempt and the number of prompts of the chunks that will probably be asked for, the first of them surely.
+
+    There are as many prompts as will probably give what is still wanted, judged by what the earlier ones gave; after those
+    that a cap admits comes one chunk that is beyond it.
+    """
+    missing, asked = config.tasks - done.kept, done.attempts // config.best_of
+    wanted = math.ceil(missing * asked / done.kept) if done.kept else missing
+    left = min(wanted, max(1, math.ceil((_most_attempts(config) - done.attempts) / config.best_of)))
+    for start in range(0, left if missing else 0, chunk):
+        yield done.attempts + start * config.best_of, min(chunk, left - start)
 
 
 def _decide(

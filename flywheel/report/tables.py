@@ -110,6 +110,7 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         "diversity": next(iter(reading.diversity(path, name).as_dicts()), None),
         "arms": reading.arms(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
+        "set_aside": reading.set_aside(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
         "no_verdict": None if verdict or line["status"] != "done" else why_no_verdict(Store(path), name),
     }
@@ -141,6 +142,8 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
         )
     if told["candidates"]:
         print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
+    for row in told["set_aside"]:
+        print_line(f"{name}: {row['stage']} set aside {row['chunks']:,} of its chunks, their rows are lacking: {row['error']}")
     if told["arms"]:
         picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}{_judged(row)}" for row in told["arms"])
         print_line(f"{name}: mean reward of what each arm picked: {picks}")

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flywheel.config import Config
 from flywheel.errors import DataError
 from flywheel.files import digest_model, publish
@@ -31,7 +29,7 @@ from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
 from flywheel.reward.members import train_member
 from flywheel.reward.mergekit import merge_models
-from flywheel.reward.model import RewardModel, write_scale
+from flywheel.reward.model import RewardModel, load_scorer, write_scale
 from flywheel.reward.recipe import (
     Recipe,
     TrainingSettings,
@@ -264,17 +262,6 @@ def _refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> 
                 f"{len(shared):,} training rows of the member {name} are on held-out tasks ({config.evaluation.tasks}), such "
                 f"as {shared[0].instruction[:60]!r}; take them out of {one.source}, or out of the held-out tasks"
             )
-
-
-def load_scorer(folder: Path, config: Config) -> RewardModel:
-    """A reward model or member, ready to score."""
-    return RewardModel(
-        folder,
-        Prompts(config.path(config.prompts)),
-        max_length=config.reward.max_length,
-        batch_tokens=config.reward.batch_tokens,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-    )
 
 
 def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:

@@ -17,7 +17,7 @@ from flywheel.evaluation.judge import ask, load_judge
 from flywheel.evaluation.statistics import Estimate, mean_of_means, wilson
 from flywheel.progress import Progress
 from flywheel.records import FinishReason, Model
-from flywheel.reward.build import Lab, load_scorer
+from flywheel.reward.build import Lab
 from flywheel.reward.data import PreferenceSet, Row
 from flywheel.reward.measures import (
     Array,
@@ -33,6 +33,7 @@ from flywheel.reward.measures import (
     rows_of,
     score_set,
 )
+from flywheel.reward.model import load_scorer
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer, Scorer
 from flywheel.workspace import Workspace

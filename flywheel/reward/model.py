@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from flywheel.assets import asset
+from flywheel.config import Config
 from flywheel.errors import EngineError, ModelError
 from flywheel.faults import short_of_memory
 from flywheel.instructions.text import Prompts
@@ -146,6 +147,17 @@ class RewardModel:
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
         return padded.to(self._device), mask.to(self._device)
+
+
+def load_scorer(folder: Path, config: Config) -> RewardModel:
+    """A reward model or member, ready to score."""
+    return RewardModel(
+        folder,
+        Prompts(config.path(config.prompts)),
+        max_length=config.reward.max_length,
+        batch_tokens=config.reward.batch_tokens,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
 
 
 def _halved(forward: Callable[[Sequence[Item]], list[float]], items: Sequence[Item]) -> list[float]:

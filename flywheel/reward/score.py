@@ -10,9 +10,9 @@ from flywheel.errors import DataError, ModelError
 from flywheel.files import encodable
 from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
-from flywheel.reward.build import configured_reward_model, load_scorer
+from flywheel.reward.build import configured_reward_model
 from flywheel.reward.check import Finding, check_reward_model
-from flywheel.reward.model import RewardModel
+from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer

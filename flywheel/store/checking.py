@@ -12,10 +12,10 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.errors import StoreError
+from flywheel.errors import StoreError, first_line
 from flywheel.store.database import connection
 from flywheel.store.lacking import lacking
-from flywheel.store.opening import first_line, read_every_block
+from flywheel.store.opening import read_every_block
 from flywheel.store.rules import BACKUP, CHECKS
 
 DATABASE = "database"

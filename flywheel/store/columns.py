@@ -8,7 +8,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from flywheel.records import Candidate, Metric, Model, Proposal, Sample, SampleScore, Score, Selection, Task
+from flywheel.records import Candidate, Metric, Model, Proposal, Sample, SampleScore, Score, Selection, SetAside, Task
 
 if TYPE_CHECKING:
     import duckdb
@@ -106,5 +106,6 @@ WRITERS: dict[type, Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], No
     Sample: _writer("evaluations"),
     SampleScore: _writer("evaluation_scores"),
     Metric: _writer("metrics"),
+    SetAside: _writer("set_aside"),
 }
 """What writes the records of a class into the tables of a round."""

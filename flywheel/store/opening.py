@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.errors import StoreError, StoreHeld
+from flywheel.errors import StoreError, StoreHeld, first_line
 from flywheel.faults import machine_fault
 from flywheel.store.guard import READ_ONLY
 
@@ -103,8 +103,3 @@ def damaged(path: Path, error: duckdb.Error, doing: str) -> StoreError:
         return StoreError(f"cannot {doing} {path}: {fault}")
     remedy = "mend the rights or free some space; where the file is damaged, `flywheel restore` a backup"
     return StoreError(f"cannot {doing} {path}: {first_line(error)}; {remedy}")
-
-
-def first_line(error: Exception) -> str:
-    """What DuckDB says in its first line, without its advice and its drawing of the statement."""
-    return str(error).strip().splitlines()[0]

@@ -9,12 +9,12 @@ from typing import Any
 
 import duckdb
 
-from flywheel.errors import StoreError
+from flywheel.errors import StoreError, first_line
 from flywheel.records import Stage
 from flywheel.store.database import connection
 from flywheel.store.guard import WRITES, check_statement, fetch
 from flywheel.store.lacking import refuse_lacking
-from flywheel.store.opening import first_line, of_the_file
+from flywheel.store.opening import of_the_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,16 @@ def drop_reasons(path: Path, name: str) -> Table:
         path,
         "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY origin, reason "
         "ORDER BY origin DESC, attempts DESC, reason",
+        [name],
+    )
+
+
+def set_aside(path: Path, name: str) -> Table:
+    """Chunks of a round that could not be done, by stage and error."""
+    return query(
+        path,
+        "SELECT stage, error, count(*) AS chunks FROM set_aside WHERE round = ? GROUP BY stage, error "
+        "ORDER BY stage, chunks DESC, error",
         [name],
     )
 

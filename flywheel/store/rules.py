@@ -26,7 +26,7 @@ UNFIT = f"{BACKUP}, or leave the round out of what you conclude"
 DELETE = f"{BACKUP}, or " + "delete them with duckdb: DELETE FROM {} WHERE round = '…', after a `flywheel backup`"
 
 COUNTS = """
-WITH counted AS (
+WITH listed AS (
     SELECT round, 'propose' AS stage, count(*) AS rows FROM tasks WHERE origin = 'proposed' GROUP BY ALL
     UNION ALL SELECT round, 'paraphrase', count(*) FROM tasks WHERE origin = 'paraphrased' GROUP BY ALL
     UNION ALL SELECT round, 'answer', count(*) FROM candidates GROUP BY ALL
@@ -40,6 +40,9 @@ WITH counted AS (
     UNION ALL SELECT round, 'train', 1 FROM rounds WHERE number > 0 AND generator_out IS NOT NULL
     UNION ALL SELECT round, 'evaluate', count(*) FROM (
         SELECT round FROM evaluations UNION ALL SELECT round FROM evaluation_scores) GROUP BY ALL
+    UNION ALL SELECT round, stage, count(*) FROM set_aside GROUP BY ALL
+), counted AS (
+    SELECT round, stage, sum(rows)::BIGINT AS rows FROM listed GROUP BY ALL
 )
 SELECT r.round || ' ' || stage || ': marked with ' || coalesce(s.rows, 0) || ' rows, the tables have ' || coalesce(c.rows, 0)
 FROM stages AS s FULL JOIN counted AS c USING (round, stage) JOIN rounds AS r USING (round)
@@ -79,6 +82,7 @@ FROM tasks AS t
 JOIN (SELECT round, (config->>'$.sampling.n')::BIGINT AS n FROM rounds) AS r USING (round)
 JOIN stages AS s ON s.round = t.round AND s.stage = 'answer' AND s.finished_at IS NOT NULL
 LEFT JOIN (SELECT round, task_id, count(*) AS there FROM candidates GROUP BY ALL) AS c USING (round, task_id)
+ANTI JOIN set_aside_tasks AS a ON a.round = t.round AND a.task_id = t.task_id AND a.stage = 'answer'
 WHERE t.kept AND t.origin = 'proposed' AND c.there IS DISTINCT FROM n GROUP BY t.round, n
 UNION ALL
 SELECT c.round || ': ' || count(*) || ' candidates without a score of the reward model'
@@ -86,6 +90,7 @@ FROM candidates AS c JOIN rounds AS r USING (round)
 JOIN stages AS s ON s.round = c.round AND s.stage = 'score' AND s.finished_at IS NOT NULL
 ANTI JOIN scores AS x ON x.round = c.round AND x.task_id = c.task_id AND x.candidate = c.candidate
     AND x.model_id = r.reward_model
+ANTI JOIN set_aside_tasks AS a ON a.round = c.round AND a.task_id = c.task_id AND a.stage = 'score'
 GROUP BY c.round
 UNION ALL
 SELECT e.round || ': ' || count(*) || ' held-out outputs without a score of the reward model'
@@ -122,6 +127,7 @@ SELECT t.round || ': ' || count(*) || ' tasks with a finished candidate and no w
 FROM tasks AS t JOIN stages AS s ON s.round = t.round AND s.stage = 'select' AND s.finished_at IS NOT NULL
 SEMI JOIN candidates AS c ON c.round = t.round AND c.task_id = t.task_id AND c.finish_reason = 'stop'
 ANTI JOIN selections AS w ON w.round = t.round AND w.task_id = t.task_id AND w.arm = 'best'
+ANTI JOIN set_aside_tasks AS a ON a.round = t.round AND a.task_id = t.task_id
 WHERE t.kept AND t.origin = 'proposed' GROUP BY t.round
 UNION ALL
 SELECT round || ': ' || count(*) || ' winners whose reward is not the highest of their task'

@@ -47,7 +47,7 @@ BULK = 16_384
 EVERY = range(2**63 - 1)
 """All attempts of a round."""
 OF_ROUNDS = (
-    *("rounds", "stages", "tasks", "candidates", "scores", "selections"),
+    *("rounds", "stages", "set_aside", "tasks", "candidates", "scores", "selections"),
     *("evaluations", "evaluation_scores", "metrics", "verdicts"),
 )
 """Tables whose rows belong to a round."""
@@ -354,7 +354,7 @@ class Store:
         return found
 
     def scored(self, name: str, model_id: str, attempts: range = EVERY) -> dict[str, list[Scored]]:
-        """The candidates of each task of a round with what a reward model gave them."""
+        """The candidates of each task of a round with what a reward model gave them; none of a task that was set aside."""
         with connection(self.path) as db:
             rows = db.execute(
                 f"SELECT task_id, candidate, score FROM scores WHERE round = ? AND model_id = ? AND task_id IN ({_ANSWERED})",
@@ -364,6 +364,7 @@ class Store:
         return {
             task_id: [Scored(candidate=one, reward=rewards[task_id, one.candidate]) for one in candidates]
             for task_id, candidates in self.candidates(name, attempts).items()
+            if (task_id, candidates[0].candidate) in rewards
         }
 
     def winners(self, names: Sequence[str], *, arm: Arm = Arm.BEST, paraphrases: bool = False) -> Iterator[Winner]:

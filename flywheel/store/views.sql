@@ -110,3 +110,14 @@ WHERE m.name LIKE 'tasks.%'
 GROUP BY r.round, r.number
 ORDER BY r.number;
 COMMENT ON VIEW task_diversity IS 'How unlike each other the kept tasks of each round are: compare the rounds of one sample size.';
+
+CREATE OR REPLACE VIEW set_aside_tasks AS
+SELECT a.round, a.stage, a.chunk, t.task_id, a.error
+FROM set_aside AS a
+JOIN rounds AS r USING (round)
+JOIN (
+    SELECT round, task_id, row_number() OVER (PARTITION BY round ORDER BY attempt) - 1 AS place
+    FROM tasks WHERE kept AND origin = 'proposed'
+) AS t ON t.round = a.round AND t.place // (r.config->>'$.engine.chunk')::BIGINT = a.chunk
+ORDER BY ALL;
+COMMENT ON VIEW set_aside_tasks IS 'The tasks of the chunks that were set aside: without candidates where the stage is answer, without scores where it is score.';

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
+from flywheel.engines.engine import Engine, Request, Write, Written
 from flywheel.engines.scripted_engine import ScriptedEngine
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]
@@ -14,6 +15,16 @@ RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.json
 
 def scripted(folder: Path, rows: Sequence[dict[str, str]]) -> ScriptedEngine:
     return ScriptedEngine(script(folder, rows))
+
+
+def writing(engine: Engine) -> Write:
+    """An engine at work on one request after another."""
+
+    def write(requests: Iterable[Request]) -> Generator[Written]:
+        for one in requests:
+            yield engine.generate(one.prompts, n=one.n, sampling=one.sampling, seed=one.seed)
+
+    return write
 
 
 def script(folder: Path, rows: Sequence[dict[str, str]]) -> Path:

@@ -20,7 +20,7 @@ from flywheel.instructions.propose import propose
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, Origin, Proposal, Proposed, Task, Winner
-from tests.instructions.scripts import DIFFERENT, RECORDED, scripted, task_text
+from tests.instructions.scripts import DIFFERENT, RECORDED, scripted, task_text, writing
 
 SEEDS = read_seeds(asset("data/seeds.jsonl"))
 PROMPTS = Prompts(asset("prompts"))
@@ -40,7 +40,7 @@ def chunks_of(
     settings = InstructionsConfig(**config)
     filters = Filters(settings.filters, protected=held_out, known=known)
     return propose(
-        engine, PROMPTS, settings, demos=Demos(settings, SEEDS, names=(0,)), filters=filters,
+        writing(engine), PROMPTS, settings, demos=Demos(settings, SEEDS, names=(0,)), filters=filters,
         best=best or (lambda tasks: [filters.novelty(task) for task in tasks]), names=(0, "r1"), chunk=chunk, done=done,
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ def alternatives(tmp_path: Path, texts: Sequence[dict[str, str]], *, fall: float
     config = ParaphrasesConfig(per_winner=len(texts) // 2, max_reward_fall=fall)
     filters = Filters(InstructionsConfig().filters, protected=more.pop("held_out", ()), known=[one.task for one in WINNERS])
     chunks = paraphrase(
-        scripted(tmp_path, texts), PROMPTS, config, WINNERS, demos=read_reworded(asset("data/paraphrases.jsonl")),
+        writing(scripted(tmp_path, texts)), PROMPTS, config, WINNERS, demos=read_reworded(asset("data/paraphrases.jsonl")),
         filters=filters, reward=more.pop("reward", lambda rows: [0.0] * len(rows)), names=(0, "r1"), chunk=8, done=0,
     )  # fmt: skip
     return [row for chunk in chunks for row in chunk.rows]

@@ -17,9 +17,8 @@ from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import ModelKind
-from flywheel.reward.build import load_scorer
 from flywheel.reward.mergekit import merge_recipe, run_mergekit
-from flywheel.reward.model import RewardModel
+from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
 

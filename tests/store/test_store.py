@@ -144,7 +144,7 @@ def test_every_table_view_and_column_of_a_table_says_what_it_means(store: Store)
     silent = {row["table"] for row in rows if not row["meaning"]}
     assert not silent
     views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "expanded", "task_diversity", "migrations"}
-    views |= {"arms", "best_round"}
+    views |= {"arms", "best_round", "set_aside_tasks"}
     assert not [(row["table"], row["column"]) for row in rows if not row["about"] and row["table"] not in views]
 
 
@@ -195,6 +195,7 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
         (4, "engines"),
         (5, "verdict"),
         (6, "care"),
+        (7, "cluster"),
     ]
 
 

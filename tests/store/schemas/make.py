@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
 WORK = Path("/tmp/flywheel-schemas")
 """A neutral place: configurations are recorded with their paths."""
-COMMITS = {1: "3cc3f2d", 2: "ed00c66", 3: "7a0e578", 4: "1c8ec54", 5: "5059dad"}
+COMMITS = {1: "3cc3f2d", 2: "ed00c66", 3: "7a0e578", 4: "1c8ec54", 5: "5059dad", 6: "152cc28"}
 """The last commit that runs before the next migration came."""
 ROWS = 600
 HELD_OUT = 12

@@ -1,0 +1,1 @@
+"""Who writes and scores: this process, or the workers of a Ray cluster."""

@@ -1,0 +1,58 @@
+"""Steps that do what real ones rarely do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flywheel.errors import DataError
+from flywheel.workers.steps import Step
+from flywheel.workers.work import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Gives each chunk its own number as its score; the chunk with the number ``at`` meets trouble."""
+
+    at: int = -1
+    kind: str = "none"
+    seconds: float = 0.0
+
+    def start(self) -> Callable[[Work], Work]:
+        def do(work: Work) -> Work:
+            number = int(work.tasks[0].input)
+            time.sleep(self.seconds)
+            if number == self.at and self.kind == "raises":
+                raise ValueError("no such luck")
+            if number == self.at and self.kind == "ours":
+                raise DataError("the file is broken; mend it")
+            if number == self.at and self.kind == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(work, scores=[*work.scores, float(number)])
+
+        return do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """A real step that takes its time, and leaves the name of its node in a folder."""
+
+    step: Step
+    seconds: float
+    nodes: Path
+
+    def start(self) -> Callable[[Work], Work]:
+        import ray
+
+        started = self.step.start()
+        (self.nodes / ray.get_runtime_context().get_node_id()).touch()
+
+        def do(work: Work) -> Work:
+            time.sleep(self.seconds)
+            return started(work)
+
+        return do

@@ -1,0 +1,121 @@
+"""Whole rounds of nano on a cluster have the rows of a round in one process, whatever goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.loop import turn
+from flywheel.progress import Counter, Silent
+from flywheel.records import Stage
+from flywheel.store import reading
+from flywheel.workers.steps import Writing
+from flywheel.workspace import Workspace
+from tests.conftest import copy
+from tests.ray_cluster.conftest import NODE
+from tests.ray_cluster.steps import Slow
+
+TABLES = ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics")
+SETS = (
+    "instructions.tasks=48", "engine.chunk=6", "instructions.paraphrases.per_winner=1", "training.epochs=1",
+    "evaluation.resamples=200",
+)  # fmt: skip
+
+
+def on(cluster: Any, workers: int) -> list[str]:
+    """Settings for so many workers, and one that scores."""
+    return [*SETS, f"cluster.address={cluster.address}", f"cluster.workers={workers}"]
+
+
+def all_rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    return {
+        table: reading.query(folder / "flywheel.duckdb", f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL").rows
+        for table in TABLES
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of a round without a cluster."""
+    workspace = Workspace(copy(built, tmp_path_factory.mktemp("alone")))
+    turn(workspace, workspace.config(SETS), Silent())
+    found = all_rows(workspace.folder)
+    assert all(found.values())
+    return found
+
+
+class Leaving:
+    """Takes a node with a worker away after the first chunk of each piece of work that is done on the cluster.
+
+    Another joins: once in the middle of the work, else after it.
+    """
+
+    def __init__(self, cluster: Any, nodes: Path) -> None:
+        self._cluster, self._nodes, self._lacking = cluster, nodes, False
+        self.left: list[str] = []
+
+    @contextmanager
+    def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
+        for one in self._nodes.iterdir():
+            one.unlink()
+        self._name = name.removeprefix("r1 ")
+        yield self
+        if self._lacking:
+            self._join()
+
+    def to(self, done: int, total: int | None = None) -> None:
+        if self._name in self.left or self._name not in ("propose", "answer and score", "paraphrase", "evaluate"):
+            return
+        at_work = {one.name for one in self._nodes.iterdir()}
+        node = next(one for one in self._cluster.worker_nodes if one.node_id in at_work)
+        self._cluster.remove_node(node, allow_graceful=False)
+        self.left.append(self._name)
+        self._lacking = True
+        if self._name == "answer and score":
+            self._join()
+
+    def _join(self) -> None:
+        self._cluster.add_node(**NODE)
+        self._lacking = False
+
+
+def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
+    cluster: Any, built: Path, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = tmp_path / "nodes"
+    nodes.mkdir()
+    monkeypatch.setattr("flywheel.workers.cluster.Writing", lambda **one: Slow(step=Writing(**one), seconds=0.2, nodes=nodes))
+    workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
+    turn(workspace, workspace.config(on(cluster, workers=3)), leaving)
+    assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]
+    assert all_rows(workspace.folder) == alone
+    assert reading.query(workspace.store.path, "SELECT * FROM set_aside").rows == []
+
+
+def test_a_round_whose_driver_is_killed_goes_on_and_has_the_same_rows(
+    cluster: Any, built: Path, alone: dict[str, Any], tmp_path: Path, cli: Any
+) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    command = ["--workspace", workspace.folder, "round", *(part for one in on(cluster, workers=1) for part in ("--set", one))]
+    driver = subprocess.Popen([sys.executable, "-m", "flywheel.cli", *map(str, command)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while workspace.store.progress("r1", Stage.ANSWER).chunks == 0:
+        assert driver.poll() is None, driver.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    done = workspace.store.progress("r1", Stage.ANSWER)
+    assert not done.finished
+    went_on = subprocess.run([sys.executable, "-m", "flywheel.cli", *map(str, command)], capture_output=True, text=True)
+    assert went_on.returncode == 0, went_on.stderr
+    assert all_rows(workspace.folder) == alone

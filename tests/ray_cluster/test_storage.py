@@ -1,0 +1,86 @@
+"""Models through an object store: put there once, fetched once by a node, and never another model than was put."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec import filesystem
+
+from flywheel.assets import asset
+from flywheel.config import EngineConfig
+from flywheel.engines.engine import Request, Sampling, load
+from flywheel.errors import ModelError, StoreError
+from flywheel.files import digest_model
+from flywheel.workers.models import Stored, check_storage
+from flywheel.workers.on_ray import OnRay, connect
+from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.work import Do, Work, finished
+
+NANO = asset("data/nano/generator")
+NOWHERE = Path("/nowhere")
+"""Where a node looks that does not see the disk of the driver."""
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_CACHE", str(tmp_path / "fetched"))
+
+
+def stored(storage: str, folder: Path = NANO) -> Stored:
+    return Stored(folder=folder, digest=digest_model(NANO), storage=storage)
+
+
+def test_a_model_is_fetched_as_it_was_stored_and_once_only(bucket: str, own_cache: None) -> None:
+    stored(f"{bucket}/once").store()
+    fetched = stored(f"{bucket}/once", NOWHERE).fetch()
+    assert digest_model(fetched) == digest_model(NANO)
+    filesystem("s3").rm(f"{bucket}/once", recursive=True)
+    assert stored(f"{bucket}/once", NOWHERE).fetch() == fetched
+
+
+def test_what_is_there_is_not_stored_again(bucket: str) -> None:
+    stored(f"{bucket}/twice").store()
+    stored(f"{bucket}/twice", NOWHERE).store()
+
+
+def test_an_upload_that_was_killed_is_done_anew(bucket: str, own_cache: None) -> None:
+    place = f"{bucket}/killed/models/{digest_model(NANO)}"
+    filesystem("s3").pipe_file(f"{place}/model.safetensors", b"half of it")
+    stored(f"{bucket}/killed").store()
+    assert digest_model(stored(f"{bucket}/killed", NOWHERE).fetch()) == digest_model(NANO)
+
+
+def test_another_model_in_its_place_is_refused_and_not_kept(bucket: str, own_cache: None) -> None:
+    stored(f"{bucket}/other").store()
+    place = f"{bucket}/other/models/{digest_model(NANO)}"
+    filesystem("s3").pipe_file(f"{place}/model.safetensors", b"something else")
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"is not the model that was stored there; delete it, it is stored anew$"):
+            stored(f"{bucket}/other", NOWHERE).fetch()
+
+
+@pytest.mark.parametrize("address", ["s3://Not A Bucket/models", "nothing://models"])
+def test_an_address_that_leads_nowhere_is_one_line(bucket: str, address: str) -> None:
+    with pytest.raises(StoreError, match=rf"^cannot write to cluster\.storage {address} \([^\n]+\); mend the address"):
+        check_storage(address)
+    with pytest.raises(ModelError, match=rf"^cannot fetch a model from cluster\.storage {address}/models/[^\n]+; mend it$"):
+        stored(address, NOWHERE).fetch()
+
+
+def test_nodes_write_what_this_process_would_with_a_model_from_the_store(cluster: Any, bucket: str, tmp_path: Path) -> None:
+    connect(cluster.address)
+    settings = EngineConfig(name="ctranslate2", workers=1)
+    stored(f"{bucket}/nodes").store()
+    step = Writing(settings=settings, generator=stored(f"{bucket}/nodes", NOWHERE), cache=NOWHERE)
+    request = Request(
+        prompts=["Instruction: Write the bigger number."] * 3,
+        n=2,
+        sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=8),
+        seed=3,
+    )
+    there = OnRay({Do.WRITE: Pool(step=step, size=2, cpus=1, gpus=0)}, retries=0).do([Work(request=request)] * 4, Do.WRITE)
+    engine = load(settings, NANO, cache=tmp_path, digest="nano")
+    expected = engine.generate(request.prompts, n=request.n, sampling=request.sampling, seed=request.seed)
+    assert [finished(one).written for one in there] == [expected] * 4

@@ -1,0 +1,73 @@
+"""Chunks on a cluster: their order, and what happens when something fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flywheel.errors import DataError
+from flywheel.records import Task
+from flywheel.workers.on_ray import connect, run
+from flywheel.workers.steps import Pool
+from flywheel.workers.work import Failed, Work
+from tests.ray_cluster.conftest import NODE
+from tests.ray_cluster.steps import Trouble
+
+
+@pytest.fixture(autouse=True)
+def _joined(cluster: Any) -> None:
+    connect(cluster.address)
+
+
+def chunks(count: int) -> Iterator[Work]:
+    return (Work(tasks=[Task(instruction="Count.", input=str(number))]) for number in range(count))
+
+
+def pool(size: int = 2, **trouble: Any) -> Pool:
+    return Pool(step=Trouble(**trouble), size=size, cpus=1, gpus=0)
+
+
+def told(found: list[Work | Failed]) -> list[Any]:
+    return [one.error if isinstance(one, Failed) else list(one.scores) for one in found]
+
+
+def test_chunks_come_back_in_order_after_every_step() -> None:
+    found = list(run([pool(), pool(size=1)], chunks(20), retries=1))
+    assert told(found) == [[number, number] for number in range(20)]
+
+
+def test_a_chunk_that_always_fails_is_set_aside_and_the_others_are_done() -> None:
+    found = list(run([pool(at=3, kind="raises"), pool(size=1)], chunks(6), retries=1))
+    assert told(found) == [[0, 0], [1, 1], [2, 2], "ValueError: no such luck", [4, 4], [5, 5]]
+    assert [one.index for one in found if isinstance(one, Failed)] == [3]
+
+
+def test_a_chunk_whose_process_always_dies_is_set_aside_too() -> None:
+    found = list(run([pool(at=2, kind="dies")], chunks(6), retries=1))
+    assert told(found) == [[0], [1], "the process that had it died, 2 times", [3], [4], [5]]
+
+
+def test_what_the_user_can_mend_is_raised() -> None:
+    with pytest.raises(DataError, match=r"^the file is broken; mend it$"):
+        list(run([pool(at=1, kind="ours")], chunks(4), retries=1))
+
+
+def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
+    node = cluster.worker_nodes and next(iter(cluster.worker_nodes))
+
+    def leave() -> None:
+        time.sleep(3)
+        cluster.remove_node(node, allow_graceful=False)
+
+    going = threading.Thread(target=leave)
+    going.start()
+    try:
+        found = list(run([pool(size=3, seconds=0.5)], chunks(30), retries=3))
+    finally:
+        going.join()
+        cluster.add_node(**NODE)
+    assert told(found) == [[number] for number in range(30)]
