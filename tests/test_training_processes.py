@@ -17,9 +17,9 @@ from flywheel.config import TrainingConfig
 from flywheel.errors import BudgetSpent, DataError, EngineError
 from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
+from flywheel.processes import Line
 from flywheel.records import Winner
 from flywheel.training import Example, train_generator, training_examples
-from flywheel.training.worker import Line
 
 NANO = str(asset("data/nano/generator"))
 CONFIG = TrainingConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_length=256, batching="grouped")
@@ -118,7 +118,7 @@ def test_a_training_whose_launcher_was_killed_ends(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(str(tmp_path / "socket"))
         server.listen(1)
-        line = Line(tmp_path / "socket")
+        line = Line(tmp_path)
         connection, _ = server.accept()
         connection.sendall(b"go\n")
         line.advance(1, 8)

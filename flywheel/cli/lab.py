@@ -83,7 +83,7 @@ def train(
     with finishing(), workspace.at_work():
         workspace.store.migrate()
         lab = Lab(config, workspace, _watched(config))
-        trained = [lab.member(name) for name in wanted]
+        trained = list(lab.members(wanted).values())
     report.print_members(trained, as_json=as_json)
 
 

@@ -84,6 +84,7 @@ def round_command(
         from flywheel.next_round import no_verdict_ahead
         from flywheel.records import Arm
         from flywheel.report.progress import Terminal
+        from flywheel.workers.cluster import resources
 
         _tell_engine(checked)
         if reason := no_verdict_ahead(workspace, checked):
@@ -93,7 +94,7 @@ def round_command(
     for turn_number in range(repeat):
         with finishing():
             waiting = begun_control(workspace, Arm(control)) if control is not None and not restart else None
-            name = waiting or turn(workspace, checked, Terminal(), restart=restart and turn_number == 0, budget=budget)
+            name = waiting or turn(workspace, checked, Terminal(resources), restart=restart and turn_number == 0, budget=budget)
         told.append(tables.summary(workspace.store.path, name))
         if not as_json:
             if name == "r1":
@@ -101,7 +102,7 @@ def round_command(
             tables.print_summary(told[-1])
         if control is not None:
             with finishing():
-                beside = turn_control(workspace, Arm(control), Terminal(), of=name, budget=budget)
+                beside = turn_control(workspace, Arm(control), Terminal(resources), of=name, budget=budget)
             told.append(tables.summary(workspace.store.path, beside))
             if not as_json:
                 tables.print_summary(told[-1])
@@ -145,10 +146,11 @@ def propose(
     with interruptible():
         from flywheel.loop import propose_only
         from flywheel.report.progress import Terminal
+        from flywheel.workers.cluster import resources
 
         _tell_engine(checked)
     with finishing():
-        name = propose_only(workspace, checked, Terminal(), restart=restart)
+        name = propose_only(workspace, checked, Terminal(resources), restart=restart)
     told = tables.summary(workspace.store.path, name)
     options = [f"--set {shlex.quote(one)}" for one in sets]
     tables.print_json(told) if as_json else tables.print_summary(told, goes_on=" ".join(["flywheel round", *options]))

@@ -151,6 +151,8 @@ class RewardConfig(Section):
     """Apart from the run's seed, so that runs with different seeds can share a reward model."""
     batch_tokens: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
     """Tokens scored at once; 0 takes as many as the machine is fastest with."""
+    parallel: Positive = Field(default=1, json_schema_extra=OPERATIONAL)
+    """Train so many members at once, each in a process of its own, with a GPU of its own where there are several."""
     checkpoint_minutes: float = Field(default=5.0, gt=0.0, json_schema_extra=OPERATIONAL)
     """A member in training is saved this often; a killed build goes on from there."""
 

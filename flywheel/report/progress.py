@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -17,10 +18,10 @@ TELL_EVERY_S = 30.0
 
 
 class Terminal:
-    """Shows pieces of work one after another, and leaves a line for each."""
+    """Shows pieces of work one after another, and leaves a line for each; ``beside`` says what is shown beside the bars."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, beside: Callable[[], str] = lambda: "") -> None:
+        self._console, self._beside = Console(stderr=True, highlight=False), beside
 
     @contextmanager
     def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
@@ -30,11 +31,12 @@ class Terminal:
             TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}", markup=False),
             TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
         name, started = visible(name), time.monotonic()
         with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", total_text=_number(total))
-            counter = _Bar(bar, task, done)
+            task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", beside="", total_text=_number(total))
+            counter = _Bar(bar, task, done, self._beside)
             if not self._console.is_terminal:
                 counter.tell = lambda text: self._console.print(f"{name:<22} {text}", markup=False)
             yield counter
@@ -47,8 +49,8 @@ class Terminal:
 class _Bar:
     """One bar; its rate is measured from where the work went on."""
 
-    def __init__(self, bar: Progress, task: TaskID, done: int) -> None:
-        self._bar, self._task, self._from, self._started = bar, task, done, time.monotonic()
+    def __init__(self, bar: Progress, task: TaskID, done: int, beside: Callable[[], str]) -> None:
+        self._bar, self._task, self._from, self._started, self._beside = bar, task, done, time.monotonic(), beside
         self.done = done
         self.tell: Callable[[str], None] | None = None
         self._told = self._started
@@ -57,13 +59,11 @@ class _Bar:
         self.done = done
         seconds = time.monotonic() - self._started
         rate = f"{(done - self._from) / seconds:,.1f}/s" if seconds > 0 else ""
-        if total is None:
-            self._bar.update(self._task, completed=done, rate=rate)
-        else:
-            self._bar.update(self._task, completed=done, rate=rate, total=total, total_text=_number(total))
+        known: dict[str, Any] = {} if total is None else {"total": total, "total_text": _number(total)}
+        self._bar.update(self._task, completed=done, rate=rate, beside=self._beside(), **known)
         if self.tell and time.monotonic() - self._told > TELL_EVERY_S:
             self._told = time.monotonic()
-            self.tell(f"{done:,} so far, {rate}")
+            self.tell(", ".join(part for part in (f"{done:,} so far", rate, self._beside()) if part))
 
 
 def _number(total: int | None) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from flywheel.records import CurvePoint, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
-from flywheel.reward.members import train_member
+from flywheel.reward.members import Trained, train_member
 from flywheel.reward.mergekit import merge_models
 from flywheel.reward.model import RewardModel, load_scorer, write_scale
 from flywheel.reward.recipe import (
@@ -43,14 +44,18 @@ from flywheel.reward.recipe import (
     training_recipe,
 )
 from flywheel.reward.search import Found, Plan, search_merge
+from flywheel.reward.side_by_side import train_side_by_side
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
+from flywheel.reward.worker import Job
 from flywheel.seeds import derive
 from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
+_Written = tuple[dict[str, Any], Sequence[CurvePoint]]
+"""What is recorded of a model that was written: its numbers and its learning curve."""
 
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
@@ -59,6 +64,19 @@ def build_reward_model(config: Config, workspace: Workspace, progress: Progress)
     if found and not _lost_members(found, workspace):
         return found
     return Lab(config, workspace, progress).reward_model()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A member, and what it is made from."""
+
+    name: str
+    start: Model
+    settings: TrainingSettings
+    recipe: Recipe
+    folder: Path
+    recorded: Model | None
+    """It is there already."""
 
 
 class Lab:
@@ -91,9 +109,14 @@ class Lab:
         found = self.search(members)
         return self._merge(recipe, members, found.plan, found)
 
-    def members(self) -> dict[str, Model]:
-        """All members, trained where they are missing."""
-        return {name: self.member(name) for name in self._reward.members}
+    def members(self, names: Iterable[str] = ()) -> dict[str, Model]:
+        """The named members, or all; those that are missing are trained, as many at once as the config says."""
+        plans = {name: self._plan(name) for name in names or self._reward.members}
+        made = {name: plan.recorded for name, plan in plans.items() if plan.recorded}
+        missing = [plan for plan in plans.values() if not plan.recorded and not self._twin(plan)]
+        if self._reward.parallel > 1 and len(missing) > 1:
+            made |= self._members_at_once(missing)
+        return {name: made.get(name) or self._member(plan) for name, plan in plans.items()}
 
     def base(self) -> Model:
         """The sliced base with its head."""
@@ -122,53 +145,91 @@ class Lab:
             return found
         folder = self._workspace.models / f"joint-{key_of(training)[:12]}"
         with publish(folder) as unfinished:
-            numbers, curve = self._train("joint", base, pooled, settings, unfinished)
+            trained = self._train("joint", base, pooled, settings, unfinished)
             self._write_scale(unfinished)
-            numbers["accuracy"] = self._accuracies(unfinished)
-        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, curve)
+            numbers = self._numbers(trained, pooled) | {"accuracy": self._accuracies(unfinished)}
+        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, trained.curve)
 
-    def member(self, name: str) -> Model:
-        """One member: trained, or with new reference texts only its scale measured anew."""
+    def _plan(self, name: str) -> _Plan:
         start, data, settings = self.start(), self.sets[name], member_settings(self._reward, self._reward.members[name])
         training = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
         recipe = {"training": training, "reference": digest_records(self._reference)}
-        found = _recorded(self._workspace, ModelKind.MEMBER, recipe)
-        if found:
-            return found
-        folder = self._workspace.models / f"member-{name}-{key_of(recipe)[:12]}"
-        twin = self._trained_before(training)
-        curve: tuple[CurvePoint, ...] = ()
-        with publish(folder) as unfinished:
+        return _Plan(
+            name=name, start=start, settings=settings, recipe=recipe,
+            folder=self._workspace.models / f"member-{name}-{key_of(recipe)[:12]}",
+            recorded=_recorded(self._workspace, ModelKind.MEMBER, recipe),
+        )  # fmt: skip
+
+    def _member(self, plan: _Plan) -> Model:
+        """One member: trained, or with new reference texts only its scale measured anew."""
+        twin = self._twin(plan)
+
+        def write(folder: Path) -> _Written:
             if twin:
-                shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
-                numbers, curve = dict(twin.numbers), tuple(self._workspace.store.learning_curve(twin.model_id))
-            else:
-                numbers, curve = self._train(f"member {name}", start, data, settings, unfinished)
+                shutil.copytree(self._workspace.locate(twin), folder, dirs_exist_ok=True)
+                return dict(twin.numbers), self._workspace.store.learning_curve(twin.model_id)
+            trained = self._train(f"member {plan.name}", plan.start, self.sets[plan.name], plan.settings, folder)
+            return self._numbers(trained, self.sets[plan.name]), trained.curve
+
+        return self._publish(plan, write)
+
+    def _members_at_once(self, plans: Sequence[_Plan]) -> dict[str, Model]:
+        """Members, trained in processes of their own."""
+        made = {}
+        with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as trainings:
+            jobs = {
+                plan.name: Job(
+                    base=self._workspace.locate(plan.start).resolve(), folder=Path(trainings).resolve() / plan.name,
+                    data=self.sets[plan.name], settings=plan.settings, prompts=self.config.path(self.config.prompts).resolve(),
+                    seed=derive(self._reward.seed, plan.name), checkpoints=_checkpoints(plan.folder).resolve(),
+                )
+                for plan in plans
+            }  # fmt: skip
+            by_name = {plan.name: plan for plan in plans}
+            with (
+                self._progress.work(f"{len(plans)} members", total=None, unit="steps") as counter,
+                closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as coming,
+            ):
+                for name, trained in coming:
+                    made[name] = self._publish(by_name[name], partial(self._moved, jobs[name], trained))
+        return made
+
+    def _moved(self, job: Job, trained: Trained, folder: Path) -> _Written:
+        for path in job.folder.iterdir():
+            path.rename(folder / path.name)
+        return self._numbers(trained, job.data), trained.curve
+
+    def _publish(self, plan: _Plan, write: Callable[[Path], _Written]) -> Model:
+        """Have a member written, measure it, and record it."""
+        with publish(plan.folder) as unfinished:
+            numbers, curve = write(unfinished)
             self._write_scale(unfinished)
             numbers["accuracy"] = self._accuracies(unfinished)
-        return self._record(ModelKind.MEMBER, name + self._label, folder, start.model_id, recipe, numbers, curve)
+        return self._record(
+            ModelKind.MEMBER, plan.name + self._label, plan.folder, plan.start.model_id, plan.recipe, numbers, curve
+        )
 
-    def _train(
-        self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path
-    ) -> tuple[dict[str, Any], tuple[CurvePoint, ...]]:
-        started = time.monotonic()
+    def _train(self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path) -> Trained:
         with self._progress.work(name, total=None, unit="steps") as counter:
-            trained = train_member(
+            return train_member(
                 self._workspace.locate(start), folder, data, settings, self._prompts,
                 seed=derive(self._reward.seed, name.removeprefix("member ")), advance=counter.to,
-                checkpoints=folder.with_name(folder.name.removesuffix(".tmp") + ".training"),
+                checkpoints=_checkpoints(folder.with_name(folder.name.removesuffix(".tmp"))),
             )  # fmt: skip
-        numbers = {
+
+    def _numbers(self, trained: Trained, data: PreferenceSet) -> dict[str, Any]:
+        """What is recorded of a training."""
+        return {
             "rows": trained.rows,
             "dropped": {**data.dropped, **({"too long": trained.too_long} if trained.too_long else {})},
             "loss": trained.loss,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(trained.seconds, 1),
         }
-        return numbers, trained.curve
 
-    def _trained_before(self, training: Recipe) -> Model | None:
+    def _twin(self, plan: _Plan) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
-        found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == training]
+        trained = plan.recipe["training"]
+        found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == trained]
         return next((one for one in reversed(found) if self._workspace.has(one)), None)
 
     def search(self, members: Mapping[str, Model]) -> Found:
@@ -267,6 +328,11 @@ def _refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> 
 def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
     """The reward model of this configuration, where it is built."""
     return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
+
+
+def _checkpoints(folder: Path) -> Path:
+    """Where the training of a model keeps what it goes on from."""
+    return folder.with_name(f"{folder.name}.training")
 
 
 def _lost_members(reward: Model, workspace: Workspace) -> list[str]:

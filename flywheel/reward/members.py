@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,6 +44,8 @@ class Trained:
     rows: int
     too_long: int
     loss: float
+    seconds: float
+    """From loading the base to saving the member."""
     curve: tuple[CurvePoint, ...]
 
 
@@ -63,6 +66,7 @@ def train_member(
     training goes on from; it is removed at the end. Raises ConfigError for an argument that the trainer does not
     take, DataError where no row fits, ModelError where the loss is no number.
     """
+    started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right", trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_pretrained(
         base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -118,7 +122,9 @@ def train_member(
     tokenizer.save_pretrained(folder)
     curve = _curve(trainer.state.log_history, every=1 if "logging_steps" in own else max(1, steps // CURVE_POINTS))
     discard(checkpoints)
-    return Trained(rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, curve=curve)
+    return Trained(
+        rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, seconds=time.monotonic() - started, curve=curve
+    )
 
 
 def _curve(history: Sequence[Mapping[str, Any]], *, every: int) -> tuple[CurvePoint, ...]:

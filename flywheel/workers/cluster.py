@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from flywheel.config import ClusterConfig, Config
 from flywheel.errors import ConfigError, EngineError
 from flywheel.generator import ENDPOINT, local_engine
@@ -31,6 +33,12 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     check_room(settings)
     if settings.storage is not None:
         check_storage(settings.storage)
+
+
+def resources() -> str:
+    """What is taken of the cluster, in a line; nothing where none was joined."""
+    on_ray = sys.modules.get("flywheel.workers.on_ray")
+    return on_ray.resources() if on_ray else ""
 
 
 def cluster_workers(

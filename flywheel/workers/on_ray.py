@@ -13,6 +13,7 @@ import platform
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,13 @@ CONNECT_S = 10.0
 """How long the head of a cluster may take to answer."""
 DEATHS_AT_START = 10
 """How many processes in a row may die while they load their model."""
+WINDOW_BYTES = 512 << 20
+"""About as much of the chunks that wait is in the cluster's memory at once. After each such window the workers are started
+anew, which costs seconds, for what takes minutes at the least."""
+LOOK_EVERY_S = 5.0
+"""How often the nodes are counted."""
 NO_START = "a worker of the cluster cannot start"
+_log = logging.getLogger("flywheel")
 _Came = Work | FlywheelError | str
 """What becomes of a chunk: done, an error for the user to mend, or why it could not be done."""
 
@@ -128,6 +135,45 @@ def _refuse_other_versions() -> None:
                 raise EngineError(
                     f"node {node[:8]} has {name} {there[name]}, this process {wanted}; install the same release on all nodes"
                 )
+
+
+def resources() -> str:
+    """What is taken of the nodes' cores, GPUs and shared memory, of how much; nothing where no cluster was joined."""
+    if not ray.is_initialized():
+        return ""
+    there, free = ray.cluster_resources(), ray.available_resources()
+
+    def taken(name: str, unit: float = 1.0) -> str:
+        return f"{(there.get(name, 0.0) - free.get(name, 0.0)) / unit:,.0f}/{there.get(name, 0.0) / unit:,.0f}"
+
+    gpus = f"{taken('GPU')} GPUs, " if there.get("GPU") else ""
+    return f"{len(_alive())} nodes: {taken('CPU')} cores, {gpus}{taken('object_store_memory', 2**20)} MiB"
+
+
+def _alive() -> set[str]:
+    """The nodes that there are."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+class _Nodes:
+    """Tells of nodes that go and come while there is work."""
+
+    def __init__(self) -> None:
+        self._known, self._looked = _alive(), time.monotonic()
+
+    def look(self, *, now: bool = False) -> None:
+        """Tell what has changed, if it is time to look."""
+        if not now and time.monotonic() - self._looked < LOOK_EVERY_S:
+            return
+        found, self._looked = _alive(), time.monotonic()
+        changes = [
+            (len(self._known - found), "gone: their chunks are done again by the others"),
+            (len(found - self._known), "new"),
+        ]
+        for count, what in changes:
+            if count:
+                _log.warning("nodes of the cluster: %d %s; %d are there", count, what, len(found))
+        self._known = found
 
 
 def check_room(settings: ClusterConfig) -> None:
@@ -222,33 +268,52 @@ def run(pools: Sequence[Pool], chunks: Iterable[Work], *, retries: int) -> Gener
     """Every chunk after all steps, in order, as soon as it and those before it are done.
 
     Raises what a step raised for the user to mend. A chunk that fails otherwise, or whose process dies, is tried ``retries``
-    more times before it comes back as failed.
+    more times before it comes back as failed. Chunks are taken by the window, so that those that wait fill no memory.
     """
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.max_consecutive_actor_init_deaths = DEATHS_AT_START
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    refs = [ray.put(_block(index, work)) for index, work in enumerate(chunks)]
-    if not refs:
-        return
     with_us = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tries = ray.remote(num_cpus=0)(_Tries).options(scheduling_strategy=with_us).remote()
-    data = ray.data.from_arrow_refs(refs)
+    nodes = _Nodes()
+    try:
+        for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
+            for done in _run(pools, window, tries, retries):
+                nodes.look()
+                yield done
+        nodes.look(now=True)
+    except ray.exceptions.RayError as error:
+        raise EngineError(f"the Ray cluster failed ({first_line(error)}); {GOES_ON}") from None
+
+
+def _windows(blocks: Iterator[pa.Table]) -> Iterator[list[ray.ObjectRef]]:
+    """The blocks, in the cluster's memory, as many at a time as fill a window."""
+    window, size = [], 0
+    for block in blocks:
+        window.append(ray.put(block))
+        size += block.nbytes
+        if size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _run(pools: Sequence[Pool], blocks: list[ray.ObjectRef], tries: Any, retries: int) -> Generator[Work | Failed]:
+    data = ray.data.from_arrow_refs(blocks)
     for place, pool in enumerate(pools):
         data = data.map_batches(
             _Actor, fn_constructor_args=(place, pool.step, tries, retries), batch_size=None, batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(pool.size, len(refs))), num_cpus=pool.cpus, num_gpus=pool.gpus,
+            compute=ActorPoolStrategy(size=min(pool.size, len(blocks))), num_cpus=pool.cpus, num_gpus=pool.gpus,
         )  # fmt: skip
-    try:
-        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for index, one in zip(batch["index"].to_pylist(), batch["chunk"].to_pylist(), strict=True):
-                work: _Came = pickle.loads(one)
-                if isinstance(work, FlywheelError):
-                    raise work
-                yield Failed(index=index, error=work) if isinstance(work, str) else work
-    except ray.exceptions.RayError as error:
-        raise EngineError(f"the Ray cluster failed ({first_line(error)}); {GOES_ON}") from None
+    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for index, one in zip(batch["index"].to_pylist(), batch["chunk"].to_pylist(), strict=True):
+            work: _Came = pickle.loads(one)
+            if isinstance(work, FlywheelError):
+                raise work
+            yield Failed(index=index, error=work) if isinstance(work, str) else work
 
 
 def _block(index: int, came: _Came) -> pa.Table:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flywheel.errors import DataError
+from flywheel.errors import DataError, EngineError
 from flywheel.workers.steps import Step
 from flywheel.workers.work import Work
 
@@ -23,6 +23,11 @@ class Trouble:
     seconds: float = 0.0
 
     def start(self) -> Callable[[Work], Work]:
+        if self.kind == "lacks":
+            raise EngineError("no such model; get it")
+        if self.kind == "cannot":
+            raise MemoryError("no room for the weights")
+
         def do(work: Work) -> Work:
             number = int(work.tasks[0].input)
             time.sleep(self.seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flywheel.errors import GOES_ON
 from flywheel.loop import turn
 from flywheel.progress import Counter, Silent
 from flywheel.records import Stage
@@ -101,21 +101,29 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
     assert reading.query(workspace.store.path, "SELECT * FROM set_aside").rows == []
 
 
-def test_a_round_whose_driver_is_killed_goes_on_and_has_the_same_rows(
-    cluster: Any, built: Path, alone: dict[str, Any], tmp_path: Path, cli: Any
+def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_rows(
+    cluster: Any, built: Path, alone: dict[str, Any], tmp_path: Path
 ) -> None:
     workspace = Workspace(copy(built, tmp_path))
-    command = ["--workspace", workspace.folder, "round", *(part for one in on(cluster, workers=1) for part in ("--set", one))]
-    driver = subprocess.Popen([sys.executable, "-m", "flywheel.cli", *map(str, command)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while workspace.store.progress("r1", Stage.ANSWER).chunks == 0:
-        assert driver.poll() is None, driver.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    done = workspace.store.progress("r1", Stage.ANSWER)
-    assert not done.finished
-    went_on = subprocess.run([sys.executable, "-m", "flywheel.cli", *map(str, command)], capture_output=True, text=True)
+    sets = [part for one in on(cluster, workers=1) for part in ("--set", one)]
+    command = [sys.executable, "-m", "flywheel.cli", "--workspace", str(workspace.folder), "round", *sets]
+
+    def ended(stage: Stage, by: signal.Signals) -> tuple[int, str]:
+        """How the command ends where a signal comes after a stage's first chunk."""
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while workspace.store.progress("r1", stage).chunks == 0:
+            assert driver.poll() is None, driver.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        driver.send_signal(by)
+        said = driver.communicate(timeout=60)[1]
+        assert not workspace.store.progress("r1", stage).finished
+        return driver.returncode, said.strip().splitlines()[-1]
+
+    assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"stopped: {GOES_ON}")
+    code, _ = ended(Stage.ANSWER, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    went_on = subprocess.run(command, capture_output=True, text=True)
     assert went_on.returncode == 0, went_on.stderr
     assert all_rows(workspace.folder) == alone

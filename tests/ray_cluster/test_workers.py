@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -9,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import DataError
+from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.on_ray import connect, run
+from flywheel.workers.on_ray import connect, resources, run
 from flywheel.workers.steps import Pool
 from flywheel.workers.work import Failed, Work
 from tests.ray_cluster.conftest import NODE
@@ -56,7 +58,33 @@ def test_what_the_user_can_mend_is_raised() -> None:
         list(run([pool(at=1, kind="ours")], chunks(4), retries=1))
 
 
-def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("lacks", r"^no such model; get it$"),
+        ("cannot", r"^a worker of the cluster cannot start \(no room for the weights\); mend the cause$"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(kind: str, said: str) -> None:
+    with pytest.raises(EngineError, match=said):
+        list(run([pool(kind=kind)], chunks(6), retries=1))
+
+
+def test_chunks_that_wait_are_taken_by_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flywheel.workers.on_ray.WINDOW_BYTES", 5 * len(pickle.dumps(next(chunks(1)))))
+    taken = []
+    coming = run([pool(at=7, kind="raises")], (taken.append(one) or one for one in chunks(12)), retries=0)
+    first = next(coming)
+    assert len(taken) <= 5
+    found = [first, *coming]
+    assert told(found) == [[number] if number != 7 else "ValueError: no such luck" for number in range(12)]
+    assert [one.index for one in found if isinstance(one, Failed)] == [7]
+
+
+def test_a_node_that_goes_takes_nothing_with_it_and_is_told(
+    cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flywheel"), "propagate", True)  # the command line takes it away
     node = cluster.worker_nodes and next(iter(cluster.worker_nodes))
 
     def leave() -> None:
@@ -71,3 +99,5 @@ def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
         going.join()
         cluster.add_node(**NODE)
     assert told(found) == [[number] for number in range(30)]
+    assert caplog.messages == ["nodes of the cluster: 1 gone: their chunks are done again by the others; 3 are there"]
+    assert resources().startswith("4 nodes: 0/4 cores, ")

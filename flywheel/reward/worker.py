@@ -1,0 +1,55 @@
+"""The training of one member: `python -m flywheel.reward.worker FOLDER`, the other side of `side_by_side.py`."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flywheel.errors import BudgetSpent
+from flywheel.instructions.text import Prompts
+from flywheel.processes import Line, leaving_word
+from flywheel.reward.data import PreferenceSet
+from flywheel.reward.recipe import TrainingSettings
+
+JOB = "job.pickle"
+"""Name in the folder that a job is handed over in, which only its owner can write to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training: the model at ``base`` becomes the member in ``folder``."""
+
+    base: Path
+    folder: Path
+    data: PreferenceSet
+    settings: TrainingSettings
+    prompts: Path
+    seed: int
+    checkpoints: Path
+
+
+def main(folder: Path) -> None:
+    """Train the member of the job in a folder."""
+    line = Line(folder)
+    from flywheel.quiet import silence
+    from flywheel.reward.members import train_member
+
+    silence()
+    job: Job = pickle.loads((folder / JOB).read_bytes())
+    try:
+        trained = train_member(
+            job.base, job.folder, job.data, job.settings, Prompts(job.prompts),
+            seed=job.seed, advance=line.advance, checkpoints=job.checkpoints,
+        )  # fmt: skip
+    except BudgetSpent:
+        line.end(None)
+    else:
+        line.end(asdict(trained))
+
+
+if __name__ == "__main__":
+    given = Path(sys.argv[1])
+    with leaving_word(given):
+        main(given)
