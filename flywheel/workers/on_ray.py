@@ -35,14 +35,20 @@ from flywheel.workers.work import Do, Failed, Work
 
 CONNECT_S = 10.0
 """How long the head of a cluster may take to answer."""
-DEATHS_AT_START = 10
+DEATHS_AT_START = 3
 """How many processes in a row may die while they load their model."""
+START = -1
+"""In the place of a chunk's number: the start of a process."""
 WINDOW_BYTES = 512 << 20
 """About as much of the chunks that wait is in the cluster's memory at once. After each such window the workers are started
 anew, which costs seconds, for what takes minutes at the least."""
 LOOK_EVERY_S = 5.0
 """How often the nodes are counted."""
 NO_START = "a worker of the cluster cannot start"
+DIES = (
+    "the workers of the cluster die while they load their model, as happens where memory is short; "
+    "set cluster.workers or cluster.scorers lower, or take larger nodes"
+)
 _log = logging.getLogger("flywheel")
 _Came = Work | FlywheelError | str
 """What becomes of a chunk: done, an error for the user to mend, or why it could not be done."""
@@ -52,10 +58,12 @@ class OnRay:
     """The workers of the cluster that was joined; each call of `do` starts its own, and gives them back at its end."""
 
     def __init__(self, pools: Mapping[Do, Pool], *, retries: int) -> None:
-        self._pools, self._retries = pools, retries
+        self._pools, self._retries, self._nodes = pools, retries, Nodes()
 
     def do(self, chunks: Iterable[Work], *steps: Do) -> Generator[Work | Failed]:
-        return run([self._pools[step] for step in steps], chunks, retries=self._retries)
+        for done in run([self._pools[step] for step in steps], chunks, retries=self._retries):
+            self._nodes.look()
+            yield done
 
     def close(self) -> None:
         """Nothing to give back: the models are in memory only while there is work."""
@@ -155,8 +163,8 @@ def _alive() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-class _Nodes:
-    """Tells of nodes that go and come while there is work."""
+class Nodes:
+    """Tells of nodes that go and come: a cluster knows of one that is gone some seconds after it is."""
 
     def __init__(self) -> None:
         self._known, self._looked = _alive(), time.monotonic()
@@ -166,13 +174,10 @@ class _Nodes:
         if not now and time.monotonic() - self._looked < LOOK_EVERY_S:
             return
         found, self._looked = _alive(), time.monotonic()
-        changes = [
-            (len(self._known - found), "gone: their chunks are done again by the others"),
-            (len(found - self._known), "new"),
-        ]
-        for count, what in changes:
-            if count:
-                _log.warning("nodes of the cluster: %d %s; %d are there", count, what, len(found))
+        if gone := len(self._known - found):
+            _log.warning("%d of the cluster's nodes gone, %d are there: their chunks are done again", gone, len(found))
+        if new := len(found - self._known):
+            _log.warning("%d nodes have joined the cluster, %d are there", new, len(found))
         self._known = found
 
 
@@ -205,28 +210,34 @@ def _fit(asked: Sequence[tuple[float, float]], nodes: Sequence[tuple[float, floa
 
 
 class _Tries:
-    """How often each chunk was begun and not ended; lives where this process does, which no worker takes with it."""
+    """How often something was begun and not ended; lives where this process does, which no worker takes with it."""
 
     def __init__(self) -> None:
         self._begun: Counter[tuple[int, int]] = Counter()
 
-    def begin(self, chunk: tuple[int, int]) -> int:
-        self._begun[chunk] += 1
-        return self._begun[chunk]
+    def begin(self, what: tuple[int, int]) -> int:
+        self._begun[what] += 1
+        return self._begun[what]
 
-    def end(self, chunk: tuple[int, int]) -> None:
-        del self._begun[chunk]
+    def end(self, what: tuple[int, int]) -> None:
+        self._begun.pop(what, None)
 
 
 class _Actor:
     """One process of the cluster, with its step started."""
 
-    def __init__(self, place: int, step: Step, tries: Any, retries: int) -> None:
+    def __init__(self, place: int, pool: Pool, tries: Any, retries: int) -> None:
         from flywheel.quiet import silence
 
         silence()
         self._place, self._tries, self._retries = place, tries, retries
-        self._work = _started(step)
+        start = (place, START)
+        # Of the others that are starting now, each may have begun once.
+        if ray.get(tries.begin.remote(start)) > DEATHS_AT_START + pool.size:
+            self._work = _telling(EngineError(DIES))
+            return
+        self._work = _started(pool.step)
+        tries.end.remote(start)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Do what has come."""
@@ -256,10 +267,13 @@ def _started(step: Step) -> Callable[[Work], Work]:
     try:
         return step.start()
     except Exception as error:
-        found = error if isinstance(error, FlywheelError) else EngineError(f"{NO_START} ({first_line(error)}); mend the cause")
+        ours = isinstance(error, FlywheelError)
+        return _telling(error if ours else EngineError(f"{NO_START} ({first_line(error)}); mend the cause"))
 
+
+def _telling(error: Exception) -> Callable[[Work], Work]:
     def tell(_: Work) -> Work:
-        raise found
+        raise error
 
     return tell
 
@@ -272,18 +286,13 @@ def run(pools: Sequence[Pool], chunks: Iterable[Work], *, retries: int) -> Gener
     """
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.max_consecutive_actor_init_deaths = DEATHS_AT_START
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     with_us = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tries = ray.remote(num_cpus=0)(_Tries).options(scheduling_strategy=with_us).remote()
-    nodes = _Nodes()
     try:
         for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
-            for done in _run(pools, window, tries, retries):
-                nodes.look()
-                yield done
-        nodes.look(now=True)
+            yield from _run(pools, window, tries, retries)
     except ray.exceptions.RayError as error:
         raise EngineError(f"the Ray cluster failed ({first_line(error)}); {GOES_ON}") from None
 
@@ -305,7 +314,7 @@ def _run(pools: Sequence[Pool], blocks: list[ray.ObjectRef], tries: Any, retries
     data = ray.data.from_arrow_refs(blocks)
     for place, pool in enumerate(pools):
         data = data.map_batches(
-            _Actor, fn_constructor_args=(place, pool.step, tries, retries), batch_size=None, batch_format="pyarrow",
+            _Actor, fn_constructor_args=(place, pool, tries, retries), batch_size=None, batch_format="pyarrow",
             compute=ActorPoolStrategy(size=min(pool.size, len(blocks))), num_cpus=pool.cpus, num_gpus=pool.gpus,
         )  # fmt: skip
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -13,7 +13,7 @@ import pytest
 
 from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.on_ray import connect, resources, run
+from flywheel.workers.on_ray import Nodes, connect, resources, run
 from flywheel.workers.steps import Pool
 from flywheel.workers.work import Failed, Work
 from tests.ray_cluster.conftest import NODE
@@ -63,11 +63,15 @@ def test_what_the_user_can_mend_is_raised() -> None:
     [
         ("lacks", r"^no such model; get it$"),
         ("cannot", r"^a worker of the cluster cannot start \(no room for the weights\); mend the cause$"),
+        (
+            "dies at start",
+            r"^the workers of the cluster die while they load their model, as happens where memory is short; set",
+        ),
     ],
 )
 def test_a_worker_that_cannot_start_says_why(kind: str, said: str) -> None:
     with pytest.raises(EngineError, match=said):
-        list(run([pool(kind=kind)], chunks(6), retries=1))
+        list(run([pool(size=1, kind=kind)], chunks(6), retries=1))
 
 
 def test_chunks_that_wait_are_taken_by_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,10 +85,7 @@ def test_chunks_that_wait_are_taken_by_the_window(monkeypatch: pytest.MonkeyPatc
     assert [one.index for one in found if isinstance(one, Failed)] == [7]
 
 
-def test_a_node_that_goes_takes_nothing_with_it_and_is_told(
-    cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("flywheel"), "propagate", True)  # the command line takes it away
+def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
     node = cluster.worker_nodes and next(iter(cluster.worker_nodes))
 
     def leave() -> None:
@@ -99,5 +100,29 @@ def test_a_node_that_goes_takes_nothing_with_it_and_is_told(
         going.join()
         cluster.add_node(**NODE)
     assert told(found) == [[number] for number in range(30)]
-    assert caplog.messages == ["nodes of the cluster: 1 gone: their chunks are done again by the others; 3 are there"]
+
+
+def test_nodes_that_go_and_come_are_told(
+    cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flywheel"), "propagate", True)  # the command line takes it away
+
+    def wait_for(line: str) -> None:
+        deadline = time.monotonic() + 90
+        while line not in caplog.messages:
+            assert time.monotonic() < deadline, caplog.messages
+            time.sleep(0.5)
+            nodes.look(now=True)
+
+    # Those that other tests took away may still be counted.
+    deadline = time.monotonic() + 90
+    while not resources().startswith("4 nodes") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    nodes = Nodes()
     assert resources().startswith("4 nodes: 0/4 cores, ")
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
+    try:
+        wait_for("1 of the cluster's nodes gone, 3 are there: their chunks are done again")
+    finally:
+        cluster.add_node(**NODE)
+    wait_for("1 nodes have joined the cluster, 4 are there")
