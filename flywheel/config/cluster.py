@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flywheel.config.section import Positive, Section
 
@@ -11,8 +11,7 @@ class ClusterConfig(Section):
     """A Ray cluster. What it writes and scores is what this process would: nothing here is part of a round's identity."""
 
     address: str = "auto"
-    """Of the head node, such as ``10.0.0.1:6379`` or ``ray://10.0.0.1:10001``; ``auto`` is one that runs on this
-    machine."""
+    """Of the head node, such as ``10.0.0.1:6379``; ``auto`` is the cluster that this machine is a node of."""
     workers: Positive = 1
     """Processes that hold an engine."""
     cpus_per_worker: Positive = 1
@@ -27,3 +26,13 @@ class ClusterConfig(Section):
     storage: str | None = None
     """A folder, or an address such as ``s3://bucket/flywheel``, through which nodes get the models that do not see the
     workspace's folder."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_a_nodes(cls, address: str) -> str:
+        if address.startswith("ray://"):
+            raise ValueError(
+                f"{address} is for Ray's client, with which Ray Data does not work; make this machine a node with "
+                "`ray start --address HEAD:6379`, and name HEAD:6379 or auto"
+            )
+        return address

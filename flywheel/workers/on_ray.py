@@ -155,7 +155,8 @@ def resources() -> str:
         return f"{(there.get(name, 0.0) - free.get(name, 0.0)) / unit:,.0f}/{there.get(name, 0.0) / unit:,.0f}"
 
     gpus = f"{taken('GPU')} GPUs, " if there.get("GPU") else ""
-    return f"{len(_alive())} nodes: {taken('CPU')} cores, {gpus}{taken('object_store_memory', 2**20)} MiB"
+    nodes = len(_alive())
+    return f"{nodes} node{'s' * (nodes > 1)}: {taken('CPU')} cores, {gpus}{taken('object_store_memory', 2**20)} MiB"
 
 
 def _alive() -> set[str]:
@@ -175,9 +176,9 @@ class Nodes:
             return
         found, self._looked = _alive(), time.monotonic()
         if gone := len(self._known - found):
-            _log.warning("%d of the cluster's nodes gone, %d are there: their chunks are done again", gone, len(found))
+            _log.warning("nodes gone from the cluster: %d (%d are there); their chunks are done again", gone, len(found))
         if new := len(found - self._known):
-            _log.warning("%d nodes have joined the cluster, %d are there", new, len(found))
+            _log.warning("nodes new in the cluster: %d (%d are there)", new, len(found))
         self._known = found
 
 

@@ -122,7 +122,7 @@ def test_nodes_that_go_and_come_are_told(
     assert resources().startswith("4 nodes: 0/4 cores, ")
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
     try:
-        wait_for("1 of the cluster's nodes gone, 3 are there: their chunks are done again")
+        wait_for("nodes gone from the cluster: 1 (3 are there); their chunks are done again")
     finally:
         cluster.add_node(**NODE)
-    wait_for("1 nodes have joined the cluster, 4 are there")
+    wait_for("nodes new in the cluster: 1 (4 are there)")

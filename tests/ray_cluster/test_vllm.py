@@ -1,0 +1,39 @@
+"""vLLM on a cluster: the engine that it is in one process, held by a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="vllm is not installed beside ray: make test-vllm")
+
+from flywheel.assets import asset
+from flywheel.config import EngineConfig
+from flywheel.engines.engine import Request, Sampling, load
+from flywheel.files import digest_model
+from flywheel.instructions.text import Prompts
+from flywheel.nano.data import held_out_tasks
+from flywheel.workers.models import Stored
+from flywheel.workers.on_ray import connect, run
+from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.work import Work, finished, write
+
+NANO = asset("data/nano/generator")
+SETTINGS = EngineConfig(name="vllm")
+
+
+def test_a_worker_writes_with_vllm_what_this_process_would(cluster: Any, prompts: Prompts, tmp_path: Path) -> None:
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=16)
+    asked = [prompts.answer(task) for task in held_out_tasks()[:8]]
+    chunks = [Work(request=Request(prompts=asked, n=4, sampling=sampling, seed=seed)) for seed in range(3)]
+    engine = load(SETTINGS, NANO, cache=tmp_path, digest="nano")
+    try:
+        here = [write(one, engine).written for one in chunks]
+    finally:
+        engine.close()
+    connect(cluster.address)
+    step = Writing(settings=SETTINGS, generator=Stored(folder=NANO, digest=digest_model(NANO)), cache=tmp_path)
+    there = [finished(one).written for one in run([Pool(step=step, size=1, cpus=1, gpus=0)], chunks, retries=0)]
+    assert there == here
