@@ -18,8 +18,10 @@ test: $(INSTALLED)
 	$(BIN)/pytest
 
 # vLLM pins what it needs, so it has an environment of its own.
-test-vllm: $(VLLM)/installed
+test-vllm: $(VLLM)/installed $(RAY)/installed
 	$(VLLM)/bin/pytest tests/engines tests/test_vllm_rounds.py
+	for site in $(VLLM)/lib/python3*/site-packages; do echo "$(abspath $(RAY))/$${site#$(VLLM)/}" > $$site/ray.pth; done
+	OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(VLLM)/bin/python -m pytest tests/ray_cluster/test_vllm.py
 
 # Whole rounds on a Ray cluster of four nodes on this machine; models through a local S3 server.
 test-ray: $(RAY)/installed
