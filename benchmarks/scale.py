@@ -95,6 +95,7 @@ def prepare(folder: Path, size: int) -> None:
         numbers={"members": [one.model_id for one in members]},
     )  # fmt: skip
     for model in (*members, reward):
+        (folder / model.path).mkdir()
         workspace.store.record_model(model)
     begin(workspace, workspace.config(), reward)
 
