@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,7 +32,6 @@ from flywheel.records import (
     Candidate,
     Chunk,
     Completion,
-    FinishReason,
     HeldOutTask,
     Model,
     ModelKind,
@@ -91,16 +92,23 @@ class Run:
     def scorer(self) -> RewardModel:
         return load_scorer(self.workspace.locate(self.workspace.store.model(self.reward_model)), self.config)
 
+    def _scorer(self, model_id: str | None) -> RewardModel:
+        """The reward model, or one of its members."""
+        if model_id is None or model_id == self.round.reward_model:
+            return self.scorer
+        return load_scorer(self.workspace.locate(self.workspace.store.model(model_id)), self.config)
+
     @cached_property
     def workers(self) -> Workers:
         """Who writes with this round's generator, and scores."""
         return self.workers_on(self.workspace.store.model(self.round.generator_in))
 
-    def workers_on(self, generator: Model) -> Workers:
-        """Who writes with a generator, and scores: the cluster where there is one, else this process."""
+    def workers_on(self, generator: Model, scorer: str | None = None) -> Workers:
+        """Who writes with a generator, and scores with the reward model or another scorer: the cluster, or this process."""
+        scorer = scorer or self.round.reward_model
         if self.config.cluster is None or generator.path.startswith(ENDPOINT):
-            return Here(lambda: self._engine_on(generator), lambda: self.scorer)
-        reward = self.workspace.store.model(self.reward_model) if self.round.reward_model else None
+            return Here(lambda: self._engine_on(generator), lambda: self._scorer(scorer))
+        reward = self.workspace.store.model(scorer) if scorer else None
         return cluster_workers(self.config, self.config.cluster, self.workspace, generator, reward)
 
     def _engine_on(self, generator: Model) -> Engine:
@@ -259,31 +267,42 @@ class Run:
     def _to_score(self, done: int) -> Iterator[Work]:
         """The candidates of the kept tasks, chunk by chunk."""
         for _, answered in self.chunks(done, self.answered):
-            yield Work(
-                tasks=[task for task, _ in answered],
-                written=[
-                    [Completion(text=one.output, tokens=one.tokens, finish_reason=one.finish_reason) for one in candidates]
-                    for _, candidates in answered
-                ],
-            )
+            yield _written_before(answered)
 
     def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
         """Every arm's pick for every task; then what each member gave the winners, one member in memory at a time."""
         store, name = self.workspace.store, self.round.round
         spans, members = store.spans(name, BLOCK), store.model(self.reward_model).numbers["members"]
-        steps = [(judge, attempts) for judge in (None, *members) for attempts in spans]
-        scorer: tuple[str, RewardModel] | None = None
-        for index, (member, attempts) in enumerate(steps[done:], start=done):
-            rows: list[Selection] | list[Score]
-            if member is None:
-                rows = select_all(store.scored(name, self.reward_model, attempts), self.config.seed, name)
-            else:
-                if scorer is None or scorer[0] != member:
-                    scorer = member, load_scorer(self.workspace.locate(store.model(member)), self.config)
-                winners = [(task, one) for task, picked in self.answered(attempts, arm=Arm.BEST) for one in picked]
-                rows = _scores(scorer[1], member, winners)
-            yield Chunk(rows=rows, last=index == len(steps) - 1)
+
+        def left() -> Iterator[Sequence[Selection] | Sequence[Score]]:
+            for attempts in spans[done:]:
+                yield select_all(store.scored(name, self.reward_model, attempts), self.config.seed, name)
+            for number, member in enumerate(members, start=1):
+                yield from self._member_scores(member, spans[max(0, done - number * len(spans)) :])
+
+        last = len(spans) * (1 + len(members)) - 1
+        for index, rows in enumerate(left(), start=done):
+            yield Chunk(rows=rows, last=index == last)
             counter.to(min((index + 1) * BLOCK, self.config.instructions.tasks))
+
+    def _member_scores(self, member: str, spans: Sequence[range]) -> Iterator[list[Score]]:
+        """What a member of the reward model gives the winners, span by span."""
+        asked: deque[list[tuple[str, int]]] = deque()
+
+        def winners() -> Iterator[Work]:
+            for attempts in spans:
+                picked = [(task, one) for task, picks in self.answered(attempts, arm=Arm.BEST) for one in picks]
+                asked.append([(one.task_id, one.candidate) for _, one in picked])
+                yield _written_before([(task, [one]) for task, one in picked])
+
+        if not spans:
+            return
+        with closing(self.workers_on(self.workspace.store.model(self.round.generator_in), scorer=member)) as workers:
+            for work in map(finished, workers.do(winners(), Do.SCORE)):
+                yield [
+                    Score(task_id=task_id, candidate=candidate, model_id=member, score=score)
+                    for (task_id, candidate), score in zip(asked.popleft(), work.scores, strict=True)
+                ]
 
     def paraphrase(self, done: int, counter: Counter) -> Iterator[Chunk[Proposal]]:
         """Other ways to say what the winners were asked."""
@@ -409,9 +428,12 @@ def _rewards(work: Work | Failed, index: int, model_id: str, *, last: bool) -> C
     return Chunk(rows=rows, last=last)
 
 
-def _scores(scorer: RewardModel, model_id: str, rows: Sequence[tuple[Task, Candidate]]) -> list[Score]:
-    answers = [Answer(task=task, output=one.output, finished=one.finish_reason == FinishReason.STOP) for task, one in rows]
-    return [
-        Score(task_id=one.task_id, candidate=one.candidate, model_id=model_id, score=score)
-        for (_, one), score in zip(rows, scorer.score(answers), strict=True)
-    ]
+def _written_before(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
+    """Candidates of the store, to be scored."""
+    return Work(
+        tasks=[task for task, _ in answered],
+        written=[
+            [Completion(text=one.output, tokens=one.tokens, finish_reason=one.finish_reason) for one in candidates]
+            for _, candidates in answered
+        ],
+    )
