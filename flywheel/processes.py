@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -179,9 +180,12 @@ class Line:
 
 @contextlib.contextmanager
 def leaving_word(folder: Path) -> Iterator[None]:
-    """In the process: leave word of an error that ends it."""
+    """In the process: leave word of an error that ends it, or nothing at all where whoever started it is gone."""
     try:
         yield
+    except (EOFError, ConnectionError):  # there is nobody to read it, nor to remove the folder
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     except Exception as error:
         path = folder / ERROR.replace("*", os.environ.get("RANK", "0"))
         said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")

@@ -6,6 +6,7 @@ one dies, and repeats what they had begun. This process alone has the database.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import pickle
@@ -13,7 +14,6 @@ import platform
 import signal
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,8 +42,10 @@ START = -1
 WINDOW_BYTES = 512 << 20
 """About as much of the chunks that wait is in the cluster's memory at once. After each such window the workers are started
 anew, which costs seconds, for what takes minutes at the least."""
-LOOK_EVERY_S = 5.0
-"""How often the nodes are counted."""
+LOOK_EVERY_S = 3.0
+"""How often the cluster is looked at."""
+MISSES = 3
+"""So often in a row the head may not answer."""
 NO_START = "a worker of the cluster cannot start"
 DIES = (
     "the workers of the cluster die while they load their model, as happens where memory is short; "
@@ -58,12 +60,10 @@ class OnRay:
     """The workers of the cluster that was joined; each call of `do` starts its own, and gives them back at its end."""
 
     def __init__(self, pools: Mapping[Do, Pool], *, retries: int) -> None:
-        self._pools, self._retries, self._nodes = pools, retries, Nodes()
+        self._pools, self._retries = pools, retries
 
     def do(self, chunks: Iterable[Work], *steps: Do) -> Generator[Work | Failed]:
-        for done in run([self._pools[step] for step in steps], chunks, retries=self._retries):
-            self._nodes.look()
-            yield done
+        return run([self._pools[step] for step in steps], chunks, retries=self._retries)
 
     def close(self) -> None:
         """Nothing to give back: the models are in memory only while there is work."""
@@ -97,6 +97,12 @@ def connect(address: str) -> None:
     except EngineError:
         ray.shutdown()  # or the next call would take the cluster as joined
         raise
+    global _watch
+    if _watch:
+        _watch.end()
+    _watch = Watch(ray.get_runtime_context().gcs_address)
+    atexit.register(_watch.end)  # before Ray's own, which was registered when it was imported
+    _log.warning("%-22s %s, %s", "cluster", ray.get_runtime_context().gcs_address, _watch.taken)
 
 
 @contextmanager
@@ -146,9 +152,61 @@ def _refuse_other_versions() -> None:
 
 
 def resources() -> str:
-    """What is taken of the nodes' cores, GPUs and shared memory, of how much; nothing where no cluster was joined."""
-    if not ray.is_initialized():
-        return ""
+    """What was last seen to be taken of the cores, GPUs and shared memory there are; nothing where no cluster was joined."""
+    return _watch.taken if _watch else ""
+
+
+class Watch:
+    """Looks at the cluster from a thread of its own, as a head that is gone keeps whoever asks it waiting.
+
+    Tells of nodes that go and come (a cluster knows of one that is gone some seconds after it is), and of a head that does not
+    answer: Ray ends this process a minute later, without a word.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address, self._known, self._missed = address, _alive(), 0
+        self._ended = threading.Event()
+        self.taken = _taken()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_EVERY_S):
+            try:
+                _knock(self._address)
+            except OSError:
+                self._missed += 1
+                if self._missed == MISSES:
+                    _log.warning(
+                        "the head of the Ray cluster at %s does not answer; start it again, %s", self._address, GOES_ON
+                    )
+                continue
+            self._missed = 0
+            if not self._ended.is_set() and ray.is_initialized():
+                self.look()
+
+    def look(self) -> None:
+        """Tell which nodes have gone or come since the last time."""
+        self.taken, found = _taken(), _alive()
+        if gone := len(self._known - found):
+            _log.warning("nodes gone from the cluster: %d (%d are there); their chunks are done again", gone, len(found))
+        if new := len(found - self._known):
+            _log.warning("nodes new in the cluster: %d (%d are there)", new, len(found))
+        self._known = found
+
+
+_watch: Watch | None = None
+
+
+def _alive() -> set[str]:
+    """The nodes that there are."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _taken() -> str:
     there, free = ray.cluster_resources(), ray.available_resources()
 
     def taken(name: str, unit: float = 1.0) -> str:
@@ -157,29 +215,6 @@ def resources() -> str:
     gpus = f"{taken('GPU')} GPUs, " if there.get("GPU") else ""
     nodes = len(_alive())
     return f"{nodes} node{'s' * (nodes > 1)}: {taken('CPU')} cores, {gpus}{taken('object_store_memory', 2**20)} MiB"
-
-
-def _alive() -> set[str]:
-    """The nodes that there are."""
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-class Nodes:
-    """Tells of nodes that go and come: a cluster knows of one that is gone some seconds after it is."""
-
-    def __init__(self) -> None:
-        self._known, self._looked = _alive(), time.monotonic()
-
-    def look(self, *, now: bool = False) -> None:
-        """Tell what has changed, if it is time to look."""
-        if not now and time.monotonic() - self._looked < LOOK_EVERY_S:
-            return
-        found, self._looked = _alive(), time.monotonic()
-        if gone := len(self._known - found):
-            _log.warning("nodes gone from the cluster: %d (%d are there); their chunks are done again", gone, len(found))
-        if new := len(found - self._known):
-            _log.warning("nodes new in the cluster: %d (%d are there)", new, len(found))
-        self._known = found
 
 
 def check_room(settings: ClusterConfig) -> None:

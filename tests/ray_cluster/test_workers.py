@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.on_ray import Nodes, connect, resources, run
+from flywheel.workers.on_ray import connect, resources, run
 from flywheel.workers.steps import Pool
 from flywheel.workers.work import Failed, Work
 from tests.ray_cluster.conftest import NODE
@@ -112,17 +115,41 @@ def test_nodes_that_go_and_come_are_told(
         while line not in caplog.messages:
             assert time.monotonic() < deadline, caplog.messages
             time.sleep(0.5)
-            nodes.look(now=True)
 
     # Those that other tests took away may still be counted.
     deadline = time.monotonic() + 90
-    while not resources().startswith("4 nodes") and time.monotonic() < deadline:
+    while not resources().startswith("4 nodes: 0/4 cores, "):
+        assert time.monotonic() < deadline, resources()
         time.sleep(0.5)
-    nodes = Nodes()
-    assert resources().startswith("4 nodes: 0/4 cores, ")
+    caplog.clear()
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
     try:
         wait_for("nodes gone from the cluster: 1 (3 are there); their chunks are done again")
     finally:
         cluster.add_node(**NODE)
     wait_for("nodes new in the cluster: 1 (4 are there)")
+
+
+def test_a_head_that_is_gone_is_told(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    other = Cluster(initialize_head=True, head_node_args=NODE)
+    address = other.address
+    script = (
+        "import logging, sys, time\n"
+        "from flywheel.workers.on_ray import connect\n"
+        "logging.basicConfig(stream=sys.stderr)\n"
+        f"connect({address!r})\n"
+        "time.sleep(120)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert driver.stderr is not None
+    try:
+        assert f"{address}, 1 node: 0/1 cores" in driver.stderr.readline()
+        other.head_node.kill_gcs_server(check_alive=False)
+        line = driver.stderr.readline()
+        assert f"the head of the Ray cluster at {address} does not answer; start it again, " in line
+    finally:
+        driver.kill()
+        driver.communicate()
+        other.shutdown()

@@ -26,12 +26,10 @@ STEPS = 8
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Here as in the processes: the last digits of a sum depend on how many threads add it up."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the processes as here: the last digits of a sum depend on how many threads add it up."""
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    monkeypatch.setattr("flywheel.reward.side_by_side._environment", lambda place, parallel: threads)
 
 
 @pytest.fixture
