@@ -50,7 +50,7 @@ class Trace:
         """Patch this process, which runs one command and ends."""
         trace = self
         stage, generate = Run.stage, ctranslate2_engine.CTranslate2Engine.generate
-        start, member, merge, base = Lab.start, Lab.member, Lab._merge, Lab.base
+        start, member, merge, base = Lab.start, Lab._member, Lab._merge, Lab.base
         convert, migrate, export = ctranslate2_engine.convert, migrating.migrate, exporting.export
 
         def traced_stage(self: Run, at: Any, *arguments: Any, **options: Any) -> None:
@@ -71,10 +71,9 @@ class Trace:
             with trace.place("joint"):
                 return start(self)
 
-        def traced_member(self: Lab, name: str) -> Any:
-            self.start()
-            with trace.place(f"member {name}"):
-                return member(self, name)
+        def traced_member(self: Lab, plan: Any) -> Any:
+            with trace.place(f"member {plan.name}"):
+                return member(self, plan)
 
         def traced_merge(self: Lab, *arguments: Any) -> Any:
             with trace.place("merge"):
@@ -88,7 +87,7 @@ class Trace:
 
         Run.stage = traced_stage  # type: ignore[method-assign]
         ctranslate2_engine.CTranslate2Engine.generate = traced_generate  # type: ignore[method-assign]
-        Lab.base, Lab.start, Lab.member, Lab._merge = traced_base, traced_start, traced_member, traced_merge  # type: ignore[method-assign]
+        Lab.base, Lab.start, Lab._member, Lab._merge = traced_base, traced_start, traced_member, traced_merge  # type: ignore[method-assign]
         ctranslate2_engine.convert = traced_convert
         database.migrate = storing.migrate = self._traced("migrate", migrate)
         exporting.export = self._traced("export", export)
