@@ -105,7 +105,7 @@ def cluster(cores: int) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from flywheel.workers.on_ray import connect
+    from flywheel.workers.joining import connect
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": cores, "include_dashboard": False})
     try:

@@ -14,7 +14,7 @@ def test_a_cluster_without_ray_names_the_command_that_installs_it(
     built: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "flywheel.workers.on_ray", raising=False)
+    monkeypatch.delitem(sys.modules, "flywheel.workers.joining", raising=False)
     done = cli("--workspace", copy(built, tmp_path), "round", "--set", "cluster.workers=2")
     assert done.code == 1
     assert done.err.strip().splitlines()[-1] == "error: cluster needs Ray; install it with: pip install 'flywheel[ray]'"

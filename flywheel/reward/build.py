@@ -28,7 +28,7 @@ from flywheel.records import CurvePoint, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
-from flywheel.reward.members import Trained, train_member
+from flywheel.reward.members import Trained
 from flywheel.reward.mergekit import merge_models
 from flywheel.reward.model import RewardModel, load_scorer, write_scale
 from flywheel.reward.recipe import (
@@ -145,7 +145,7 @@ class Lab:
             return found
         folder = self._workspace.models / f"joint-{key_of(training)[:12]}"
         with publish(folder) as unfinished:
-            trained = self._train("joint", base, pooled, settings, unfinished)
+            trained = self._train("joint", self._job("joint", base, pooled, settings, folder, unfinished))
             self._write_scale(unfinished)
             numbers = self._numbers(trained, pooled) | {"accuracy": self._accuracies(unfinished)}
         return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, trained.curve)
@@ -168,8 +168,9 @@ class Lab:
             if twin:
                 shutil.copytree(self._workspace.locate(twin), folder, dirs_exist_ok=True)
                 return dict(twin.numbers), self._workspace.store.learning_curve(twin.model_id)
-            trained = self._train(f"member {plan.name}", plan.start, self.sets[plan.name], plan.settings, folder)
-            return self._numbers(trained, self.sets[plan.name]), trained.curve
+            job = self._member_job(plan, folder)
+            trained = self._train(f"member {plan.name}", job)
+            return self._numbers(trained, job.data), trained.curve
 
         return self._publish(plan, write)
 
@@ -177,14 +178,7 @@ class Lab:
         """Members, trained in processes of their own."""
         made = {}
         with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as trainings:
-            jobs = {
-                plan.name: Job(
-                    base=self._workspace.locate(plan.start).resolve(), folder=Path(trainings).resolve() / plan.name,
-                    data=self.sets[plan.name], settings=plan.settings, prompts=self.config.path(self.config.prompts).resolve(),
-                    seed=derive(self._reward.seed, plan.name), checkpoints=_checkpoints(plan.folder).resolve(),
-                )
-                for plan in plans
-            }  # fmt: skip
+            jobs = {plan.name: self._member_job(plan, Path(trainings) / plan.name) for plan in plans}
             by_name = {plan.name: plan for plan in plans}
             with (
                 self._progress.work(f"{len(plans)} members", total=None, unit="steps") as counter,
@@ -209,13 +203,20 @@ class Lab:
             ModelKind.MEMBER, plan.name + self._label, plan.folder, plan.start.model_id, plan.recipe, numbers, curve
         )
 
-    def _train(self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path) -> Trained:
+    def _member_job(self, plan: _Plan, into: Path) -> Job:
+        return self._job(plan.name, plan.start, self.sets[plan.name], plan.settings, plan.folder, into)
+
+    def _job(self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path, into: Path) -> Job:
+        """A training whose model is written ``into`` one folder, and then published as ``folder``."""
+        return Job(
+            base=self._workspace.locate(start).resolve(), folder=into.resolve(), data=data, settings=settings,
+            prompts=self.config.path(self.config.prompts).resolve(), seed=derive(self._reward.seed, name),
+            checkpoints=folder.with_name(f"{folder.name}.training").resolve(),
+        )  # fmt: skip
+
+    def _train(self, name: str, job: Job) -> Trained:
         with self._progress.work(name, total=None, unit="steps") as counter:
-            return train_member(
-                self._workspace.locate(start), folder, data, settings, self._prompts,
-                seed=derive(self._reward.seed, name.removeprefix("member ")), advance=counter.to,
-                checkpoints=_checkpoints(folder.with_name(folder.name.removesuffix(".tmp"))),
-            )  # fmt: skip
+            return job.train(counter.to)
 
     def _numbers(self, trained: Trained, data: PreferenceSet) -> dict[str, Any]:
         """What is recorded of a training."""
@@ -328,11 +329,6 @@ def _refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> 
 def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
     """The reward model of this configuration, where it is built."""
     return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
-
-
-def _checkpoints(folder: Path) -> Path:
-    """Where the training of a model keeps what it goes on from."""
-    return folder.with_name(f"{folder.name}.training")
 
 
 def _lost_members(reward: Model, workspace: Workspace) -> list[str]:

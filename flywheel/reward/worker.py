@@ -6,12 +6,17 @@ import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flywheel.errors import BudgetSpent
 from flywheel.instructions.text import Prompts
 from flywheel.processes import Line, leaving_word
 from flywheel.reward.data import PreferenceSet
 from flywheel.reward.recipe import TrainingSettings
+
+if TYPE_CHECKING:
+    from flywheel.checkpoints import Advance
+    from flywheel.reward.members import Trained
 
 JOB = "job.pickle"
 """Name in the folder that a job is handed over in, which only its owner can write to."""
@@ -29,20 +34,25 @@ class Job:
     seed: int
     checkpoints: Path
 
+    def train(self, advance: Advance) -> Trained:
+        """Train it in this process; `train_member` says what it raises."""
+        from flywheel.reward.members import train_member
+
+        return train_member(
+            self.base, self.folder, self.data, self.settings, Prompts(self.prompts),
+            seed=self.seed, advance=advance, checkpoints=self.checkpoints,
+        )  # fmt: skip
+
 
 def main(folder: Path) -> None:
     """Train the member of the job in a folder."""
     line = Line(folder)
     from flywheel.quiet import silence
-    from flywheel.reward.members import train_member
 
     silence()
     job: Job = pickle.loads((folder / JOB).read_bytes())
     try:
-        trained = train_member(
-            job.base, job.folder, job.data, job.settings, Prompts(job.prompts),
-            seed=job.seed, advance=line.advance, checkpoints=job.checkpoints,
-        )  # fmt: skip
+        trained = job.train(line.advance)
     except BudgetSpent:
         line.end(None)
     else:

@@ -26,7 +26,7 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
             "choose; name the engine of the nodes: vllm or transformers"
         )
     try:
-        from flywheel.workers.on_ray import check_room, connect
+        from flywheel.workers.joining import check_room, connect
     except ImportError:
         raise EngineError("cluster needs Ray; install it with: pip install 'flywheel[ray]'") from None
     connect(settings.address)
@@ -37,8 +37,8 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
 
 def resources() -> str:
     """What is taken of the cluster, in a line; nothing where none was joined."""
-    on_ray = sys.modules.get("flywheel.workers.on_ray")
-    return on_ray.resources() if on_ray else ""
+    joining = sys.modules.get("flywheel.workers.joining")
+    return joining.resources() if joining else ""
 
 
 def cluster_workers(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flywheel import __version__
-from flywheel.workers import on_ray
+from flywheel.workers import joining
 from tests.conftest import Cli, copy
 
 ray = pytest.importorskip("ray", reason="ray is not installed: make test-ray")
@@ -68,7 +68,7 @@ def test_other_versions_on_the_nodes(
     cli: Cli, cluster: Any, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.shutdown()
-    monkeypatch.setattr(on_ray, "__version__", "99.0")  # of this process; the nodes import the real one
+    monkeypatch.setattr(joining, "__version__", "99.0")  # of this process; the nodes import the real one
     line = refused(cli, copy(built, tmp_path), address=cluster.address)
     assert line.startswith("error: node ")
     assert line.endswith(f"has flywheel {__version__}, this process 99.0; install the same release on all nodes")
@@ -78,5 +78,5 @@ def test_other_versions_on_the_nodes(
 def test_a_signal_is_still_ours_after_joining(cluster: Any) -> None:
     ray.shutdown()
     before = signal.getsignal(signal.SIGTERM)
-    on_ray.connect(cluster.address)
+    joining.connect(cluster.address)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -13,8 +13,9 @@ from flywheel.config import EngineConfig
 from flywheel.engines.engine import Request, Sampling, load
 from flywheel.errors import ModelError, StoreError
 from flywheel.files import digest_model
+from flywheel.workers.joining import connect
 from flywheel.workers.models import Stored, check_storage
-from flywheel.workers.on_ray import OnRay, connect
+from flywheel.workers.on_ray import OnRay
 from flywheel.workers.steps import Pool, Writing
 from flywheel.workers.work import Do, Work, finished
 

@@ -15,8 +15,9 @@ from flywheel.engines.engine import Request, Sampling, load
 from flywheel.files import digest_model
 from flywheel.instructions.text import Prompts
 from flywheel.nano.data import held_out_tasks
+from flywheel.workers.joining import connect
 from flywheel.workers.models import Stored
-from flywheel.workers.on_ray import connect, run
+from flywheel.workers.on_ray import run
 from flywheel.workers.steps import Pool, Writing
 from flywheel.workers.work import Work, finished, write
 

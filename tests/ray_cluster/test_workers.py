@@ -16,7 +16,8 @@ import pytest
 
 from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.on_ray import connect, resources, run
+from flywheel.workers.joining import connect, resources
+from flywheel.workers.on_ray import run
 from flywheel.workers.steps import Pool
 from flywheel.workers.work import Failed, Work
 from tests.ray_cluster.conftest import NODE
@@ -137,7 +138,7 @@ def test_a_head_that_is_gone_is_told(tmp_path: Path) -> None:
     address = other.address
     script = (
         "import logging, sys, time\n"
-        "from flywheel.workers.on_ray import connect\n"
+        "from flywheel.workers.joining import connect\n"
         "logging.basicConfig(stream=sys.stderr)\n"
         f"connect({address!r})\n"
         "time.sleep(120)\n"
