@@ -61,7 +61,7 @@ bench-distilabel: $(INSTALLED) $(DISTILABEL)/installed
 	$(BIN)/python benchmarks/distilabel_answers.py
 
 nano: $(INSTALLED)
-	$(BIN)/python -m flywheel.nano.build
+	$(BIN)/python data/nano/build.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(RAY) $(DISTILABEL) $(AUDIT) workspace build dist .pytest_cache .mypy_cache .ruff_cache

@@ -11,13 +11,13 @@ from typing import Any
 
 from flywheel import config as configuration
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     FinishReason,
     Metric,
     Model,
     ModelKind,
+    Policy,
     Proposal,
     Round,
     Sample,
@@ -111,19 +111,19 @@ def fill(store: Store, size: Size) -> dict[str, Written]:
             _write(store, f"r{number}", stage, chunks, written)
         _finish(store, f"r{number}", number)
         if number == 1:
-            _open(store, "r1-random", 1, arm=Arm.RANDOM)
+            _open(store, "r1-random", 1, policy=Policy.RANDOM)
             _write(store, "r1-random", Stage.EVALUATE, _evaluated(number / 2, size), written)
             _finish(store, "r1-random", number / 2)
     return written
 
 
-def _open(store: Store, name: str, number: int, *, arm: Arm = Arm.BEST) -> None:
+def _open(store: Store, name: str, number: int, *, policy: Policy = Policy.BEST) -> None:
     settings = configuration.load(configuration.find("nano"), []).model_dump(mode="json")
     store.open_round(
         Round(
             round=name, number=number, parent=f"r{number - 1}" if number else None, status="running", seed=0, fingerprint="f",
             identity={"digest.heldout": "h", "digest.prompts": "p"}, config=settings, generator_in=GENERATOR.model_id,
-            generator_out=GENERATOR.model_id, reward_model=REWARD.model_id, judge=JUDGE.model_id, versions={}, arm=arm,
+            generator_out=GENERATOR.model_id, reward_model=REWARD.model_id, judge=JUDGE.model_id, versions={}, policy=policy,
         )
     )  # fmt: skip
 
@@ -204,10 +204,11 @@ def _best(place: int, size: Size) -> tuple[int, int]:
 
 def _selections(texts: Texts, number: int, place: int, size: Size) -> list[Selection]:
     task_id = texts.task(number, place).task_id
-    picks = {Arm.BEST: _best(place, size)[1], Arm.FIRST: 0} | {
-        arm: (place + step) % size.candidates for step, arm in enumerate((Arm.RANDOM, Arm.LIKELIEST, Arm.LONGEST))
+    picks = {Policy.BEST: _best(place, size)[1], Policy.FIRST: 0} | {
+        policy: (place + step) % size.candidates
+        for step, policy in enumerate((Policy.RANDOM, Policy.MAX_LOGPROB, Policy.LONGEST))
     }
-    return [Selection(task_id=task_id, arm=arm, candidate=one, margin=0.25) for arm, one in picks.items()]
+    return [Selection(task_id=task_id, policy=policy, candidate=one, margin=0.25) for policy, one in picks.items()]
 
 
 def _evaluated(level: float, size: Size) -> Iterator[list[Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.budget import Budget
 from flywheel.config import Config
-from flywheel.next_round import open_round
-from flywheel.progress import Silent
+from flywheel.core.progress import Silent
 from flywheel.records import Chunk, Model, Proposal, Stage, Task
-from flywheel.stages import Run
+from flywheel.round.budget import Budget
+from flywheel.round.opening import open_round
+from flywheel.round.stages import Run
 from flywheel.workspace import Workspace
 
 

@@ -34,18 +34,19 @@ from _measured import Cost, measured, memory, table
 from _rounds import begin
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Request, Sampling, load
-from flywheel.files import digest_model
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
-from flywheel.quiet import silence
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Request, Sampling
+from flywheel.engines.factory import load
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Chunk, Completion, FinishReason, Model, ModelKind, Proposal, Stage, Task
-from flywheel.stages import Run
+from flywheel.round.stages import Run
 from flywheel.store import reading
-from flywheel.workers.models import Stored
 from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.storage import Stored
 from flywheel.workers.work import Do, Work, write
 from flywheel.workspace import Workspace
 

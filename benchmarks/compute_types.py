@@ -20,14 +20,15 @@ from pathlib import Path
 import ctranslate2
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Engine, Sampling, load
+from flywheel.core.assets import asset
+from flywheel.core.progress import Silent
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Engine, Sampling
+from flywheel.engines.factory import load
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.instructions.text import Prompts
 from flywheel.nano.verifier import judge
-from flywheel.progress import Silent
-from flywheel.quiet import silence
 from flywheel.records import FinishReason, Task
 from flywheel.reward.build import build_reward_model
 from flywheel.reward.model import load_scorer

@@ -26,10 +26,10 @@ from typing import Any
 from _rounds import begin, give_tasks
 
 from flywheel import config as configuration
-from flywheel.engines.engine import Sampling
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Sampling
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.quiet import silence
 from flywheel.records import Stage, Task
 from flywheel.workspace import Workspace
 

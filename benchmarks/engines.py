@@ -29,12 +29,13 @@ from typing import Any
 from _rounds import begin, give_tasks
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Engine, Sampling, load, prompt_tokens
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import fresh_tasks
-from flywheel.quiet import silence
+from flywheel.core.assets import asset
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Engine, Sampling, prompt_tokens
+from flywheel.engines.factory import load
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import fresh_tasks
 from flywheel.records import Stage, Task
 from flywheel.workspace import Workspace
 

@@ -24,7 +24,7 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 
 ROWS = 200
 

@@ -33,16 +33,16 @@ from transformers import (
 )
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling
+from flywheel.core.assets import asset
+from flywheel.core.progress import Silent
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Sampling
 from flywheel.engines.transformers_engine import TransformersEngine
 from flywheel.errors import EngineError
-from flywheel.loop import turn
-from flywheel.progress import Silent
-from flywheel.quiet import silence
 from flywheel.report import tables
 from flywheel.reward.model import RewardModel
+from flywheel.round.loop import turn
 from flywheel.workspace import Workspace
 
 PROMPT, NEW = 128, 128

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import config as configuration
-from flywheel.loop import turn
 from flywheel.nano.world import FAMILIES, FAMILY_OF, right_output
 from flywheel.records import Task
 from flywheel.report import tables
 from flywheel.report.progress import Terminal
 from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
+from flywheel.round.loop import turn
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 

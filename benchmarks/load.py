@@ -26,15 +26,15 @@ from _filled import REWARD, Size, Written, fill
 from _measured import Cost, measured, slope, table
 
 from flywheel import config as configuration
+from flywheel.core.quiet import silence
 from flywheel.evaluation.compare import compare
-from flywheel.evaluation.picks import arms_of, curve_of
+from flywheel.evaluation.picks import curve_of, policies_of
 from flywheel.evaluation.trend import trend
 from flywheel.export.export import Asked, export
 from flywheel.export.shapes import Format, Shape
-from flywheel.quiet import silence
 from flywheel.records import Stage
 from flywheel.report.page.write import write_report
-from flywheel.selection import select_all
+from flywheel.round.selection import select_all
 from flywheel.store import reading
 from flywheel.store.store import BLOCK
 from flywheel.workspace import Workspace
@@ -92,9 +92,11 @@ STEPS: dict[str, Callable[[Workspace], object]] = {
     "generations, counted": ask("SELECT round, count(*), avg(reward) FROM generations GROUP BY ALL"),
     "rounds_summary": ask("SELECT * FROM rounds_summary"),
     "best_of_n_curve": ask("SELECT * FROM best_of_n_curve"),
-    "arms": ask("SELECT * FROM arms"),
+    "policies": ask("SELECT * FROM policies"),
     "compare": lambda workspace: compare(workspace.store, "r0", NAME),
-    "picks and curve": lambda workspace: [call(workspace.store, workspace.store.rounds()[1]) for call in (arms_of, curve_of)],
+    "picks and curve": lambda workspace: [
+        call(workspace.store, workspace.store.rounds()[1]) for call in (policies_of, curve_of)
+    ],
     "trend": lambda workspace: trend(workspace.store),
     "export parquet": partial(exported, form=Format.PARQUET),
     "export jsonl": partial(exported, form=Format.JSONL),

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, load
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Sampling
+from flywheel.engines.factory import load
 from flywheel.evaluation.trend import trend
-from flywheel.generator import load_prompts
-from flywheel.nano.data import fresh_tasks, held_out_tasks
+from flywheel.instructions.prompt_style import load_prompts
+from flywheel.nano.tasks import fresh_tasks, held_out_tasks
 from flywheel.nano.verifier import judge
-from flywheel.quiet import silence
 from flywheel.workspace import Workspace
 
 FRESH = 5000

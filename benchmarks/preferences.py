@@ -34,8 +34,8 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from flywheel.assets import asset
 from flywheel.config import DataConfig
+from flywheel.core.assets import asset
 from flywheel.reward.data import PreferenceSet, read_set
 from flywheel.reward.sources import Split, find_source, read_source
 

@@ -32,15 +32,15 @@ from _measured import Cost, measured, table
 from _rounds import begin
 
 from flywheel import config as configuration
-from flywheel import stages
-from flywheel.assets import asset
-from flywheel.instructions.text import format_task
-from flywheel.quiet import silence
+from flywheel.core.assets import asset
+from flywheel.core.quiet import silence
+from flywheel.core.spool import Spooled
+from flywheel.instructions.prompts import format_task
 from flywheel.records import Model, ModelKind, Stage, Task
 from flywheel.report import tables
 from flywheel.reward.text import Answer
-from flywheel.spool import Spooled
-from flywheel.stages import Run
+from flywheel.round import stages
+from flywheel.round.stages import Run
 from flywheel.store import reading
 from flywheel.training import training_examples
 from flywheel.workspace import Workspace

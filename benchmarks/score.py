@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, pipeline
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
+from flywheel.core.quiet import silence
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.quiet import silence
 from flywheel.records import Task
 from flywheel.reward.model import RewardModel
 from flywheel.reward.slice import build_base

@@ -24,7 +24,7 @@ from rapidfuzz.distance import Indel
 from rapidfuzz.process import extractOne
 from rouge_score import rouge_scorer, tokenize
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from flywheel.instructions.similarity import SimilarityIndex, words
 
 THRESHOLD = 0.7

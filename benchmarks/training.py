@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flywheel.assets import asset
 from flywheel.config import LoraConfig, TrainingConfig
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import fresh_tasks
+from flywheel.core.assets import asset
+from flywheel.core.quiet import silence
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import fresh_tasks
 from flywheel.nano.world import CONSTRAINTS, FAMILY_OF
-from flywheel.quiet import silence
 from flywheel.records import Task, Winner
 from flywheel.training import Example, train_generator, training_examples
 

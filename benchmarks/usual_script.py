@@ -38,16 +38,16 @@ from transformers import (
 )
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import Config
-from flywheel.engines.engine import Sampling
+from flywheel.core.assets import asset
+from flywheel.core.progress import Silent
+from flywheel.core.quiet import silence
+from flywheel.engines.contract import Sampling
 from flywheel.instructions.tasks import read_tasks
-from flywheel.progress import Silent
-from flywheel.quiet import silence
 from flywheel.records import Model, Stage, Task
 from flywheel.reward.build import build_reward_model
 from flywheel.reward.text import Answer
-from flywheel.stages import Run
+from flywheel.round.stages import Run
 from flywheel.training import Example, training_examples
 from flywheel.workspace import Workspace
 

@@ -29,13 +29,13 @@ from trl import SFTConfig, SFTTrainer
 
 from flywheel import config as configuration
 from flywheel.config import Config
+from flywheel.core.progress import Silent
+from flywheel.core.quiet import silence
+from flywheel.core.seeds import derive
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.loop import turn
-from flywheel.progress import Silent
-from flywheel.quiet import silence
 from flywheel.records import ModelKind
-from flywheel.seeds import derive
+from flywheel.round.loop import turn
 from flywheel.training import training_examples
 from flywheel.workspace import Workspace
 

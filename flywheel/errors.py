@@ -1,24 +1,30 @@
-"""Errors that are the user's to mend: printed in one line, without a traceback, exit code 1.
+"""Errors that the user can fix. The command line prints each as ``error: message`` and ``hint: what to do``, with exit code 1.
 
-A message says what is wrong, which value is, and what to do. Anything else that is raised is a
-defect of flywheel and keeps its traceback.
+Any other exception is a defect of flywheel and keeps its traceback.
 """
 
 from __future__ import annotations
 
-GOES_ON = "finished chunks and models are kept, the same command without --restart goes on"
+RESUME = "Finished chunks and models are kept. Run the same command to resume."
 
 
 class FlywheelError(Exception):
-    """What every error that is told in one line derives from."""
+    """The base of all errors that the user can fix."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class ConfigError(FlywheelError):
-    """A configuration that cannot be read, or asks for what does not exist."""
+    """A configuration or argument that is invalid, or names something that does not exist."""
 
 
 class DataError(FlywheelError):
-    """A data file that is missing or has a broken row."""
+    """A data file that is missing or has an invalid row."""
 
 
 class ModelError(FlywheelError):
@@ -26,7 +32,7 @@ class ModelError(FlywheelError):
 
 
 class EngineError(FlywheelError):
-    """An engine that cannot start or fails at work: a package that is missing, a server that is gone, memory that is short."""
+    """An engine that cannot start or fails: a missing package, an unreachable server, too little memory."""
 
 
 class StoreError(FlywheelError):
@@ -38,11 +44,11 @@ class StoreHeld(StoreError):
 
 
 class WorkspaceHeld(StoreError):
-    """A workspace that another process has for itself."""
+    """A workspace that another process is using."""
 
 
 class Stopped(FlywheelError):
-    """Work that ended where it can be gone on with, as was asked: not a mistake, and the same command goes on."""
+    """Work that was stopped on request and can be resumed by the same command."""
 
 
 class BudgetSpent(Stopped):
@@ -52,11 +58,12 @@ class BudgetSpent(Stopped):
 class Interrupted(Stopped):
     """Ctrl-C or SIGTERM."""
 
-    def __init__(self, number: int, said: str = GOES_ON) -> None:
-        super().__init__(said)
+    def __init__(self, number: int, message: str = RESUME) -> None:
+        super().__init__(message)
+        self.args = (number, message)
         self.signal = number
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says in its first line, without its advice and its drawings; its kind where it says nothing."""
+    """The first line of a library's error message; the error's type where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

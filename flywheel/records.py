@@ -6,7 +6,7 @@ A record is data and nothing else. What happens to it is a function of the stati
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -26,12 +26,12 @@ class FinishReason(StrEnum):
     """Nothing was written: prompt and token limit together are more than the model reads. Never wins either."""
 
 
-class Arm(StrEnum):
+class Policy(StrEnum):
     """A way of picking one candidate of a task. Only ``BEST`` is trained on; the others are controls."""
 
     BEST = "best"
     RANDOM = "random"
-    LIKELIEST = "likeliest"
+    MAX_LOGPROB = "max-logprob"
     LONGEST = "longest"
     FIRST = "first"
 
@@ -148,10 +148,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The candidate that one arm picked for a task."""
+    """The candidate that one policy picked for a task."""
 
     task_id: str
-    arm: Arm
+    policy: Policy
     candidate: int
     margin: float | None
     """Reward of the pick minus the next best finished candidate's; None for a lone one."""
@@ -168,7 +168,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
+class FailedChunk:
     """A chunk of a stage that could not be done, whoever tried; the round goes on without its rows."""
 
     stage: Stage
@@ -198,6 +198,10 @@ class SampleScore:
     sample: int
     model_id: str
     score: float
+
+
+Judge = Callable[[Sequence[tuple[Task, str]]], list[float | None]]
+"""Takes (task, output) pairs; returns a number for each, higher is better, or None where it cannot tell."""
 
 
 class ModelKind(StrEnum):
@@ -300,7 +304,7 @@ class Chunk(Generic[Row]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposed:
+class ProposalProgress:
     """How far the proposing of a round is."""
 
     attempts: int
@@ -328,13 +332,13 @@ class Round:
     versions: Mapping[str, str]
     engine: Mapping[str, Any] = field(default_factory=dict)
     """What runs the generator, and why that: ``name``, ``why``."""
-    arm: Arm = Arm.BEST
+    policy: Policy = Policy.BEST
     """Whose picks the generator was trained on; any but ``best`` makes it a control, which is no turn of the wheel."""
 
     @property
     def tasks_of(self) -> str:
         """The round whose tasks and candidates this one trains on: a control has those of the round beside it."""
-        return self.round if self.arm == Arm.BEST else f"r{self.number}"
+        return self.round if self.policy == Policy.BEST else f"r{self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 
 from flywheel.config import Config, as_text, load
+from flywheel.core.faults import FULL
+from flywheel.core.files import digest_model, expanded, write_whole
 from flywheel.errors import ModelError, StoreError, WorkspaceHeld
-from flywheel.faults import FULL
-from flywheel.files import digest_model, expanded, write_whole
 from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
 
-MADE = re.compile(r"generator-r\d+(-\w+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
+MADE = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of folders that hold what a database recorded."""
 PUT_BACK = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 """What to do where a model is gone or altered."""

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.cli import main
 from flywheel.config import Config
-from flywheel.instructions.text import Prompts
+from flywheel.core.assets import asset
+from flywheel.instructions.prompts import Prompts
 from flywheel.workspace import Workspace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,6 +31,19 @@ class Outcome:
     code: int
     out: str
     err: str
+
+    @property
+    def error(self) -> str:
+        """The message of the error that ended it."""
+        return self._line("error: ")
+
+    @property
+    def hint(self) -> str:
+        """What the error suggests to do."""
+        return self._line("hint: ")
+
+    def _line(self, prefix: str) -> str:
+        return next((line.removeprefix(prefix) for line in self.err.splitlines() if line.startswith(prefix)), "")
 
 
 Cli = Callable[..., Outcome]
@@ -85,13 +98,13 @@ def small_config(small: list[str]) -> Config:
 @pytest.fixture(scope="session")
 def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose reward model is built and whose r0 is evaluated; copy it, do not change it."""
-    from flywheel.budget import Budget
-    from flywheel.loop import run_round
-    from flywheel.next_round import open_round
-    from flywheel.progress import Silent
-    from flywheel.quiet import silence
+    from flywheel.core.progress import Silent
+    from flywheel.core.quiet import silence
     from flywheel.reward.build import build_reward_model
-    from flywheel.stages import Run
+    from flywheel.round.budget import Budget
+    from flywheel.round.loop import run_round
+    from flywheel.round.opening import open_round
+    from flywheel.round.stages import Run
 
     silence()
     workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")
@@ -106,8 +119,8 @@ def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def turned(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with r0, r1 and r2; copy it, do not change it."""
-    from flywheel.loop import turn
-    from flywheel.progress import Silent
+    from flywheel.core.progress import Silent
+    from flywheel.round.loop import turn
 
     workspace = Workspace(copy(built, tmp_path_factory.mktemp("turned")))
     for _ in range(2):

@@ -15,9 +15,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
+from flywheel.instructions.prompts import format_task
 from flywheel.instructions.tasks import read_seeds
-from flywheel.instructions.text import format_task
 
 END, BEGIN_TURN, END_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TURNS = (

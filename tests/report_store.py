@@ -8,7 +8,6 @@ import numpy as np
 
 from flywheel import config as configuration
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     FinishReason,
@@ -16,6 +15,7 @@ from flywheel.records import (
     Model,
     ModelKind,
     Origin,
+    Policy,
     Proposal,
     Round,
     Sample,
@@ -58,7 +58,7 @@ def made(folder: Path) -> Store:
     store = began(folder)
     for name, level in (("r1", 0.3), ("r1-random", 0.1), ("r2", 0.5)):
         number = int(name[1])
-        opened(store, name, number, parent=f"r{number - 1}", arm=Arm.RANDOM if "-" in name else Arm.BEST)
+        opened(store, name, number, parent=f"r{number - 1}", policy=Policy.RANDOM if "-" in name else Policy.BEST)
         if "-" not in name:
             propose(store, name, number)
             answer(store, name, number)
@@ -81,13 +81,13 @@ def began(folder: Path) -> Store:
     return store
 
 
-def opened(store: Store, name: str, number: int, *, parent: str | None, arm: Arm = Arm.BEST) -> None:
+def opened(store: Store, name: str, number: int, *, parent: str | None, policy: Policy = Policy.BEST) -> None:
     config = configuration.load(configuration.find("nano"), ["evaluation.resamples=200"]).model_dump(mode="json")
     store.open_round(
         Round(
             round=name, number=number, parent=parent, status="running", seed=0, fingerprint="f",
             identity={"digest.heldout": "h"}, config=config, generator_in=GENERATOR.model_id, generator_out=None,
-            reward_model=REWARD.model_id, judge=JUDGE.model_id, versions={}, arm=arm,
+            reward_model=REWARD.model_id, judge=JUDGE.model_id, versions={}, policy=policy,
         )
     )  # fmt: skip
 
@@ -123,8 +123,8 @@ def answer(store: Store, name: str, number: int) -> None:
             likes = 1.0 if (candidate == 0) == (place == 3) else 0.25
             judged.append(Score(task_id=task_id, candidate=candidate, model_id=JUDGE.model_id, score=likes))
         scores += [Score(task_id=task_id, candidate=won, model_id=one.model_id, score=0.75) for one in MEMBERS]
-        selections.append(Selection(task_id=task_id, arm=Arm.BEST, candidate=won, margin=1.0))
-        selections.append(Selection(task_id=task_id, arm=Arm.FIRST, candidate=0, margin=None))
+        selections.append(Selection(task_id=task_id, policy=Policy.BEST, candidate=won, margin=1.0))
+        selections.append(Selection(task_id=task_id, policy=Policy.FIRST, candidate=0, margin=None))
     store.commit(name, Stage.ANSWER, Chunk(rows=candidates, last=True, tokens=900, prompt_tokens=50), seconds=3.0, cost=0.25)
     store.commit(name, Stage.SCORE, Chunk(rows=scores, last=True), seconds=1.0)
     store.commit(name, Stage.SELECT, Chunk(rows=selections, last=True), seconds=0.1)

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Self
 
 from transformers import AutoTokenizer
 
-from flywheel.assets import asset
-from flywheel.engines.engine import Engine, Sampling
+from flywheel.core.assets import asset
+from flywheel.engines.contract import Engine, Sampling
 from flywheel.records import Completion, FinishReason
 
 NANO = asset("data/nano/generator")

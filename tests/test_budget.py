@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flywheel.assets import asset
-from flywheel.budget import Budget
 from flywheel.config import BudgetConfig, PricesConfig, TrainingConfig
-from flywheel.engines.engine import Sampling
+from flywheel.core.assets import asset
+from flywheel.core.progress import Silent
+from flywheel.engines.contract import Sampling
 from flywheel.errors import BudgetSpent, ConfigError
-from flywheel.instructions.text import Prompts
-from flywheel.loop import turn
-from flywheel.nano.data import held_out_tasks
-from flywheel.progress import Silent
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, Stage, Winner
+from flywheel.round.budget import Budget
+from flywheel.round.loop import turn
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -31,7 +31,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("flywheel.budget.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("flywheel.round.budget.time.monotonic", lambda: self.now)
 
 
 def test_each_limit_is_told_with_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from tests.conftest import Cli, Outcome, copy
 
 

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from flywheel.records import ModelKind
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, Outcome, copy

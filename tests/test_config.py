@@ -65,7 +65,7 @@ def test_a_file_that_is_not_a_config_is_refused_in_one_line(text: str, tmp_path:
 
 
 def test_every_preset_is_well_formed() -> None:
-    from flywheel.assets import presets
+    from flywheel.core.assets import presets
 
     for name, path in presets().items():
         assert load(path), name

@@ -24,13 +24,12 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from flywheel.assets import asset
 from flywheel.config import TrainingConfig
-from flywheel.estimate import lab
+from flywheel.core.assets import asset
+from flywheel.estimate import reward as lab
 from flywheel.estimate.activations import kept_by_generator
 from flywheel.estimate.doubts import memory_short
 from flywheel.estimate.machine import Machine, measure
-from flywheel.estimate.models import Shape, reward_shape_of, shape_of
 from flywheel.estimate.plan import Work, steps_of
 from flywheel.estimate.roofline import (
     Memory,
@@ -42,6 +41,7 @@ from flywheel.estimate.roofline import (
     writing_memory,
     writing_seconds,
 )
+from flywheel.estimate.sizes import Shape, reward_shape_of, shape_of
 from flywheel.reward import build, check
 from tests.conftest import HELD_OUT, Cli, copy
 from tests.test_cli import refused

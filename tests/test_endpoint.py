@@ -10,10 +10,11 @@ import pytest
 
 from flywheel import config as configuration
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Engine, load
+from flywheel.core.progress import Silent
+from flywheel.engines.contract import Engine
+from flywheel.engines.factory import load
 from flywheel.errors import BudgetSpent, ConfigError, EngineError
-from flywheel.loop import turn
-from flywheel.progress import Silent
+from flywheel.round.loop import turn
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 from tests.servers import NANO, Manners, NanoServer

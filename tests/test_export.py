@@ -18,12 +18,12 @@ import yaml
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from flywheel.export.card import table
 from flywheel.export.files import as_line, write_rows
 from flywheel.export.private import REMOVED, public
 from flywheel.export.shapes import Format, Shape, columns
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
 from flywheel.store.database import connection
 from flywheel.store.reading import query
@@ -141,22 +141,22 @@ def test_pairs_are_the_best_and_the_worst_that_finished(cli: Cli, turned: Path, 
     assert all(row["chosen"] != row["rejected"] for row in rows)
 
 
-def test_a_control_exports_its_arms_picks(cli: Cli, turned: Path, tmp_path: Path) -> None:
+def test_a_control_exports_its_policies_picks(cli: Cli, turned: Path, tmp_path: Path) -> None:
     workspace = copy(turned, tmp_path)
     store = workspace / "flywheel.duckdb"
     # A control without its training: the picks are those of the round beside it.
     with connection(store, read_only=False) as db:
         db.execute(
             "INSERT OR IGNORE INTO rounds BY NAME "
-            "SELECT * REPLACE ('r2-random' AS round, 'random' AS arm) FROM rounds WHERE round = 'r2'"
+            "SELECT * REPLACE ('r2-random' AS round, 'random' AS policy) FROM rounds WHERE round = 'r2'"
         )
     rows = written(cli, workspace, tmp_path / "out", "r2-random")
-    picked = in_sql(store, "SELECT task_id, candidate FROM selections WHERE round = 'r2' AND arm = 'random'")
+    picked = in_sql(store, "SELECT task_id, candidate FROM selections WHERE round = 'r2' AND policy = 'random'")
     assert {(row["task_id"], row["candidate"]) for row in rows} == {(one["task_id"], one["candidate"]) for one in picked}
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "the control arm *random* picked" in card
+    assert "the control policy *random* picked" in card
     outcome = cli("-w", workspace, "export", "r2-random", "--pairs", "--to", tmp_path / "pairs")
-    assert one_line(outcome) == "error: --pairs are of the best and the worst candidates, not of the arm random; name r2"
+    assert one_line(outcome) == "error: --pairs are of the best and the worst candidates, not of the policy random; name r2"
 
 
 def test_the_card_is_valid_and_tells_where_the_rows_are_from(

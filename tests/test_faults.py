@@ -16,12 +16,12 @@ import duckdb
 import pytest
 import torch
 
-from flywheel.faults import machine_fault
-from flywheel.loop import turn
-from flywheel.progress import Silent
+from flywheel.core.faults import machine_fault
+from flywheel.core.progress import Silent
 from flywheel.records import Stage
 from flywheel.reward.model import RewardModel
-from flywheel.stages import Run
+from flywheel.round.loop import turn
+from flywheel.round.stages import Run
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, Outcome, copy
@@ -263,7 +263,7 @@ def test_short_memory_makes_smaller_work_of_the_same_texts(
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import flywheel.loop, flywheel.engines.ctranslate2_engine, flywheel.training.sft, flywheel.reward.mergekit, pyarrow
+import flywheel.round.loop, flywheel.engines.ctranslate2_engine, flywheel.training.sft, flywheel.reward.mergekit, pyarrow
 from flywheel.cli import main
 size = int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize")))
 resource.setrlimit(resource.RLIMIT_AS, ((size << 10) + (int(sys.argv[1]) << 20),) * 2)

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from flywheel.assets import asset
 from flywheel.config import FiltersConfig
+from flywheel.core.assets import asset
 from flywheel.instructions.filters import KEPT, Protected, key_of, whole_text
 from flywheel.instructions.similarity import SimilarityIndex
 from flywheel.instructions.tasks import read_reworded, read_seeds, read_tasks

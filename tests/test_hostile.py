@@ -14,11 +14,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
+from flywheel.core.model_folders import chat_format
+from flywheel.core.safe_text import visible, without_secrets
 from flywheel.errors import ConfigError, ModelError
-from flywheel.instructions.text import Prompts
-from flywheel.models import chat_format
-from flywheel.plain import visible, without_secrets
+from flywheel.instructions.prompts import Prompts
 from flywheel.report.progress import Terminal
 from tests import report_store
 from tests.conftest import Cli, Outcome

@@ -15,17 +15,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from flywheel import config as configuration
-from flywheel.assets import asset
-from flywheel.budget import Budget
 from flywheel.config import TrainingConfig
+from flywheel.core.assets import asset
+from flywheel.core.model_folders import chat_format
+from flywheel.core.progress import Silent
+from flywheel.core.quiet import silence
+from flywheel.core.seeds import generator
 from flywheel.errors import BudgetSpent, DataError
+from flywheel.instructions.prompts import Prompts, format_task
 from flywheel.instructions.tasks import read_reworded, read_seeds
-from flywheel.instructions.text import Prompts, format_task
-from flywheel.loop import propose_only, turn
-from flywheel.models import chat_format
-from flywheel.progress import Silent
-from flywheel.quiet import silence
-from flywheel.seeds import generator
+from flywheel.round.budget import Budget
+from flywheel.round.loop import propose_only, turn
 from flywheel.training import Example, train_generator
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from flywheel.cli.stopping import interruptible
+from flywheel.core.progress import Silent
 from flywheel.engines.ctranslate2_engine import CTranslate2Engine
 from flywheel.errors import Interrupted
-from flywheel.loop import turn
-from flywheel.progress import Silent
+from flywheel.round.loop import turn
 from flywheel.training import sft
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy

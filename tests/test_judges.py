@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, Outcome, copy
@@ -86,8 +86,8 @@ def test_several_judges_are_asked_and_the_named_one_decides(cli: Cli, built: Pat
     assert told["judge"]["before"] == pytest.approx(
         rows(folder, "SELECT value FROM metrics WHERE round = 'r1' AND name = 'heldout.judge'")[0][0]
     )
-    assert told["arms"][0]["arm"] == "best"
-    assert {one["arm"] for one in told["arms"]} == {"best", "random", "likeliest", "longest", "first"}
+    assert told["policies"][0]["policy"] == "best"
+    assert {one["policy"] for one in told["policies"]} == {"best", "random", "max-logprob", "longest", "first"}
     assert [one["n"] for one in told["curve"]["steps"]] == [1, 2, 3, 4]
     shown = cli("-w", folder, "compare", "r1", "r2").out
     assert "judge other" in shown
@@ -218,7 +218,7 @@ def test_a_control_is_trained_on_other_picks_of_the_same_candidates(cli: Cli, bu
     ran = cli("-w", folder, "round", "--control", "random")
     assert ran.code == 0, ran.err
     assert "r1 against r1-random:" in ran.out
-    found = rows(folder, "SELECT round, parent, arm, status FROM rounds ORDER BY number, round")
+    found = rows(folder, "SELECT round, parent, policy, status FROM rounds ORDER BY number, round")
     assert found == [("r0", None, "best", "done"), ("r1", "r0", "best", "done"), ("r1-random", "r0", "random", "done")]
     assert rows(folder, "SELECT count(DISTINCT generator_out) FROM rounds") == [(3,)]
     assert rows(folder, "SELECT count(*) FROM candidates WHERE round = 'r1-random'") == [(0,)]
@@ -266,7 +266,7 @@ def test_references_are_measured(turned: Path) -> None:
     assert found["heldout.reference.judge"] == 1.0
     assert found["heldout.reference.reward"] > found["heldout.reward"]
     assert 1.0 < found["heldout.perplexity"] < 100
-    assert {"heldout.stop", "heldout.tokens", "heldout.diversity"} <= found.keys()
+    assert {"heldout.finish_rate", "heldout.tokens", "heldout.diversity"} <= found.keys()
     stored = rows(turned, "SELECT count(*), count(kind), count(reference) FROM heldout_tasks")
     assert stored[0][0] == stored[0][1] == stored[0][2] > 0
 

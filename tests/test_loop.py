@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from flywheel.core.progress import Silent
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
-from flywheel.loop import turn
-from flywheel.progress import Silent
 from flywheel.records import Stage
+from flywheel.round.loop import turn
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import copy

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from flywheel import config as configuration
-from flywheel.assets import presets
 from flywheel.config import Config
-from flywheel.generator import load_prompts
+from flywheel.core.assets import presets
+from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Model, ModelKind, Task
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split

@@ -51,7 +51,7 @@ def test_the_figures_of_a_real_workspace_are_there(turned: Path) -> None:
     assert figures.trend is not None
     assert [step.round for step in figures.trend.against_parent] == ["r1", "r2"]
     assert {one.round for one in figures.measured("heldout.judge")} == {"r0", "r1", "r2"}
-    assert set(figures.curves) == set(figures.arms) == {"r1", "r2"}
+    assert set(figures.curves) == set(figures.policies) == {"r1", "r2"}
     (merge,) = figures.merges
     assert [part.name for part in merge.parts] == ["thumbs", "pairs", "form", "merged"]
     assert all(part.accuracy for part in merge.parts)
@@ -139,7 +139,7 @@ def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store)
     ("missing", "said"),
     [
         ("DELETE FROM scores WHERE model_id LIKE 'judge-%'", "asked about no candidates"),
-        ("DELETE FROM rounds WHERE arm <> 'best'", "There is no control"),
+        ("DELETE FROM rounds WHERE policy <> 'best'", "There is no control"),
         ("DELETE FROM rounds WHERE number > 0", "Only r0 is done"),
         ("UPDATE rounds SET status = 'running'", "No round is done"),
         ("DELETE FROM evaluation_scores WHERE model_id LIKE 'judge-%'", "cannot be compared"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.core.spool import Spooled
 from flywheel.errors import StoreError
 from flywheel.records import Task, Winner
-from flywheel.spool import Spooled
 
 
 def winners(count: int) -> Iterator[Winner]:

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from flywheel.assets import asset
 from flywheel.config import EngineConfig, LoraConfig, TrainingConfig
-from flywheel.engines.engine import Sampling, load
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
+from flywheel.engines.contract import Sampling
+from flywheel.engines.factory import load
 from flywheel.errors import BudgetSpent, ConfigError, DataError, ModelError
-from flywheel.files import digest_model
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import FinishReason, Winner
 from flywheel.training import Example, train_generator, training_examples
 from flywheel.training.batching import Order, Rows, keeps_apart, row_length

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flywheel.assets import asset
 from flywheel.config import TrainingConfig
+from flywheel.core.assets import asset
+from flywheel.core.processes import Line
 from flywheel.errors import BudgetSpent, DataError, EngineError
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
-from flywheel.processes import Line
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Winner
 from flywheel.training import Example, train_generator, training_examples
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from flywheel.loop import turn
-from flywheel.progress import Silent
+from flywheel.core.progress import Silent
+from flywheel.round.loop import turn
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.test_loop import rows

@@ -13,12 +13,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flywheel.cli import care, export, lab, report, telling, wheel
+from flywheel.cli import export, report
+from flywheel.cli import reading as telling
+from flywheel.cli import reward as lab
+from flywheel.cli import rounds as wheel
+from flywheel.cli import upkeep as care
 from flywheel.cli.options import State
 from flywheel.cli.stopping import interruptible
+from flywheel.core.faults import machine_fault
+from flywheel.core.safe_text import visible, without_secrets
 from flywheel.errors import FlywheelError, Interrupted, Stopped
-from flywheel.faults import machine_fault
-from flywheel.plain import visible, without_secrets
 
 AGAIN = "the same command can be given again"
 LONGEST_ERROR = 2_000
@@ -88,7 +92,7 @@ def run() -> None:
         typer.echo(f"stopped: {_fit(str(stopped))}", err=True)
         raise SystemExit(128 + stopped.signal if isinstance(stopped, Interrupted) else 1) from None
     except FlywheelError as error:
-        _tell(str(error))
+        _tell(error.message, error.hint)
     except Exception as error:
         told = machine_fault(error)
         if told is None:
@@ -96,8 +100,10 @@ def run() -> None:
         _tell(told)
 
 
-def _tell(error: str) -> None:
+def _tell(error: str, hint: str = "") -> None:
     typer.echo(f"error: {_fit(error)}", err=True)
+    if hint:
+        typer.echo(f"hint: {_fit(hint)}", err=True)
     raise SystemExit(1) from None
 
 

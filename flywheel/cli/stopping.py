@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import typer
 
-from flywheel.errors import GOES_ON, Interrupted, Stopped
-from flywheel.interrupts import finishing_chunks
+from flywheel.core.interrupts import finishing_chunks
+from flywheel.errors import RESUME, Interrupted, Stopped
 
 
 @contextmanager
-def interruptible(said: str = GOES_ON) -> Iterator[None]:
+def interruptible(said: str = RESUME) -> Iterator[None]:
     """Ctrl-C stops at once, which is told with these words."""
     try:
         yield

@@ -72,7 +72,7 @@ class EvaluationConfig(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     resamples: Positive = 10_000
     curve_tasks: int = Field(default=500, ge=0)
-    """Of so many proposed tasks of a round the judge is asked about every candidate: what each arm picked is judged, and
+    """Of so many proposed tasks of a round the judge is asked about every candidate: what each policy picked is judged, and
     how far best-of-N goes. 0 asks of none. A judge that costs money is only asked of held-out outputs."""
     patience: Positive = Field(default=2, json_schema_extra=OPERATIONAL)
     """`flywheel round --until flat` stops after so many rounds in a row that are not *improved*: one may be bad luck."""

@@ -11,11 +11,11 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flywheel.assets import presets
 from flywheel.config.section import Section
 from flywheel.config.sections import Config
 from flywheel.config.unfit import refuse_unfit
 from flywheel.config.yaml_text import LONGEST, read_yaml
+from flywheel.core.assets import presets
 from flywheel.errors import ConfigError
 
 

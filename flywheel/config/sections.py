@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from flywheel.assets import ASSET, asset
 from flywheel.config.budget import BudgetConfig, PricesConfig
 from flywheel.config.cluster import ClusterConfig
 from flywheel.config.engine import EngineConfig
@@ -21,7 +20,8 @@ from flywheel.config.instructions import InstructionsConfig
 from flywheel.config.reward import RewardConfig
 from flywheel.config.section import OPERATIONAL, Positive, Section, Seed
 from flywheel.config.training import TrainingConfig
-from flywheel.files import expanded
+from flywheel.core.assets import ASSET, asset
+from flywheel.core.files import expanded
 
 
 class SamplingConfig(Section):

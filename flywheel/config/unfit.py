@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flywheel.config.yaml_text import DEEPEST
+from flywheel.core.files import encodable
+from flywheel.core.safe_text import SECRET_NAME, holds_secret
 from flywheel.errors import ConfigError
-from flywheel.files import encodable
-from flywheel.plain import SECRET_NAME, holds_secret
 
 
 def refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:

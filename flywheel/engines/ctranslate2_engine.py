@@ -22,22 +22,13 @@ from filelock import FileLock
 from transformers import AutoConfig, AutoTokenizer
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import (
-    Sampling,
-    context_length,
-    cut_at_stop,
-    device,
-    end_tokens,
-    fitting,
-    token_ids,
-    too_long,
-    workers,
-)
+from flywheel.core.faults import short_of_memory
+from flywheel.core.files import publish
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Sampling, context_length, cut_at_stop, end_tokens, fitting, token_ids, too_long
+from flywheel.engines.machine import device, workers
 from flywheel.errors import ConfigError, EngineError, ModelError
-from flywheel.faults import short_of_memory
-from flywheel.files import publish
 from flywheel.records import Completion, FinishReason
-from flywheel.seeds import derive
 
 BATCH = 64
 """Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flywheel.engines.engine import context_length
+from flywheel.engines.contract import context_length
 
 BATCH = 16
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flywheel.engines.engine import Sampling
+from flywheel.engines.contract import Sampling
 from flywheel.engines.openai_reply import Reply
 from flywheel.engines.openai_trouble import Trouble
 

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, too_long
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Sampling, too_long
 from flywheel.errors import ConfigError, EngineError, FlywheelError
 from flywheel.records import Completion, FinishReason
-from flywheel.seeds import derive
 
 try:
     import openai

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from flywheel.engines.engine import cut_at_stop
+from flywheel.engines.contract import cut_at_stop
 from flywheel.engines.openai_trouble import BrokenReply, said
 from flywheel.records import Completion, FinishReason
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flywheel.engines.engine import Sampling, cut_at_stop
+from flywheel.core.files import encodable
+from flywheel.engines.contract import Sampling, cut_at_stop
 from flywheel.errors import DataError
-from flywheel.files import encodable
 from flywheel.records import Completion, FinishReason
 
 

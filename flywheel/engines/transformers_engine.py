@@ -26,11 +26,12 @@ from transformers import (
 )
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, context_length, cut_at_stop, device, end_tokens, fitting, token_ids, too_long
+from flywheel.core.faults import short_of_memory
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Sampling, context_length, cut_at_stop, end_tokens, fitting, token_ids, too_long
+from flywheel.engines.machine import device
 from flywheel.errors import ConfigError, EngineError, ModelError
-from flywheel.faults import short_of_memory
 from flywheel.records import Completion, FinishReason
-from flywheel.seeds import derive
 
 
 class TransformersEngine:

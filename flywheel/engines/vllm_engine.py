@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Sampling, device, end_tokens, too_long
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Sampling, end_tokens, too_long
+from flywheel.engines.machine import device
 from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Completion, FinishReason
-from flywheel.seeds import derive
 
 RELEASE = "0.32"
 """The release of vLLM that this is written for; another one is refused."""

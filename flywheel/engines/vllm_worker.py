@@ -12,7 +12,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from flywheel.engines.engine import Sampling, fitting, token_ids
+from flywheel.engines.contract import Sampling, fitting, token_ids
 
 KV_CACHE_BYTES = 4 << 30
 """Memory for keys and values on a CPU, unless ``engine.args`` has ``kv_cache_memory_bytes``."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flywheel.config import TrainingConfig
-from flywheel.estimate.models import language_model
 from flywheel.estimate.roofline import BYTES
+from flywheel.estimate.sizes import language_model
 
 if TYPE_CHECKING:
     import torch

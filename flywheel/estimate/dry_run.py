@@ -16,25 +16,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flywheel.config import Config
-from flywheel.engines.engine import check
+from flywheel.core.quiet import silence
+from flywheel.engines.factory import check
+from flywheel.engines.generator import engine_for
 from flywheel.errors import FlywheelError, ModelError
 from flywheel.estimate.doubts import budget_short, disk_short, memory_short, texts_too_long, thinks_aloud
 from flywheel.estimate.inputs import Inputs, find_inputs
-from flywheel.estimate.lab import Lab
 from flywheel.estimate.machine import Machine
-from flywheel.estimate.models import read_config, reward_shape_of
 from flywheel.estimate.plan import Plan
+from flywheel.estimate.reward import Lab
+from flywheel.estimate.sizes import read_config, reward_shape_of
 from flywheel.estimate.stages import Stages
 from flywheel.estimate.state import state_of
 from flywheel.estimate.texts import CHARACTERS, Readings, count_tokens
 from flywheel.estimate.writers import generator_of, machines, trained_of
-from flywheel.generator import engine_for
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_seeds, read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.next_round import check_inputs
-from flywheel.quiet import silence
 from flywheel.records import ModelKind
 from flywheel.reward.recipe import key_of, recipe_of
+from flywheel.round.opening import check_inputs
 from flywheel.workspace import Workspace
 
 

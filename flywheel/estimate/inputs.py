@@ -9,7 +9,7 @@ from typing import Any
 
 from flywheel.config import Config
 from flywheel.errors import DataError
-from flywheel.estimate.models import Found, find_model
+from flywheel.estimate.sizes import Found, find_model
 from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.sources import SUFFIXES, find_source, read_source
 

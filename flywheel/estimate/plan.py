@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flywheel.config import PricesConfig
-from flywheel.engines.engine import Choice
+from flywheel.engines.factory import Choice
 from flywheel.estimate.machine import Machine
-from flywheel.estimate.models import Shape
 from flywheel.estimate.roofline import Memory
+from flywheel.estimate.sizes import Shape
 
 ROOFLINE = "roofline"
 """The basis of a time that no round of the workspace has measured."""

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from flywheel.estimate.machine import Machine
-from flywheel.estimate.models import Shape
+from flywheel.estimate.sizes import Shape
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 PASSES = 4

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from flywheel.config import Config
-from flywheel.engines.engine import workers
+from flywheel.core.seeds import generator as seeded
+from flywheel.engines.machine import workers
 from flywheel.estimate.activations import frozen_type, kept_by_generator
 from flywheel.estimate.history import Rate
-from flywheel.estimate.lab import batch_tokens
 from flywheel.estimate.machine import Machine
-from flywheel.estimate.models import Shape
 from flywheel.estimate.plan import ROOFLINE, UNCOUNTED, Work, steps_of
+from flywheel.estimate.reward import batch_tokens
 from flywheel.estimate.roofline import (
     Training,
     Writing,
@@ -24,10 +24,10 @@ from flywheel.estimate.roofline import (
     writing_memory,
     writing_seconds,
 )
+from flywheel.estimate.sizes import Shape
 from flywheel.estimate.texts import Length, Lengths
 from flywheel.estimate.writers import Writer
-from flywheel.records import Arm, Stage
-from flywheel.seeds import generator as seeded
+from flywheel.records import Policy, Stage
 
 SERVED = 256
 """Texts that vLLM has under way at once."""
@@ -103,7 +103,7 @@ class Stages:
     def _select(self, name: str) -> Work:
         members = len(self.config.reward.members)
         tokens = members * self._tasks * self._winner_tokens
-        rows = self._tasks * (len(Arm) + members)
+        rows = self._tasks * (len(Policy) + members)
         work = self._reading(f"{name} {Stage.SELECT}", tokens, rows=rows, rate=self.rates.get(Stage.SELECT))
         return replace(work, unit="tasks", count=self._tasks, note=f"{members} members score the winners")
 

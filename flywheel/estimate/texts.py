@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.config import Config
+from flywheel.core.seeds import generator
 from flywheel.instructions.demos import Demos
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import REWORDED_DEMOS, read_reworded
-from flywheel.instructions.text import Prompts
 from flywheel.records import SeedTask, Task
-from flywheel.seeds import generator
 
 CHARACTERS = 4.0
 """Characters a token where there is no tokenizer to ask (measured on prompts from data/seeds.jsonl: 3.9 with GPT-2's, 4.1 and

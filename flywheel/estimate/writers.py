@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flywheel.engines.engine import Choice, choose, device
+from flywheel.engines.factory import Choice, choose
+from flywheel.engines.generator import ENDPOINT, student_engine
+from flywheel.engines.machine import device
 from flywheel.estimate.inputs import Inputs
 from flywheel.estimate.machine import Machine, measure
-from flywheel.estimate.models import Found, Shape, read_config, shape_of
 from flywheel.estimate.roofline import measured_type
+from flywheel.estimate.sizes import Found, Shape, read_config, shape_of
 from flywheel.estimate.texts import Lengths, Readings, count_tokens
-from flywheel.generator import ENDPOINT, load_prompts, student_engine
+from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Model, ModelKind
 from flywheel.workspace import Workspace
 

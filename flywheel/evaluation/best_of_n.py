@@ -1,4 +1,4 @@
-"""What selecting is worth: the control arms beside best-of-N, and how far more candidates help. Pure functions.
+"""What selecting is worth: the control policies beside best-of-N, and how far more candidates help. Pure functions.
 
 Both use candidates that are there already and that the judge was asked about: nothing is generated for them.
 """
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.evaluation.statistics import Array, Estimate, best_weights, interval, resampled_means
+from flywheel.core.statistics import Array, Estimate, best_weights, interval, resampled_means
 
 MOST_POINTS = 16
 """Numbers of candidates that a curve is drawn at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmFigures:
-    """What one arm picked: means over the tasks for which the judge knows every arm's pick."""
+class PolicyFigures:
+    """What one policy picked: means over the tasks for which the judge knows every policy's pick."""
 
-    arm: str
+    policy: str
     tasks: int
     reward: float
     judge: float
     tokens: float
     best_less_this: Estimate | None
-    """The judge's difference between best-of-N's picks and this arm's, paired by task; None for best-of-N itself."""
+    """The judge's difference between best-of-N's picks and this policy's, paired by task; None for best-of-N itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +52,30 @@ class Curve:
     likes and the judge does not. None where that is not seen."""
 
 
-def arm_figures(
+def policy_figures(
     picks: Mapping[str, Mapping[str, Array]], *, best: str, confidence: float, resamples: int, seed: int
-) -> list[ArmFigures]:
-    """Figures of every arm, best-of-N first, then by what the judge says.
+) -> list[PolicyFigures]:
+    """Figures of every policy, best-of-N first, then by what the judge says.
 
-    ``picks`` has for each arm ``reward``, ``judge`` and ``tokens`` of its picks, one number a task, in one order of tasks.
+    ``picks`` has for each policy ``reward``, ``judge`` and ``tokens`` of its picks, one number a task, in one order of tasks.
     """
     if best not in picks or picks[best]["judge"].size == 0:
         return []
-    arms = [best, *(arm for arm in picks if arm != best)]
-    judged = np.stack([picks[best]["judge"] - picks[arm]["judge"] for arm in arms], axis=1)
+    policies = [best, *(policy for policy in picks if policy != best)]
+    judged = np.stack([picks[best]["judge"] - picks[policy]["judge"] for policy in policies], axis=1)
     drawn = resampled_means(judged, resamples=resamples, seed=seed)
     found = [
-        ArmFigures(
-            arm=arm,
+        PolicyFigures(
+            policy=policy,
             tasks=judged.shape[0],
-            reward=float(picks[arm]["reward"].mean()),
-            judge=float(picks[arm]["judge"].mean()),
-            tokens=float(picks[arm]["tokens"].mean()),
+            reward=float(picks[policy]["reward"].mean()),
+            judge=float(picks[policy]["judge"].mean()),
+            tokens=float(picks[policy]["tokens"].mean()),
             best_less_this=None
-            if arm == best
+            if policy == best
             else interval(float(judged[:, place].mean()), drawn[:, place], rows=len(judged), confidence=confidence),
         )
-        for place, arm in enumerate(arms)
+        for place, policy in enumerate(policies)
     ]
     return [found[0], *sorted(found[1:], key=lambda one: -one.judge)]
 

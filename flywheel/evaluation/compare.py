@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.config import EvaluationConfig
+from flywheel.core.seeds import derive
+from flywheel.core.statistics import Array
 from flywheel.errors import StoreError
-from flywheel.evaluation.diversity import own_words
-from flywheel.evaluation.statistics import Array
+from flywheel.evaluation.diversity import output_diversity
 from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
 from flywheel.records import Round
-from flywheel.seeds import derive
 from flywheel.store.store import HeldOut, Store
 
 ENOUGH_OUTPUTS = 8000
@@ -143,7 +143,7 @@ def _measured(
         reward=mean(rows.scores[reward]),
         stop=mean(rows.stop),
         tokens=mean(rows.tokens),
-        diversity=mean(own_words_of(rows)),
+        diversity=mean(output_diversity_of(rows)),
         length=mean(length),
         length_judge=_sums(place, length_off * judge_off, len(tasks)),
         length_length=_sums(place, length_off**2, len(tasks)),
@@ -166,13 +166,13 @@ def task_means(rows: HeldOut, values: Array) -> Array:
     return np.asarray(np.bincount(place, weights=values[known]) / np.bincount(place))
 
 
-def own_words_of(rows: HeldOut) -> Array:
-    """`own_words` of every output among the outputs of the same sample number; ``nan`` where that many are not needed."""
+def output_diversity_of(rows: HeldOut) -> Array:
+    """`output_diversity` of every output among those of the same sample number; ``nan`` where that many are not needed."""
     found = np.full(len(rows.outputs), np.nan)
     numbers = np.unique(rows.samples)
     for sample in numbers[: max(1, ENOUGH_OUTPUTS // max(1, len(rows.outputs) // len(numbers)))] if len(numbers) else ():
         of_sample = np.flatnonzero(rows.samples == sample)
-        found[of_sample] = own_words([rows.outputs[row] for row in of_sample])
+        found[of_sample] = output_diversity([rows.outputs[row] for row in of_sample])
     return found
 
 

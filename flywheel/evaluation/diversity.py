@@ -12,10 +12,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from flywheel.core.seeds import generator
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.similarity import SimilarityIndex, words
 from flywheel.records import Metric, Task
-from flywheel.seeds import generator
 
 SAMPLE = 500
 """Tasks that the figures are measured on; a round of fewer is measured on what it has."""
@@ -86,7 +86,7 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
     return [Metric(name=name, value=value) for name, value in figures.items()]
 
 
-def own_words(outputs: Sequence[str]) -> list[float]:
+def output_diversity(outputs: Sequence[str]) -> list[float]:
     """How much of its words each output has for itself among outputs for different tasks, 0 to 1.
 
     An output's different pairs of words (or its one word) count one over the number of outputs that have them, and are

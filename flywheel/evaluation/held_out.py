@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from flywheel.engines.engine import Request, Sampling, prompt_tokens
-from flywheel.evaluation.judge import Judge
-from flywheel.instructions.text import Prompts
-from flywheel.records import Chunk, Sample, SampleScore, Task
-from flywheel.seeds import derive
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Request, Sampling, prompt_tokens
+from flywheel.instructions.prompts import Prompts
+from flywheel.records import Chunk, Judge, Sample, SampleScore, Task
 from flywheel.workers.work import Do, Work, Workers, finished
 
 

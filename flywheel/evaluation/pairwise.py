@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from flywheel.engines.engine import Engine, Sampling
-from flywheel.instructions.text import Prompts
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Engine, Sampling
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
-from flywheel.seeds import derive
 
 EVEN = 0.5
 _SAID = re.compile(r"^\W*better\W+(a|b|neither|tie|both)\b", re.IGNORECASE | re.MULTILINE)

@@ -1,35 +1,35 @@
-"""The arms and the curve of a round, from the candidates that its judge was asked about."""
+"""The policies and the curve of a round, from the candidates that its judge was asked about."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from flywheel.evaluation.best_of_n import ArmFigures, Curve, arm_figures, best_of_n_curve
+from flywheel.core.seeds import derive
+from flywheel.core.statistics import Array
+from flywheel.evaluation.best_of_n import Curve, PolicyFigures, best_of_n_curve, policy_figures
 from flywheel.evaluation.compare import settings
-from flywheel.evaluation.statistics import Array
-from flywheel.records import Arm, Round
-from flywheel.seeds import derive
+from flywheel.records import Policy, Round
 from flywheel.store.store import JudgedCandidates, Store
 
 
-def arms_of(store: Store, made: Round) -> list[ArmFigures]:
-    """What each arm picked in a round, best-of-N first; empty where the judge was not asked."""
+def policies_of(store: Store, made: Round) -> list[PolicyFigures]:
+    """What each policy picked in a round, best-of-N first; empty where the judge was not asked."""
     rows, config = _judged(store, made), settings(made)
     picks: dict[str, dict[str, Array]] = {}
-    per_arm = {
-        arm: {task: place for place, task in zip(np.flatnonzero(chosen), rows.task_ids[chosen], strict=True)}
-        for arm, chosen in rows.picked.items()
+    per_policy = {
+        policy: {task: place for place, task in zip(np.flatnonzero(chosen), rows.task_ids[chosen], strict=True)}
+        for policy, chosen in rows.picked.items()
         if chosen.any()
     }
-    if not per_arm:
+    if not per_policy:
         return []
     # Likeliest has picks only where every candidate's likelihood is known: it must not shrink the others' tasks to none.
-    shared = sorted(set.intersection(*(set(found) for found in per_arm.values())))
-    for arm, found in per_arm.items():
+    shared = sorted(set.intersection(*(set(found) for found in per_policy.values())))
+    for policy, found in per_policy.items():
         places = np.array([found[task] for task in shared], dtype=int)
-        picks[arm] = {"reward": rows.reward[places], "judge": rows.judge[places], "tokens": rows.tokens[places]}
-    return arm_figures(
-        picks, best=Arm.BEST, confidence=config.confidence, resamples=config.resamples, seed=derive("arms", made.round)
+        picks[policy] = {"reward": rows.reward[places], "judge": rows.judge[places], "tokens": rows.tokens[places]}
+    return policy_figures(
+        picks, best=Policy.BEST, confidence=config.confidence, resamples=config.resamples, seed=derive("policies", made.round)
     )
 
 

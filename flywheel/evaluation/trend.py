@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.core.statistics import difference_p, holm
 from flywheel.evaluation.compare import Comparison, compared, incomparable, measure, settings
-from flywheel.evaluation.statistics import difference_p, holm
 from flywheel.records import Round
 from flywheel.store.store import Store
 
@@ -54,8 +54,8 @@ class Trend:
 def trend(store: Store) -> Trend:
     """Compare all evaluated rounds, each chain with Holm's correction for its length."""
     every = [one for one in store.rounds(controls=True) if one.status == "done"]
-    turns, names = [one for one in every if one.arm == "best"], {one.round: one for one in every}
-    controls = [(one, names[one.tasks_of]) for one in every if one.arm != "best" and one.tasks_of in names]
+    turns, names = [one for one in every if one.policy == "best"], {one.round: one for one in every}
+    controls = [(one, names[one.tasks_of]) for one in every if one.policy != "best" and one.tasks_of in names]
     skipped: list[str] = []
     parents = [(names[one.parent], one) for one in turns if one.parent in names]
     firsts = [(turns[0], one) for one in turns[1:]]

@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from flywheel.config import EvaluationConfig
-from flywheel.evaluation.statistics import (
+from flywheel.core.statistics import (
     Array,
     Estimate,
     difference_p,
@@ -44,7 +44,7 @@ class Measured:
     """Share of the samples that ended by themselves."""
     tokens: Array
     diversity: Array
-    """Share of its words that an output has for itself, see `diversity.own_words`."""
+    """Share of its words that an output has for itself, see `diversity.output_diversity`."""
     length: Array
     """Natural logarithm of 1 + tokens."""
     length_judge: Array

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from flywheel.core.safe_text import visible
 from flywheel.export.files import data_files
 from flywheel.export.private import public
 from flywheel.export.shapes import Columns, Format, Shape, card_features
-from flywheel.plain import visible
-from flywheel.records import Arm, Model, Round
+from flywheel.records import Model, Policy, Round
 from flywheel.store.exporting import RoundFacts
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
@@ -60,7 +60,7 @@ class Contents:
 
 def card(contents: Contents) -> str:
     """The whole text."""
-    parts = (_head, _title, _columns, _rounds, _verdicts, _models, _drops, _arms, _diversity, _limits, _config)
+    parts = (_head, _title, _columns, _rounds, _verdicts, _models, _drops, _policies, _diversity, _limits, _config)
     text = "\n\n".join(text for part in parts if (text := part(contents))) + "\n"
     return visible(text, keep="\n")  # people read it with cat, too
 
@@ -82,7 +82,7 @@ def _head(contents: Contents) -> str:
 
 def _name(contents: Contents) -> str:
     names = [one.name for one in contents.rounds]
-    what = "preference pairs" if contents.pairs else "picks" if contents.round.arm != Arm.BEST else "winners"
+    what = "preference pairs" if contents.pairs else "picks" if contents.round.policy != Policy.BEST else "winners"
     return f"flywheel {what} of {names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}'}"
 
 
@@ -93,10 +93,10 @@ def _title(contents: Contents) -> str:
         wrote += f", as {made.parent} left it"
     if contents.pairs:
         what = "each the highest and the lowest reward among the finished candidates of a task"
-    elif made.arm == Arm.BEST:
+    elif made.policy == Policy.BEST:
         what = "each the candidate of its task that a merged reward model liked best"
     else:
-        what = f"each the candidate of its task that the control arm *{made.arm}* picked: a baseline, not the best"
+        what = f"each the candidate of its task that the control policy *{made.policy}* picked: a baseline, not the best"
     return (
         f"# {_name(contents)}\n\n"
         f"{rows:,} rows, {what}. A language model ({wrote}) wrote the tasks and answered each {n} times; nobody has read them. "
@@ -170,8 +170,8 @@ def _drops(contents: Contents) -> str:
     return f"## Dropped tasks\n\n{table(rows) if rows else 'None.'}"
 
 
-def _arms(contents: Contents) -> str:
-    rows = [{"round": one.name} | row for one in contents.rounds for row in one.arms]
+def _policies(contents: Contents) -> str:
+    rows = [{"round": one.name} | row for one in contents.rounds for row in one.policies]
     about = (
         "Of the same candidates; *best* is what was selected, the others are controls. *judge* is empty where it was not asked."
     )

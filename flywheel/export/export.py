@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import check
+from flywheel.core.files import expanded, publish
+from flywheel.engines.generator import trained_before
 from flywheel.errors import ConfigError, StoreError
 from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
 from flywheel.export.shapes import Columns, Format, Shape, columns, pair_row, pick_row
-from flywheel.files import expanded, publish
-from flywheel.generator import load_prompts, trained_before
-from flywheel.instructions.text import Prompts
-from flywheel.records import Arm, Round
+from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import Prompts
+from flywheel.records import Policy, Round
 from flywheel.store import exporting
 from flywheel.store.store import BULK
 from flywheel.workspace import Workspace
@@ -110,11 +111,13 @@ def _chosen(workspace: Workspace, asked: Asked) -> list[Round]:
         raise StoreError(f"no round {asked.name!r}; there are {', '.join(one.round for one in rounds) or 'none yet'}")
     if made.number == 0:
         raise StoreError("r0 is the untouched generator and has no winners; name a later round")
-    if asked.pairs and made.arm != Arm.BEST:
-        raise ConfigError(f"--pairs are of the best and the worst candidates, not of the arm {made.arm}; name {made.tasks_of}")
+    if asked.pairs and made.policy != Policy.BEST:
+        raise ConfigError(
+            f"--pairs are of the best and the worst candidates, not of the policy {made.policy}; name {made.tasks_of}"
+        )
     if not exporting.selected(workspace.store.path, made.tasks_of):
         raise StoreError(f"{asked.name} has not selected its winners yet; finish it with `flywheel round`")
-    earlier = [one for one in rounds if one.arm == Arm.BEST and 0 < one.number < made.number and one.status == "done"]
+    earlier = [one for one in rounds if one.policy == Policy.BEST and 0 < one.number < made.number and one.status == "done"]
     return [*(earlier if asked.everything else []), made]
 
 
@@ -125,7 +128,7 @@ def _write(folder: Path, workspace: Workspace, asked: Asked, chosen: Sequence[Ro
         for one in chosen:
             prompts = _prompts(workspace, one, asked.row_shape)
             for attempts in workspace.store.spans(one.tasks_of, BULK):
-                rows = _block(workspace.store.path, asked, one, chosen[-1].arm, prompts, attempts)
+                rows = _block(workspace.store.path, asked, one, chosen[-1].policy, prompts, attempts)
                 counts[one.round] += len(rows)
                 if rows:
                     yield rows
@@ -140,11 +143,13 @@ def _write(folder: Path, workspace: Workspace, asked: Asked, chosen: Sequence[Ro
     return counts
 
 
-def _block(path: Path, asked: Asked, made: Round, arm: Arm, prompts: Prompts | None, attempts: range) -> list[dict[str, Any]]:
+def _block(
+    path: Path, asked: Asked, made: Round, policy: Policy, prompts: Prompts | None, attempts: range
+) -> list[dict[str, Any]]:
     if asked.pairs:
         assert prompts is not None, "pairs have no shape columns"
         return [pair_row(one, asked.row_shape, prompts) for one in exporting.pairs(path, made.tasks_of, attempts)]
-    return [pick_row(one, asked.row_shape, prompts) for one in exporting.picks(path, made.tasks_of, str(arm), attempts)]
+    return [pick_row(one, asked.row_shape, prompts) for one in exporting.picks(path, made.tasks_of, str(policy), attempts)]
 
 
 def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flywheel.plain import REMOVED, SECRET_NAME, without_secrets
+from flywheel.core.safe_text import REMOVED, SECRET_NAME, without_secrets
 
 QUERY = re.compile(r"(?<=\w)\?[^\s]*$")
 """The end of an address, where keys are put, too."""

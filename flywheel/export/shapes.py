@@ -11,7 +11,7 @@ from flywheel.records import Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.instructions.text import Prompts
+    from flywheel.instructions.prompts import Prompts
     from flywheel.store.exporting import Pair, Pick
 
 Columns = Mapping[str, str]

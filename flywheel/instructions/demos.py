@@ -9,12 +9,12 @@ from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
 from flywheel.config import InstructionsConfig
+from flywheel.core.seeds import generator
 from flywheel.errors import ConfigError
 from flywheel.instructions.filters import compared_text
 from flywheel.instructions.similarity import words
 from flywheel.instructions.tasks import DEMOS
 from flywheel.records import SeedTask, Task
-from flywheel.seeds import generator
 
 CONSIDERED = 2000
 """Past winners that are looked at, at random, when diverse ones are chosen."""

@@ -12,10 +12,10 @@ from enum import StrEnum
 from functools import partial
 
 from flywheel.config import FiltersConfig
+from flywheel.core.functions import load_function, reason_of
+from flywheel.core.safe_text import visible
 from flywheel.errors import ConfigError, DataError
-from flywheel.functions import load_function, reason_of
 from flywheel.instructions.similarity import SimilarityIndex, words
-from flywheel.plain import visible
 from flywheel.records import FinishReason, Task
 
 

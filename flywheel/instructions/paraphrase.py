@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
-from flywheel.engines.engine import Request, Sampling, Write, prompt_tokens
+from flywheel.core.seeds import derive, generator
+from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_alternative
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.similarity import words
 from flywheel.instructions.tasks import REWORDED_DEMOS
-from flywheel.instructions.text import Prompts
 from flywheel.records import Chunk, Completion, FinishReason, Origin, Proposal, Reworded, Task, Winner
-from flywheel.seeds import derive, generator
 
 STOP = ("\nExample ", "\nInstruction:", "\nInput:", "\n\n")
 """What comes after an alternative."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 from flywheel.config import InstructionsConfig
-from flywheel.engines.engine import Request, Sampling, Write, prompt_tokens
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
 from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_task
-from flywheel.instructions.text import Prompts
-from flywheel.records import Chunk, Completion, FinishReason, Proposal, Proposed, Task
-from flywheel.seeds import derive
+from flywheel.instructions.prompts import Prompts
+from flywheel.records import Chunk, Completion, FinishReason, Proposal, ProposalProgress, Task
 
 STOP = ("\nExample ",)
 """What begins a further example."""
@@ -33,7 +33,7 @@ def propose(
     best: Callable[[Sequence[Task]], list[float]],
     names: tuple[object, ...],
     chunk: int,
-    done: Proposed,
+    done: ProposalProgress,
 ) -> Iterator[Chunk[Proposal]]:
     """Write tasks until ``config.tasks`` are kept, the dropped ones with their reason.
 
@@ -68,7 +68,7 @@ def propose(
                 dropped.update(row.reason for row in rows if row.reason)
                 tokens = sum(row.tokens for row in rows)
                 kept = sum(row.reason is None for row in rows)
-                done = Proposed(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
+                done = ProposalProgress(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
                 yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(written))
 
 
@@ -76,7 +76,7 @@ def _most_attempts(config: InstructionsConfig) -> int:
     return config.max_attempts * config.best_of * config.tasks
 
 
-def _refuse_beyond_caps(config: InstructionsConfig, done: Proposed, dropped: Counter[str]) -> None:
+def _refuse_beyond_caps(config: InstructionsConfig, done: ProposalProgress, dropped: Counter[str]) -> None:
     """Raise DataError where a cap is met, with what the attempts of this call were dropped for."""
     if done.attempts >= _most_attempts(config):
         spent = f"{done.attempts:,} attempts (instructions.max_attempts = {config.max_attempts} for each task)"
@@ -91,7 +91,7 @@ def _refuse_beyond_caps(config: InstructionsConfig, done: Proposed, dropped: Cou
     )
 
 
-def _chunks(config: InstructionsConfig, done: Proposed, chunk: int) -> Iterator[tuple[int, int]]:
+def _chunks(config: InstructionsConfig, done: ProposalProgress, chunk: int) -> Iterator[tuple[int, int]]:
     """The first attempt and the number of prompts of the chunks that will probably be asked for, the first of them surely.
 
     There are as many prompts as will probably give what is still wanted, judged by what the earlier ones gave; after those

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from flywheel.core.files import encodable
 from flywheel.errors import DataError
-from flywheel.files import encodable
 from flywheel.records import HeldOutTask, Reworded, SeedTask, Task
 
 DEMOS = 3

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from flywheel.core.files import WEIGHTS, digest_of, sync_tree
 from flywheel.errors import FlywheelError, StoreError
-from flywheel.files import WEIGHTS, digest_of, sync_tree
 from flywheel.integrity.folders import on_disk, with_those_put_back
 from flywheel.integrity.manifest import DATABASE, MANIFEST, Kept, Manifest, manifest_of, read_manifest, refuse_differences
 from flywheel.integrity.named import named_paths

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flywheel.config import Config
+from flywheel.core.files import digest_model
+from flywheel.engines.generator import ENDPOINT, configured_generator, configured_student
 from flywheel.errors import FlywheelError
-from flywheel.files import digest_model
-from flywheel.generator import ENDPOINT, configured_generator, configured_student
 from flywheel.integrity.named import named_paths
 from flywheel.integrity.rebuilding import rebuilding
 from flywheel.records import Model, ModelKind, Round

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flywheel.core.files import digest_file
 from flywheel.errors import StoreError
-from flywheel.files import digest_file
 from flywheel.store.store import Store
 
 MANIFEST = "backup.json"

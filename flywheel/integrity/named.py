@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flywheel.assets import ASSET
 from flywheel.config import Config
+from flywheel.core.assets import ASSET
 
 
 def named_paths(config: Config) -> Iterator[Path]:

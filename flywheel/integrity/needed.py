@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from flywheel.records import Arm, Model, ModelKind, Round
+from flywheel.records import Model, ModelKind, Policy, Round
 
 LAB = (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD)
 
 
 def kept_rounds(rounds: Sequence[Round], *, best: str | None, asked: Sequence[str]) -> dict[str, str]:
     """The rounds whose generators stay, and why."""
-    turns = [one for one in rounds if one.arm == Arm.BEST and one.status == "done"]
+    turns = [one for one in rounds if one.policy == Policy.BEST and one.status == "done"]
     found = {one.round: "not done" for one in rounds if one.status != "done"}
     found |= {one.round: "untouched" for one in rounds if one.number == 0}
     found |= {name: "asked for" for name in asked}

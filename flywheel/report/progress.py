@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from flywheel.plain import visible
-from flywheel.progress import Counter
+from flywheel.core.progress import Counter
+from flywheel.core.safe_text import visible
 
 TELL_EVERY_S = 30.0
 """Where there is no terminal for a bar, long work says this often how far it is."""

@@ -17,20 +17,20 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from flywheel.core.safe_text import visible, visible_json
 from flywheel.errors import ConfigError, StoreError
-from flywheel.plain import visible, visible_json
-from flywheel.records import Arm
+from flywheel.records import Policy
 from flywheel.store import reading
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
 
 if TYPE_CHECKING:
-    from flywheel.evaluation.best_of_n import ArmFigures, Curve
+    from flywheel.core.statistics import Estimate
+    from flywheel.evaluation.best_of_n import Curve, PolicyFigures
     from flywheel.evaluation.compare import Comparison
-    from flywheel.evaluation.statistics import Estimate
     from flywheel.evaluation.trend import Trend
     from flywheel.evaluation.verdict import Difference
-    from flywheel.sampling import Ranked
+    from flywheel.round.sampling import Ranked
 
 CELL = 200
 """Longest text of a cell on a terminal, in characters."""
@@ -96,7 +96,7 @@ def _plain(value: object) -> str:
 
 
 def summary(path: Path, name: str) -> dict[str, Any]:
-    """What a round did, as plain values: counts, drop reasons, arms, stages, held-out figures, verdict."""
+    """What a round did, as plain values: counts, drop reasons, policies, stages, held-out figures, verdict."""
     rounds = {row["round"]: row for row in reading.rounds_summary(path).as_dicts()}
     if name not in rounds:
         raise StoreError(f"no round {name!r}; there are {', '.join(rounds) or 'none yet'}")
@@ -108,9 +108,9 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         "dropped": _dropped(path, name, "proposed"),
         "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(path, name, "paraphrased")},
         "diversity": next(iter(reading.diversity(path, name).as_dicts()), None),
-        "arms": reading.arms(path, name).as_dicts(),
+        "policies": reading.policies(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
-        "set_aside": reading.set_aside(path, name).as_dicts(),
+        "failed_chunks": reading.failed_chunks(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
         "no_verdict": None if verdict or line["status"] != "done" else why_no_verdict(Store(path), name),
     }
@@ -130,10 +130,10 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
     if told["parent"] is None:
         print_line(f"{name}: the untouched generator: judge {_figure(told['judge'])}, reward {_figure(told['reward'])}")
         return
-    if told["arm"] == Arm.BEST:
+    if told["policy"] == Policy.BEST:
         print_line(f"{name}: {told['proposed']:,} tasks proposed, {told['kept']:,} kept ({_reasons(told['dropped'])})")
     else:
-        print_line(f"{name}: trained on the {told['arm']} picks of the same candidates")
+        print_line(f"{name}: trained on the {told['policy']} picks of the same candidates")
     if found := told["diversity"]:
         print_line(
             f"{name}: of {found['sample']:.0f} tasks: distinct-2 {found['distinct_2']:.2f}, "
@@ -142,11 +142,11 @@ def print_summary(told: Mapping[str, Any], *, goes_on: str = "flywheel round") -
         )
     if told["candidates"]:
         print_line(f"{name}: {told['candidates']:,} candidates, {told['winners']:,} winners in {told['seconds']:.1f} s of work")
-    for row in told["set_aside"]:
+    for row in told["failed_chunks"]:
         print_line(f"{name}: {row['stage']} set aside {row['chunks']:,} of its chunks, their rows are lacking: {row['error']}")
-    if told["arms"]:
-        picks = ", ".join(f"{row['arm']} {row['reward']:+.2f}{_judged(row)}" for row in told["arms"])
-        print_line(f"{name}: mean reward of what each arm picked: {picks}")
+    if told["policies"]:
+        picks = ", ".join(f"{row['policy']} {row['reward']:+.2f}{_judged(row)}" for row in told["policies"])
+        print_line(f"{name}: mean reward of what each policy picked: {picks}")
     if (reworded := told["paraphrases"])["written"]:
         reasons = _reasons(reworded["dropped"])
         print_line(f"{name}: {reworded['written']:,} paraphrases written, {reworded['kept']:,} kept ({reasons})")
@@ -230,7 +230,7 @@ def _write_parquet(table: Table, out: Path | None) -> None:
     parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
 
 
-def print_comparison(comparison: Comparison, arms: Sequence[ArmFigures], curve: Curve | None) -> None:
+def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], curve: Curve | None) -> None:
     """A verdict with its evidence: the sentence, what speaks against it, the figures, and what selecting was worth."""
     evidence = comparison.evidence
     print_line(comparison.sentence)
@@ -253,24 +253,31 @@ def print_comparison(comparison: Comparison, arms: Sequence[ArmFigures], curve: 
         f"{100 * outcomes.net.high:+.0f})"
     )
     print_line(f"no difference of the judge at all: p = {evidence.p:.2g} (paired t-test over tasks)")
-    print_arms(evidence.round, arms)
+    print_policies(evidence.round, policies)
     print_curve(evidence.round, curve)
 
 
-def print_arms(name: str, arms: Sequence[ArmFigures]) -> None:
-    """What the judge says of each arm's picks among the same candidates."""
-    if not arms:
+def print_policies(name: str, policies: Sequence[PolicyFigures]) -> None:
+    """What the judge says of each policy's picks among the same candidates."""
+    if not policies:
         return
     print_line()
     rows = [
         (
-            one.arm, one.judge, one.reward, one.tokens,
+            one.policy, one.judge, one.reward, one.tokens,
             None if one.best_less_this is None else one.best_less_this.value,
             None if one.best_less_this is None else _interval(one.best_less_this),
         )
-        for one in arms
+        for one in policies
     ]  # fmt: skip
-    columns = (f"picks of {name}, {arms[0].tasks:,} judged tasks", "judge", "reward", "tokens", "best less this", "interval")
+    columns = (
+        f"picks of {name}, {policies[0].tasks:,} judged tasks",
+        "judge",
+        "reward",
+        "tokens",
+        "best less this",
+        "interval",
+    )
     print_table(Table(columns=columns, rows=list(rows)))
 
 

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import Config
+from flywheel.core.files import digest_model, publish
+from flywheel.core.model_folders import local_folder
+from flywheel.core.progress import Progress
+from flywheel.core.quiet import silence
+from flywheel.core.seeds import derive
 from flywheel.errors import DataError
-from flywheel.files import digest_model, publish
 from flywheel.instructions.filters import Protected
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.instructions.text import Prompts
-from flywheel.models import local_folder
-from flywheel.progress import Progress
-from flywheel.quiet import silence
 from flywheel.records import CurvePoint, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
@@ -49,7 +50,6 @@ from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
 from flywheel.reward.worker import Job
-from flywheel.seeds import derive
 from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024

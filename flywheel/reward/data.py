@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flywheel.config import COLUMNS, DataConfig
+from flywheel.core.files import encodable
+from flywheel.core.seeds import generator
 from flywheel.errors import DataError
-from flywheel.files import encodable
 from flywheel.instructions.tasks import LONGEST_FIELD
 from flywheel.records import Task
 from flywheel.reward.conversation import as_answer, as_task, first_words, is_messages, is_transcript, turns_of
 from flywheel.reward.sources import SPLIT_NAMES, SourceRow, Split
 from flywheel.reward.text import Answer, shared_beginning
-from flywheel.seeds import generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from flywheel.config import Config
-from flywheel.evaluation.judge import ask, load_judge
-from flywheel.evaluation.statistics import Estimate, mean_of_means, wilson
-from flywheel.progress import Progress
-from flywheel.records import FinishReason, Model
+from flywheel.core.progress import Progress
+from flywheel.core.statistics import Estimate, mean_of_means, wilson
+from flywheel.records import FinishReason, Judge, Model
 from flywheel.reward.build import Lab
 from flywheel.reward.data import PreferenceSet, Row
 from flywheel.reward.measures import (
@@ -126,15 +125,18 @@ class _Candidates:
 
 
 def evaluate_reward_model(
-    config: Config, workspace: Workspace, progress: Progress, *, split: Split, depths: Sequence[int] = ()
+    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split, depths: Sequence[int] = ()
 ) -> RewardReport:
-    """Measure the configured reward model, built where it is missing, beside all that it could be replaced by."""
+    """Measure the configured reward model, built if missing, beside everything that could replace it.
+
+    ``judge`` is asked about stored candidates, to see what the picks of each scorer lose.
+    """
     lab = Lab(config, workspace, progress)
     members = lab.members()
     merged = lab.reward_model()
     splits = {Split.VALIDATION, split}
     rows = {name: rows_of(one, *sorted(splits)) for name, one in lab.sets.items()}
-    candidates = _stored_candidates(workspace, config)
+    candidates = _stored_candidates(workspace, judge)
     joint = {JOINT: lab.start()} if config.reward.joint.epochs else {}
     everything = {**members, **joint, "merged": merged}
     loaded = {name: load_scorer(workspace.locate(model), config) for name, model in everything.items()}
@@ -259,7 +261,7 @@ def _apart(one: ScorerReport, other: ScorerReport) -> str:
     return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
 
 
-def _stored_candidates(workspace: Workspace, config: Config) -> _Candidates | None:
+def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None:
     """Candidates of the latest round that has some, judged; None where there is no round or the judge cannot tell."""
     done = [one.round for one in workspace.store.rounds() if one.number > 0]
     for name in reversed(done):
@@ -270,11 +272,7 @@ def _stored_candidates(workspace: Workspace, config: Config) -> _Candidates | No
         groups = [(task, found) for task, found in groups if len(found) == most]
         if not groups:
             continue
-        judged = ask(
-            load_judge(config.evaluation.judge),
-            config.evaluation.judge,
-            [(task, one.output) for task, of in groups for one in of],
-        )
+        judged = judge([(task, one.output) for task, of in groups for one in of])
         worth = np.array([np.nan if one is None else one for one in judged]).reshape(len(groups), most)
         finished = np.array([[one.finish_reason == FinishReason.STOP for one in found] for _, found in groups])
         known = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)

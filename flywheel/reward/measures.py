@@ -121,7 +121,7 @@ def _evidence(scored: Scored, split: Split) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _fit_logistic(evidence: Array, truth: NDArray[np.bool_], *, intercept: bool) -> tuple[float, float]:
-    """Slope and intercept of the likeliest logistic; a weak pull to 0 keeps the slope finite where all are right."""
+    """Slope and intercept of the most likely logistic; a weak pull to 0 keeps the slope finite where all are right."""
     sign = np.where(truth, 1.0, -1.0)
 
     def loss(values: Array) -> float:

@@ -23,15 +23,16 @@ from transformers import (
 from trl import RewardConfig as RewardTrainerConfig
 from trl import RewardTrainer
 
-from flywheel.adapters import adapted
-from flywheel.checkpoints import Advance, discard, train_resumably
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, ModelError
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import CurvePoint
 from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb
 from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.sources import Split
 from flywheel.reward.text import answer_texts, end_mark
+from flywheel.training.checkpoints import discard, train_resumably
+from flywheel.training.lora import adapted
 
 CURVE_POINTS = 50
 """A learning curve has about so many points."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flywheel.config import MergeConfig
+from flywheel.core.files import publish
 from flywheel.errors import ConfigError
-from flywheel.files import publish
 from flywheel.reward.mergekit import RECIPE, check_mergeable, merge_models
 
 

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 
 from flywheel.config import MergeConfig
+from flywheel.core.model_folders import check_model
 from flywheel.errors import ModelError
-from flywheel.models import check_model
 from flywheel.reward.model import check_head
 
 RECIPE = "mergekit.yaml"

@@ -19,12 +19,12 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from flywheel.assets import asset
 from flywheel.config import Config
+from flywheel.core.assets import asset
+from flywheel.core.faults import short_of_memory
+from flywheel.core.model_folders import check_model, settings_of
 from flywheel.errors import EngineError, ModelError
-from flywheel.faults import short_of_memory
-from flywheel.instructions.text import Prompts
-from flywheel.models import check_model, settings_of
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
 from flywheel.reward.text import Answer, answer_texts, end_mark, shared_beginning, token_ids
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import DataConfig
+from flywheel.core.files import write_whole
+from flywheel.core.seeds import generator
 from flywheel.errors import DataError
-from flywheel.files import write_whole
 from flywheel.reward.data import PreferenceSet, Thumb, read_set
 from flywheel.reward.sources import find_source, read_source
 from flywheel.reward.text import Answer
-from flywheel.seeds import generator
 
 
 def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict[str, Any]:

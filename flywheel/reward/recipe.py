@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import Config, LoraConfig, MemberConfig, RewardConfig
-from flywheel.files import digest_files, digest_model
-from flywheel.instructions.text import template_file
-from flywheel.models import local_folder
+from flywheel.core.files import digest_files, digest_model
+from flywheel.core.model_folders import local_folder
+from flywheel.instructions.prompts import template_file
 from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.sources import find_source, read_source
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel.config import Config
+from flywheel.core.files import encodable
+from flywheel.core.quiet import silence
 from flywheel.errors import DataError, ModelError
-from flywheel.files import encodable
-from flywheel.quiet import silence
 from flywheel.records import ModelKind, Task
 from flywheel.reward.build import configured_reward_model
 from flywheel.reward.check import Finding, check_reward_model

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import MergeConfig, RewardConfig
+from flywheel.core.progress import Progress
+from flywheel.core.seeds import generator
 from flywheel.errors import ModelError
-from flywheel.progress import Progress
 from flywheel.records import MergeTrial
 from flywheel.reward.data import Row
 from flywheel.reward.measures import Scored, accuracy, score_set
 from flywheel.reward.mergekit import WITH_BASE, merge_models
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Scorer
-from flywheel.seeds import generator
 
 KEEP = 3
 """One of so many merges is tried on so many times the rows."""

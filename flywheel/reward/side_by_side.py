@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
+from flywheel.core.processes import Process
 from flywheel.errors import FlywheelError, Stopped
-from flywheel.processes import Process
 from flywheel.records import CurvePoint
 from flywheel.reward.members import Trained
 from flywheel.reward.worker import JOB, Job

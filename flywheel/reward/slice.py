@@ -21,9 +21,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from flywheel.core.files import publish
+from flywheel.core.model_folders import settings_of
 from flywheel.errors import FlywheelError, ModelError
-from flywheel.files import publish
-from flywheel.models import settings_of
 from flywheel.reward.mergekit import RECIPE, run_mergekit
 
 PAD = "<|pad|>"

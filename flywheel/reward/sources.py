@@ -13,8 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from flywheel.core.functions import reason_of
 from flywheel.errors import DataError
-from flywheel.functions import reason_of
 from flywheel.instructions.tasks import LARGEST, read_lines
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")

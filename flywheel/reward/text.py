@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
 
 if TYPE_CHECKING:

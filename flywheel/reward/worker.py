@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flywheel.core.processes import Line, leaving_word
 from flywheel.errors import BudgetSpent
-from flywheel.instructions.text import Prompts
-from flywheel.processes import Line, leaving_word
+from flywheel.instructions.prompts import Prompts
 from flywheel.reward.data import PreferenceSet
 from flywheel.reward.recipe import TrainingSettings
 
 if TYPE_CHECKING:
-    from flywheel.checkpoints import Advance
+    from flywheel.core.progress import Advance
     from flywheel.reward.members import Trained
 
 JOB = "job.pickle"
@@ -47,7 +47,7 @@ class Job:
 def main(folder: Path) -> None:
     """Train the member of the job in a folder."""
     line = Line(folder)
-    from flywheel.quiet import silence
+    from flywheel.core.quiet import silence
 
     silence()
     job: Job = pickle.loads((folder / JOB).read_bytes())

@@ -8,7 +8,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from flywheel.records import Candidate, Metric, Model, Proposal, Sample, SampleScore, Score, Selection, SetAside, Task
+from flywheel.records import Candidate, FailedChunk, Metric, Model, Proposal, Sample, SampleScore, Score, Selection, Task
 
 if TYPE_CHECKING:
     import duckdb
@@ -106,6 +106,6 @@ WRITERS: dict[type, Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], No
     Sample: _writer("evaluations"),
     SampleScore: _writer("evaluation_scores"),
     Metric: _writer("metrics"),
-    SetAside: _writer("set_aside"),
+    FailedChunk: _writer("failed_chunks"),
 }
 """What writes the records of a class into the tables of a round."""

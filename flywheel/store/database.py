@@ -12,8 +12,8 @@ from pathlib import Path
 
 import duckdb
 
+from flywheel.core.files import copy_whole
 from flywheel.errors import StoreError
-from flywheel.files import copy_whole
 from flywheel.store.lacking import refuse_lacking
 from flywheel.store.migrating import migrate, migrations, refuse_other_schemas, schema_of
 from flywheel.store.opening import WAIT_S, WAIT_TO_WRITE_S, open_file, read_every_block, telling_faults

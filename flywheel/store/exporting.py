@@ -14,7 +14,7 @@ Row = TypeVar("Row", "Pick", "Pair")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """What an arm picked for a task: of the arm ``best`` a row of the view ``dataset``."""
+    """What an policy picked for a task: of the policy ``best`` a row of the view ``dataset``."""
 
     task_id: str
     instruction: str
@@ -54,21 +54,21 @@ class RoundFacts:
     name: str
     summary: dict[str, Any]
     dropped: list[dict[str, Any]]
-    arms: list[dict[str, Any]]
+    policies: list[dict[str, Any]]
     diversity: dict[str, Any] | None
     sentences: list[str]
     """Of the verdict against its parent: what it rests on, then what speaks against it; none where it has no verdict."""
 
 
-def picks(path: Path, name: str, arm: str, attempts: range) -> list[Pick]:
-    """What an arm picked for these attempts of a round, in the order their tasks were proposed."""
+def picks(path: Path, name: str, policy: str, attempts: range) -> list[Pick]:
+    """What an policy picked for these attempts of a round, in the order their tasks were proposed."""
     return _rows(
         Pick,
         path,
         "SELECT g.task_id, g.instruction, g.input, g.constraints, g.output, g.reward, s.margin, g.round, g.candidate, g.tokens "
         "FROM generations AS g JOIN selections AS s USING (round, task_id, candidate) "
-        "WHERE g.round = ? AND s.arm = ? AND g.attempt >= ? AND g.attempt < ? ORDER BY g.attempt",
-        [name, arm, attempts.start, attempts.stop],
+        "WHERE g.round = ? AND s.policy = ? AND g.attempt >= ? AND g.attempt < ? ORDER BY g.attempt",
+        [name, policy, attempts.start, attempts.stop],
     )
 
 
@@ -108,7 +108,9 @@ def facts(path: Path, name: str, source: str) -> RoundFacts:
         name=name,
         summary=of("SELECT proposed, kept, candidates, winners FROM rounds_summary WHERE round = ?", source)[0] | outcome,
         dropped=drop_reasons(path, source).as_dicts(),
-        arms=of("SELECT arm, tasks, reward, judge, judged, tokens FROM arms WHERE round = ? ORDER BY reward DESC", source),
+        policies=of(
+            "SELECT policy, tasks, reward, judge, judged, tokens FROM policies WHERE round = ? ORDER BY reward DESC", source
+        ),
         diversity=next(iter(diversity(path, source).as_dicts()), None),
         sentences=[found["sentence"], *found.get("doubts", [])] if found else [],
     )

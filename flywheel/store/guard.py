@@ -7,8 +7,8 @@ from typing import Any
 
 import duckdb
 
+from flywheel.core.files import encodable
 from flywheel.errors import StoreError
-from flywheel.files import encodable
 
 LONGEST_STATEMENT = 100_000
 """Characters of a statement; DuckDB's own parser runs out of its stack at some 400,000."""

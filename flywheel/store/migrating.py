@@ -15,8 +15,8 @@ from pathlib import Path
 
 import duckdb
 
+from flywheel.core.files import copy_whole
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.files import copy_whole
 from flywheel.store.opening import WAIT_S, damaged, open_file, read_every_block, telling_faults
 
 _log = logging.getLogger("flywheel")

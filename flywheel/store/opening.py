@@ -12,8 +12,8 @@ from pathlib import Path
 
 import duckdb
 
+from flywheel.core.faults import machine_fault
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.faults import machine_fault
 from flywheel.store.guard import READ_ONLY
 
 WAIT_S = 60.0

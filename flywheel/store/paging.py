@@ -11,7 +11,7 @@ from flywheel.store.reading import Table, query
 _STAGES = [str(stage) for stage in Stage]
 _ROUNDS = """
 SELECT
-    r.round, r.number, r.parent, r.arm, r.status, r.config ->> '$.generator' AS generator, r.reward_model,
+    r.round, r.number, r.parent, r.policy, r.status, r.config ->> '$.generator' AS generator, r.reward_model,
     j.name AS judge, coalesce((r.config ->> '$.sampling.n')::INTEGER, 0) AS n,
     s.proposed, s.kept, s.candidates, s.winners, s.verdict,
     (SELECT arg_min(t.stage, list_position(?, t.stage)) FROM stages AS t
@@ -19,14 +19,14 @@ SELECT
 FROM rounds AS r
 JOIN rounds_summary AS s USING (round)
 LEFT JOIN models AS j ON j.model_id = r.judge
-ORDER BY r.number, r.arm <> 'best', r.round
+ORDER BY r.number, r.policy <> 'best', r.round
 """
 _LENGTHS = """
 WITH written AS (
     SELECT c.round, c.tokens, c.finish_reason, s.candidate IS NOT NULL AS won
     FROM candidates AS c
     LEFT JOIN selections AS s
-        ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.arm = 'best'
+        ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.policy = 'best'
 )
 SELECT
     w.round, r.number, o.of, count(*) AS count, avg(w.tokens) AS mean,
@@ -72,8 +72,8 @@ answered AS (
     GROUP BY c.task_id
 ),
 picked AS (
-    SELECT task_id, list({'arm': arm, 'candidate': candidate}) AS picks,
-        any_value(margin) FILTER (arm = 'best') AS margin
+    SELECT task_id, list({'policy': policy, 'candidate': candidate}) AS picks,
+        any_value(margin) FILTER (policy = 'best') AS margin
     FROM selections WHERE round = $1 AND task_id IN (SELECT task_id FROM drawn) GROUP BY task_id
 ),
 reworded AS (
@@ -98,17 +98,17 @@ def measures(path: Path) -> Table:
     """The figures of every round, with their intervals."""
     return query(
         path,
-        "SELECT m.round, r.number, r.arm, m.name, m.value, m.low, m.high FROM metrics AS m JOIN rounds AS r USING (round) "
-        "ORDER BY r.number, r.arm <> 'best', r.round, m.name",
+        "SELECT m.round, r.number, r.policy, m.name, m.value, m.low, m.high FROM metrics AS m JOIN rounds AS r USING (round) "
+        "ORDER BY r.number, r.policy <> 'best', r.round, m.name",
     )
 
 
 def picks(path: Path) -> Table:
-    """What each arm picked in each round."""
+    """What each policy picked in each round."""
     return query(
         path,
-        "SELECT a.round, r.number, a.arm, a.tasks, a.reward, a.tokens FROM arms AS a JOIN rounds AS r USING (round) "
-        "ORDER BY r.number, a.arm <> 'best', a.reward DESC",
+        "SELECT a.round, r.number, a.policy, a.tasks, a.reward, a.tokens FROM policies AS a JOIN rounds AS r USING (round) "
+        "ORDER BY r.number, a.policy <> 'best', a.reward DESC",
     )
 
 
@@ -128,7 +128,7 @@ def stages(path: Path) -> Table:
         path,
         "SELECT s.round, r.number, s.stage, s.rows, coalesce(s.prompt_tokens, 0) AS prompt_tokens, s.tokens, s.seconds, "
         "s.cost, s.finished_at IS NOT NULL AS finished FROM stages AS s JOIN rounds AS r USING (round) "
-        "ORDER BY r.number, r.arm <> 'best', r.round, list_position(?, s.stage)",
+        "ORDER BY r.number, r.policy <> 'best', r.round, list_position(?, s.stage)",
         [_STAGES],
     )
 
@@ -138,7 +138,7 @@ def reward_models(path: Path) -> Table:
     return query(
         path,
         "SELECT m.model_id, m.numbers, list(r.round ORDER BY r.number) AS rounds FROM rounds AS r "
-        "JOIN models AS m ON m.model_id = r.reward_model WHERE r.arm = 'best' GROUP BY ALL ORDER BY min(r.number)",
+        "JOIN models AS m ON m.model_id = r.reward_model WHERE r.policy = 'best' GROUP BY ALL ORDER BY min(r.number)",
     )
 
 

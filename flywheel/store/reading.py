@@ -102,11 +102,11 @@ def drop_reasons(path: Path, name: str) -> Table:
     )
 
 
-def set_aside(path: Path, name: str) -> Table:
+def failed_chunks(path: Path, name: str) -> Table:
     """Chunks of a round that could not be done, by stage and error."""
     return query(
         path,
-        "SELECT stage, error, count(*) AS chunks FROM set_aside WHERE round = ? GROUP BY stage, error "
+        "SELECT stage, error, count(*) AS chunks FROM failed_chunks WHERE round = ? GROUP BY stage, error "
         "ORDER BY stage, chunks DESC, error",
         [name],
     )
@@ -127,11 +127,11 @@ def diversity(path: Path, name: str) -> Table:
     return query(path, "SELECT * EXCLUDE (round) FROM task_diversity WHERE round = ?", [name])
 
 
-def arms(path: Path, name: str) -> Table:
-    """Mean reward of what each arm picked in a round, highest first."""
+def policies(path: Path, name: str) -> Table:
+    """Mean reward of what each policy picked in a round, highest first."""
     return query(
         path,
-        "SELECT * EXCLUDE (round) FROM arms WHERE round = ? ORDER BY reward DESC",
+        "SELECT * EXCLUDE (round) FROM policies WHERE round = ? ORDER BY reward DESC",
         [name],
     )
 

@@ -40,7 +40,7 @@ WITH listed AS (
     UNION ALL SELECT round, 'train', 1 FROM rounds WHERE number > 0 AND generator_out IS NOT NULL
     UNION ALL SELECT round, 'evaluate', count(*) FROM (
         SELECT round FROM evaluations UNION ALL SELECT round FROM evaluation_scores) GROUP BY ALL
-    UNION ALL SELECT round, stage, count(*) FROM set_aside GROUP BY ALL
+    UNION ALL SELECT round, stage, count(*) FROM failed_chunks GROUP BY ALL
 ), counted AS (
     SELECT round, stage, sum(rows)::BIGINT AS rows FROM listed GROUP BY ALL
 )
@@ -54,7 +54,7 @@ MARKS = """
 WITH wanted AS (
     SELECT r.round, unnest(CASE
         WHEN r.number = 0 THEN ['evaluate']
-        WHEN r.arm <> 'best' THEN ['train', 'evaluate']
+        WHEN r.policy <> 'best' THEN ['train', 'evaluate']
         ELSE ['propose', 'answer', 'score', 'select', 'train', 'evaluate'] END) AS stage
     FROM rounds AS r WHERE r.status = 'done'
 )
@@ -82,7 +82,7 @@ FROM tasks AS t
 JOIN (SELECT round, (config->>'$.sampling.n')::BIGINT AS n FROM rounds) AS r USING (round)
 JOIN stages AS s ON s.round = t.round AND s.stage = 'answer' AND s.finished_at IS NOT NULL
 LEFT JOIN (SELECT round, task_id, count(*) AS there FROM candidates GROUP BY ALL) AS c USING (round, task_id)
-ANTI JOIN set_aside_tasks AS a ON a.round = t.round AND a.task_id = t.task_id AND a.stage = 'answer'
+ANTI JOIN failed_tasks AS a ON a.round = t.round AND a.task_id = t.task_id AND a.stage = 'answer'
 WHERE t.kept AND t.origin = 'proposed' AND c.there IS DISTINCT FROM n GROUP BY t.round, n
 UNION ALL
 SELECT c.round || ': ' || count(*) || ' candidates without a score of the reward model'
@@ -90,7 +90,7 @@ FROM candidates AS c JOIN rounds AS r USING (round)
 JOIN stages AS s ON s.round = c.round AND s.stage = 'score' AND s.finished_at IS NOT NULL
 ANTI JOIN scores AS x ON x.round = c.round AND x.task_id = c.task_id AND x.candidate = c.candidate
     AND x.model_id = r.reward_model
-ANTI JOIN set_aside_tasks AS a ON a.round = c.round AND a.task_id = c.task_id AND a.stage = 'score'
+ANTI JOIN failed_tasks AS a ON a.round = c.round AND a.task_id = c.task_id AND a.stage = 'score'
 GROUP BY c.round
 UNION ALL
 SELECT e.round || ': ' || count(*) || ' held-out outputs without a score of the reward model'
@@ -118,7 +118,7 @@ SELECT w.round || ': ' || count(*) || ' winners without a score of the reward mo
 FROM selections AS w JOIN rounds AS r USING (round)
 ANTI JOIN scores AS s ON s.round = w.round AND s.task_id = w.task_id AND s.candidate = w.candidate
     AND s.model_id = r.reward_model
-WHERE w.arm = 'best' GROUP BY w.round
+WHERE w.policy = 'best' GROUP BY w.round
 UNION ALL
 SELECT w.round || ': ' || count(*) || ' winners that did not end by themselves'
 FROM selections AS w JOIN candidates AS c USING (round, task_id, candidate) WHERE c.finish_reason <> 'stop' GROUP BY w.round
@@ -126,8 +126,8 @@ UNION ALL
 SELECT t.round || ': ' || count(*) || ' tasks with a finished candidate and no winner'
 FROM tasks AS t JOIN stages AS s ON s.round = t.round AND s.stage = 'select' AND s.finished_at IS NOT NULL
 SEMI JOIN candidates AS c ON c.round = t.round AND c.task_id = t.task_id AND c.finish_reason = 'stop'
-ANTI JOIN selections AS w ON w.round = t.round AND w.task_id = t.task_id AND w.arm = 'best'
-ANTI JOIN set_aside_tasks AS a ON a.round = t.round AND a.task_id = t.task_id
+ANTI JOIN selections AS w ON w.round = t.round AND w.task_id = t.task_id AND w.policy = 'best'
+ANTI JOIN failed_tasks AS a ON a.round = t.round AND a.task_id = t.task_id
 WHERE t.kept AND t.origin = 'proposed' GROUP BY t.round
 UNION ALL
 SELECT round || ': ' || count(*) || ' winners whose reward is not the highest of their task'
@@ -137,7 +137,7 @@ FROM (
     JOIN candidates AS c ON c.round = w.round AND c.task_id = w.task_id AND c.finish_reason = 'stop'
     JOIN scores AS s ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate
         AND s.model_id = r.reward_model
-    WHERE w.arm = 'best' GROUP BY w.round, w.task_id)
+    WHERE w.policy = 'best' GROUP BY w.round, w.task_id)
 WHERE own < highest GROUP BY round
 ORDER BY ALL
 """
@@ -173,7 +173,7 @@ DUPLICATES = " UNION ALL ".join(
         ("kept tasks", "tasks", "task_id", "WHERE kept"),
         ("candidates", "candidates", "task_id, candidate", ""),
         ("scores", "scores", "task_id, candidate, model_id", ""),
-        ("picks", "selections", "task_id, arm", ""),
+        ("picks", "selections", "task_id, policy", ""),
         ("held-out outputs", "evaluations", "task_id, sample", ""),
         ("held-out scores", "evaluation_scores", "task_id, sample, model_id", ""),
         ("figures", "metrics", "name", ""),

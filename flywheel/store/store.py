@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     CurvePoint,
@@ -23,7 +22,8 @@ from flywheel.records import (
     Model,
     ModelKind,
     Origin,
-    Proposed,
+    Policy,
+    ProposalProgress,
     ProposedTask,
     Round,
     Scored,
@@ -47,7 +47,7 @@ BULK = 16_384
 EVERY = range(2**63 - 1)
 """All attempts of a round."""
 OF_ROUNDS = (
-    *("rounds", "stages", "set_aside", "tasks", "candidates", "scores", "selections"),
+    *("rounds", "stages", "failed_chunks", "tasks", "candidates", "scores", "selections"),
     *("evaluations", "evaluation_scores", "metrics", "verdicts"),
 )
 """Tables whose rows belong to a round."""
@@ -88,7 +88,7 @@ class JudgedCandidates:
     tokens: NDArray[np.float64]
     stop: NDArray[np.bool_]
     picked: Mapping[str, NDArray[np.bool_]]
-    """By arm: whether it picked this candidate."""
+    """By policy: whether it picked this candidate."""
 
 
 class Store:
@@ -173,7 +173,7 @@ class Store:
         names = [field.name for field in fields(Round)]
         with connection(self.path) as db:
             rows = db.execute(
-                f"SELECT {', '.join(names)} FROM rounds WHERE arm = 'best' OR ? ORDER BY number, arm <> 'best', round",
+                f"SELECT {', '.join(names)} FROM rounds WHERE policy = 'best' OR ? ORDER BY number, policy <> 'best', round",
                 [controls],
             ).fetchall()
         found = []
@@ -181,7 +181,7 @@ class Store:
             values = dict(zip(names, row, strict=True))
             for name in ROUND_JSON:
                 values[name] = json.loads(values[name])
-            found.append(Round(**values | {"arm": Arm(values["arm"])}))
+            found.append(Round(**values | {"policy": Policy(values["policy"])}))
         return found
 
     def open_round(self, opened: Round) -> None:
@@ -262,7 +262,7 @@ class Store:
 
     # What the stations read
 
-    def proposed_so_far(self, name: str) -> Proposed:
+    def proposed_so_far(self, name: str) -> ProposalProgress:
         """How far the proposing of a round is."""
         with connection(self.path) as db:
             row = db.execute(
@@ -271,7 +271,7 @@ class Store:
                 [name],
             ).fetchone()
         assert row is not None
-        return Proposed(attempts=row[0], kept=row[1], tokens=int(row[2]))
+        return ProposalProgress(attempts=row[0], kept=row[1], tokens=int(row[2]))
 
     def paraphrased_so_far(self, name: str) -> int:
         """How many paraphrases of a round were kept."""
@@ -336,15 +336,15 @@ class Store:
             for task_id, instruction, text, constraints in rows
         }
 
-    def candidates(self, name: str, attempts: range = EVERY, *, arm: Arm | None = None) -> dict[str, list[Candidate]]:
-        """The candidates of each task of a round, by task id, in order: all of them, or those that one arm picked."""
+    def candidates(self, name: str, attempts: range = EVERY, *, policy: Policy | None = None) -> dict[str, list[Candidate]]:
+        """The candidates of each task of a round, by task id, in order: all of them, or those that one policy picked."""
         names = [field.name for field in fields(Candidate)]
-        picked = "AND (task_id, candidate) IN (SELECT (task_id, candidate) FROM selections WHERE round = ? AND arm = ?) "
+        picked = "AND (task_id, candidate) IN (SELECT (task_id, candidate) FROM selections WHERE round = ? AND policy = ?) "
         with connection(self.path) as db:
             rows = db.execute(
                 f"SELECT {', '.join(names)} FROM candidates WHERE round = ? AND task_id IN ({_ANSWERED}) "
-                f"{picked if arm else ''}ORDER BY task_id, candidate",
-                [name, name, attempts.start, attempts.stop, *([name, str(arm)] if arm else [])],
+                f"{picked if policy else ''}ORDER BY task_id, candidate",
+                [name, name, attempts.start, attempts.stop, *([name, str(policy)] if policy else [])],
             ).fetchall()
         found: dict[str, list[Candidate]] = {}
         for row in rows:
@@ -367,26 +367,26 @@ class Store:
             if (task_id, candidates[0].candidate) in rewards
         }
 
-    def winners(self, names: Sequence[str], *, arm: Arm = Arm.BEST, paraphrases: bool = False) -> Iterator[Winner]:
+    def winners(self, names: Sequence[str], *, policy: Policy = Policy.BEST, paraphrases: bool = False) -> Iterator[Winner]:
         """The winners of these rounds, oldest first, in the order their tasks were proposed; then their paraphrases.
 
-        Another ``arm`` gives what it would have picked. Read block by block.
+        Another ``policy`` gives what it would have picked. Read block by block.
         """
         origins = (Origin.PROPOSED, Origin.PARAPHRASED) if paraphrases else (Origin.PROPOSED,)
         for name in (one.round for one in self.rounds() if one.round in names):
             for origin in origins:
                 for attempts in self.spans(name, BULK, origin):
-                    yield from self._winners_of(name, attempts, origin, arm)
+                    yield from self._winners_of(name, attempts, origin, policy)
 
-    def _winners_of(self, name: str, attempts: range, origin: Origin, arm: Arm) -> list[Winner]:
+    def _winners_of(self, name: str, attempts: range, origin: Origin, policy: Policy) -> list[Winner]:
         with connection(self.path) as db:
             rows = db.execute(
                 "SELECT t.instruction, t.input, t.constraints, c.output FROM tasks AS t JOIN selections AS s "
-                "ON s.round = t.round AND s.arm = ? "
+                "ON s.round = t.round AND s.policy = ? "
                 "AND s.task_id = CASE t.origin WHEN 'proposed' THEN t.task_id ELSE t.parent_task END "
                 "JOIN candidates AS c ON c.round = s.round AND c.task_id = s.task_id AND c.candidate = s.candidate "
                 "WHERE t.round = ? AND t.kept AND t.origin = ? AND t.attempt >= ? AND t.attempt < ? ORDER BY t.attempt",
-                [str(arm), name, str(origin), attempts.start, attempts.stop],
+                [str(policy), name, str(origin), attempts.start, attempts.stop],
             ).fetchall()
         return [
             Winner(task=Task(instruction=instruction, input=text, constraints=constraints), output=output)
@@ -443,8 +443,8 @@ class Store:
 
     def judged_candidates(self, name: str, reward_model: str, judge: str) -> JudgedCandidates:
         """The candidates of a round with a number of the judge's, and who picked them."""
-        arms = [str(arm) for arm in Arm]
-        flags = ", ".join(f"coalesce(bool_or(s.arm = '{arm}'), false) AS {arm}" for arm in arms)
+        policies = [str(policy) for policy in Policy]
+        flags = ", ".join(f"coalesce(bool_or(s.policy = '{policy}'), false) AS {policy}" for policy in policies)
         with connection(self.path) as db:
             found = db.execute(
                 "SELECT c.task_id, c.candidate, any_value(r.score) AS reward, any_value(j.score) AS judge, "
@@ -463,7 +463,7 @@ class Store:
             judge=np.asarray(found["judge"], dtype=float),
             tokens=np.asarray(found["tokens"], dtype=float),
             stop=np.asarray(found["stop"], dtype=bool),
-            picked={arm: np.asarray(found[arm], dtype=bool) for arm in arms},
+            picked={policy: np.asarray(found[policy], dtype=bool) for policy in policies},
         )
 
     def judges_of(self, name: str) -> dict[str, str]:

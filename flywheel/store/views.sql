@@ -8,13 +8,13 @@ JOIN tasks AS t ON t.round = c.round AND t.task_id = c.task_id AND t.kept AND t.
 LEFT JOIN scores AS s
     ON s.round = c.round AND s.task_id = c.task_id AND s.candidate = c.candidate AND s.model_id = r.reward_model
 LEFT JOIN selections AS best
-    ON best.round = c.round AND best.task_id = c.task_id AND best.candidate = c.candidate AND best.arm = 'best';
+    ON best.round = c.round AND best.task_id = c.task_id AND best.candidate = c.candidate AND best.policy = 'best';
 COMMENT ON VIEW generations IS 'Every candidate with its task and reward, wide.';
 
 CREATE OR REPLACE VIEW dataset AS
 SELECT g.round, g.task_id, g.instruction, g.input, g.constraints, g.output, g.reward, b.margin, g.candidate, g.tokens
 FROM generations AS g
-JOIN selections AS b ON b.round = g.round AND b.task_id = g.task_id AND b.candidate = g.candidate AND b.arm = 'best';
+JOIN selections AS b ON b.round = g.round AND b.task_id = g.task_id AND b.candidate = g.candidate AND b.policy = 'best';
 COMMENT ON VIEW dataset IS 'The winners as text, ready to train on.';
 
 CREATE OR REPLACE VIEW expanded AS
@@ -30,39 +30,39 @@ COMMENT ON VIEW expanded IS 'The winners and their paraphrases, which have the i
 
 CREATE OR REPLACE VIEW rounds_summary AS
 SELECT
-    r.round, r.parent, r.arm, r.status,
+    r.round, r.parent, r.policy, r.status,
     (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS proposed,
     (SELECT count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed' AND t.kept) AS kept,
     (SELECT count(*) FROM candidates AS c WHERE c.round = r.round) AS candidates,
-    (SELECT count(*) FROM selections AS s WHERE s.round = r.round AND s.arm = 'best') AS winners,
+    (SELECT count(*) FROM selections AS s WHERE s.round = r.round AND s.policy = 'best') AS winners,
     (SELECT m.value FROM metrics AS m WHERE m.round = r.round AND m.name = 'heldout.judge') AS judge,
     (SELECT m.value FROM metrics AS m WHERE m.round = r.round AND m.name = 'heldout.reward') AS reward,
     (SELECT v.verdict FROM verdicts AS v WHERE v.round = r.round AND v.base = r.parent) AS verdict,
     (SELECT sum(s.seconds) FROM stages AS s WHERE s.round = r.round) AS seconds
 FROM rounds AS r
-ORDER BY r.number, r.arm <> 'best', r.round;
+ORDER BY r.number, r.policy <> 'best', r.round;
 COMMENT ON VIEW rounds_summary IS 'One line a round, controls too: counts, held-out figures, verdict against the parent.';
 
 CREATE OR REPLACE VIEW best_round AS
 SELECT r.round, m.value AS judge, m.low, m.high
 FROM rounds AS r JOIN metrics AS m ON m.round = r.round AND m.name = 'heldout.judge'
-WHERE r.status = 'done' AND r.arm = 'best'
+WHERE r.status = 'done' AND r.policy = 'best'
 ORDER BY m.value DESC, r.number
 LIMIT 1;
 COMMENT ON VIEW best_round IS 'The turn of the wheel whose generator the judge likes best on held-out tasks; the earlier of two that are equal.';
 
-CREATE OR REPLACE VIEW arms AS
+CREATE OR REPLACE VIEW policies AS
 SELECT
-    s.round, s.arm, count(*) AS tasks, avg(g.reward) AS reward, avg(g.tokens) AS tokens,
+    s.round, s.policy, count(*) AS tasks, avg(g.reward) AS reward, avg(g.tokens) AS tokens,
     avg(j.score) AS judge, count(j.score) AS judged
 FROM selections AS s
 JOIN generations AS g USING (round, task_id, candidate)
 JOIN rounds AS r USING (round)
 LEFT JOIN scores AS j
     ON j.round = s.round AND j.task_id = s.task_id AND j.candidate = s.candidate AND j.model_id = r.judge
-GROUP BY s.round, s.arm
+GROUP BY s.round, s.policy
 ORDER BY s.round, reward DESC;
-COMMENT ON VIEW arms IS 'What each way of picking gives: best-of-N and its controls, by reward and, on the tasks it was asked about, by the judge.';
+COMMENT ON VIEW policies IS 'What each way of picking gives: best-of-N and its controls, by reward and, on the tasks it was asked about, by the judge.';
 
 CREATE OR REPLACE VIEW best_of_n_curve AS
 WITH ranked AS (
@@ -111,13 +111,13 @@ GROUP BY r.round, r.number
 ORDER BY r.number;
 COMMENT ON VIEW task_diversity IS 'How unlike each other the kept tasks of each round are: compare the rounds of one sample size.';
 
-CREATE OR REPLACE VIEW set_aside_tasks AS
+CREATE OR REPLACE VIEW failed_tasks AS
 SELECT a.round, a.stage, a.chunk, t.task_id, a.error
-FROM set_aside AS a
+FROM failed_chunks AS a
 JOIN rounds AS r USING (round)
 JOIN (
     SELECT round, task_id, row_number() OVER (PARTITION BY round ORDER BY attempt) - 1 AS place
     FROM tasks WHERE kept AND origin = 'proposed'
 ) AS t ON t.round = a.round AND t.place // (r.config->>'$.engine.chunk')::BIGINT = a.chunk
 ORDER BY ALL;
-COMMENT ON VIEW set_aside_tasks IS 'The tasks of the chunks that were set aside: without candidates where the stage is answer, without scores where it is score.';
+COMMENT ON VIEW failed_tasks IS 'The tasks of the chunks that were set aside: without candidates where the stage is answer, without scores where it is score.';

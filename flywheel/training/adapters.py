@@ -9,9 +9,9 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
-from flywheel.adapters import adapted
 from flywheel.config import LoraConfig
 from flywheel.errors import ConfigError
+from flywheel.training.lora import adapted
 
 
 def with_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> PeftModel:

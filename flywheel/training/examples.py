@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from flywheel.instructions.text import Prompts
+from flywheel.core.seeds import generator
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task, Winner
-from flywheel.seeds import generator
 
 Proposals = Sequence[tuple[Sequence[Task], Task]]
 """Kept tasks, each with the demos it was proposed from."""

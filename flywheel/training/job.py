@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import TrainingConfig
-from flywheel.spool import Spooled
+from flywheel.core.spool import Spooled
 from flywheel.training.examples import Example
 
 JOB, EXAMPLES = "job.json", "examples.jsonl"

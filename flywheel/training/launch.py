@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.core.processes import Process
 from flywheel.errors import ConfigError
-from flywheel.processes import Process
 from flywheel.training.job import Job
 
 if TYPE_CHECKING:
-    from flywheel.checkpoints import Advance
+    from flywheel.core.progress import Advance
 
 
 def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from flywheel.checkpoints import Advance, discard, train_resumably
 from flywheel.config import TrainingConfig
+from flywheel.core.faults import short_of_memory
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
-from flywheel.faults import short_of_memory
 from flywheel.training.adapters import merged, with_adapters
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
+from flywheel.training.checkpoints import discard, train_resumably
 from flywheel.training.job import Job
 
 TOGETHER = 1000

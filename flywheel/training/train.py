@@ -14,7 +14,7 @@ from flywheel.training.job import Job
 from flywheel.training.launch import launch
 
 if TYPE_CHECKING:
-    from flywheel.checkpoints import Advance
+    from flywheel.core.progress import Advance
 
 
 def train_generator(

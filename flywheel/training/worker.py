@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from flywheel.core.processes import Line, leaving_word
 from flywheel.errors import BudgetSpent
-from flywheel.processes import Line, leaving_word
 from flywheel.training.job import Job
 
 
@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
     line = Line(folder) if first else None
     from torch import distributed
 
-    from flywheel.quiet import silence
+    from flywheel.core.quiet import silence
     from flywheel.training.sft import train
 
     silence()

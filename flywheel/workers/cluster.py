@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from flywheel.config import ClusterConfig, Config
+from flywheel.engines.generator import ENDPOINT, local_engine
 from flywheel.errors import ConfigError, EngineError
-from flywheel.generator import ENDPOINT, local_engine
 from flywheel.records import Model
-from flywheel.workers.models import Stored, check_storage
 from flywheel.workers.steps import Pool, Scoring, Writing
+from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Do, Workers
 from flywheel.workspace import Workspace
 

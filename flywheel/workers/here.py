@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 
-from flywheel.engines.engine import Engine
+from flywheel.engines.contract import Engine
 from flywheel.reward.text import Scorer
 from flywheel.workers.work import Do, Work, score, write
 

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flywheel import __version__
 from flywheel.config import ClusterConfig
-from flywheel.errors import GOES_ON, ConfigError, EngineError, first_line
+from flywheel.errors import RESUME, ConfigError, EngineError, first_line
 
 CONNECT_S = 10.0
 """How long the head of a cluster may take to answer."""
@@ -169,9 +169,7 @@ class Watch:
             except OSError:
                 self._missed += 1
                 if self._missed == MISSES:
-                    _log.warning(
-                        "the head of the Ray cluster at %s does not answer; start it again, %s", self._address, GOES_ON
-                    )
+                    _log.warning("the head of the Ray cluster at %s does not answer; start it again, %s", self._address, RESUME)
                 continue
             self._missed = 0
             # Where this process leaves the cluster meanwhile, there is nothing to look at.

@@ -17,7 +17,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from flywheel.errors import GOES_ON, EngineError, FlywheelError, first_line
+from flywheel.errors import RESUME, EngineError, FlywheelError, first_line
 from flywheel.workers.steps import Pool, Step
 from flywheel.workers.work import Do, Failed, Work
 
@@ -68,7 +68,7 @@ class _Actor:
     """One process of the cluster, with its step started."""
 
     def __init__(self, place: int, pool: Pool, tries: Any, retries: int) -> None:
-        from flywheel.quiet import silence
+        from flywheel.core.quiet import silence
 
         silence()
         self._place, self._tries, self._retries = place, tries, retries
@@ -135,7 +135,7 @@ def run(pools: Sequence[Pool], chunks: Iterable[Work], *, retries: int) -> Gener
         for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
             yield from _run(pools, window, tries, retries)
     except ray.exceptions.RayError as error:
-        raise EngineError(f"the Ray cluster failed ({first_line(error)}); {GOES_ON}") from None
+        raise EngineError(f"the Ray cluster failed ({first_line(error)}); {RESUME}") from None
 
 
 def _windows(blocks: Iterator[pa.Table]) -> Iterator[list[ray.ObjectRef]]:

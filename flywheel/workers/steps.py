@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flywheel.config import Config, EngineConfig
-from flywheel.workers.models import Stored, cache
+from flywheel.workers.storage import Stored, cache
 from flywheel.workers.work import Work, score, write
 
 
@@ -30,7 +30,7 @@ class Writing:
 
     def start(self) -> Callable[[Work], Work]:
         """Start the engine."""
-        from flywheel.engines.engine import load
+        from flywheel.engines.factory import load
 
         kept = self.cache if self.generator.storage is None else cache() / "converted"
         engine = load(self.settings, self.generator.fetch(), cache=kept, digest=self.generator.digest[:12])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from flywheel.engines.engine import Engine, Request, Written
+from flywheel.engines.contract import Engine, Request, Written
 from flywheel.errors import EngineError
 from flywheel.records import FinishReason, Task
 from flywheel.reward.text import Answer, Scorer

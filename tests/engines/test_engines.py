@@ -15,14 +15,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import EndpointConfig, EngineConfig
-from flywheel.engines.engine import Choice, Engine, Sampling, choose, cut_at_stop, load, prompt_tokens
+from flywheel.core.assets import asset
+from flywheel.engines.contract import Engine, Sampling, cut_at_stop, prompt_tokens
+from flywheel.engines.factory import Choice, choose, load
 from flywheel.engines.openai_engine import OpenAIEngine
 from flywheel.engines.transformers_engine import TransformersEngine
 from flywheel.errors import ConfigError, EngineError, FlywheelError
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, FinishReason
 from tests.conftest import Cli, copy
 from tests.servers import NanoServer
@@ -148,11 +149,11 @@ def test_texts_follow_the_models_distribution(engine: Engine, asked: list[str]) 
     probabilities = (wanted / 0.8).softmax(-1)
     ranked, order = probabilities.sort(descending=True)
     nucleus = order[: int((ranked.cumsum(0) < 0.9).sum()) + 1].tolist()
-    likeliest = tokenizer.decode([nucleus[0]])
+    most_probable = tokenizer.decode([nucleus[0]])
     share = float(probabilities[nucleus[0]])
-    assert sum(found.text == likeliest for found in plain) / 2000 == pytest.approx(share, abs=0.05)
+    assert sum(found.text == most_probable for found in plain) / 2000 == pytest.approx(share, abs=0.05)
     within = share / float(probabilities[nucleus].sum())
-    assert sum(found.text == likeliest for found in written) / 2000 == pytest.approx(within, abs=0.05)
+    assert sum(found.text == most_probable for found in written) / 2000 == pytest.approx(within, abs=0.05)
     assert {found.text for found in written} <= {tokenizer.decode([token], skip_special_tokens=True) for token in nucleus}
 
 
@@ -206,7 +207,7 @@ def test_auto_takes_what_is_fastest_here_and_says_why(tmp_path: Path, monkeypatc
         name="transformers", why="no GPU, and CTranslate2 does not know rwkv models"
     )
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    found = "flywheel.engines.engine.find_spec"
+    found = "flywheel.engines.contract.find_spec"
     monkeypatch.setattr(found, lambda name: None)
     assert choose(EngineConfig(), NANO).name == "transformers"
     assert "pip install 'flywheel[vllm]'" in choose(EngineConfig(), NANO).why

@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from flywheel.config import EndpointConfig, EngineConfig
 from flywheel.config.loading import parse
-from flywheel.engines.engine import Engine, Sampling, load, prompt_tokens
+from flywheel.engines.contract import Engine, Sampling, prompt_tokens
+from flywheel.engines.factory import load
 from flywheel.engines.openai_engine import OpenAIEngine
 from flywheel.engines.openai_reply import read, shares
 from flywheel.engines.openai_trouble import SHOWN, BrokenReply, one_line
 from flywheel.errors import ConfigError, EngineError, FlywheelError
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, FinishReason
 from tests.servers import NANO, Answer, FaultyProxy, Manners, NanoServer, Says, given, refusal
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from flywheel.config import EndpointConfig, EngineConfig
-from flywheel.engines.engine import Sampling, prompt_tokens
+from flywheel.engines.contract import Sampling, prompt_tokens
 from flywheel.engines.openai_engine import OpenAIEngine
 from flywheel.errors import ConfigError, EngineError, FlywheelError
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import fresh_tasks, held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import fresh_tasks, held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import Completion, FinishReason
 from tests.servers import FaultyProxy

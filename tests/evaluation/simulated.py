@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from flywheel.evaluation.statistics import Array
+from flywheel.core.statistics import Array
 from flywheel.evaluation.verdict import Measured
 
 POPULATION = 20_000

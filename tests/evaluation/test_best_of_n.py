@@ -1,12 +1,12 @@
-"""What selecting is worth: control arms and the curve."""
+"""What selecting is worth: control policies and the curve."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from flywheel.evaluation.best_of_n import arm_figures, best_of_n_curve, steps_of
-from flywheel.evaluation.statistics import Array
+from flywheel.core.statistics import Array
+from flywheel.evaluation.best_of_n import best_of_n_curve, policy_figures, steps_of
 
 
 def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: float = 99.0) -> tuple[Array, Array]:
@@ -58,16 +58,16 @@ def test_many_candidates_are_drawn_at_few_points() -> None:
     assert len(steps_of(4096)) <= 16
 
 
-def test_arms_are_compared_on_the_same_tasks() -> None:
+def test_policies_are_compared_on_the_same_tasks() -> None:
     rng = np.random.default_rng(0)
     easy = rng.normal(0, 3, 400)
     picks = {
         "random": {"reward": np.zeros(400), "judge": easy, "tokens": np.full(400, 5.0)},
         "best": {"reward": np.ones(400), "judge": easy + rng.normal(0.1, 0.2, 400), "tokens": np.full(400, 6.0)},
     }
-    best, other = arm_figures(picks, best="best", confidence=0.95, resamples=1000, seed=0)
-    assert (best.arm, other.arm, best.best_less_this) == ("best", "random", None)
+    best, other = policy_figures(picks, best="best", confidence=0.95, resamples=1000, seed=0)
+    assert (best.policy, other.policy, best.best_less_this) == ("best", "random", None)
     assert other.best_less_this is not None
     assert other.best_less_this.low > 0
     assert other.best_less_this.value == pytest.approx(0.1, abs=0.03)
-    assert arm_figures({}, best="best", confidence=0.95, resamples=10, seed=0) == []
+    assert policy_figures({}, best="best", confidence=0.95, resamples=10, seed=0) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 from flywheel.evaluation.diversity import compression_ratio, distinct_n, self_bleu, task_diversity
 from flywheel.instructions.tasks import read_seeds
 from flywheel.records import Task

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from flywheel.engines.engine import Sampling
+from flywheel.engines.contract import Sampling
 from flywheel.evaluation.pairwise import PairwiseJudge, preference
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Completion, FinishReason, Task
 
 TASK, OTHER = Task(instruction="Name an animal.", input="None"), Task(instruction="Name a fruit.", input="None")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.evaluation.statistics import (
+from flywheel.core.statistics import (
     best_weights,
     bootstrap_mean,
     difference_p,

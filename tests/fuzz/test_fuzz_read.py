@@ -17,13 +17,13 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from flywheel import config as configuration
-from flywheel.assets import asset
 from flywheel.config import DataConfig, FiltersConfig
 from flywheel.config.yaml_text import read_yaml
+from flywheel.core.assets import asset
+from flywheel.core.files import encodable
 from flywheel.engines.openai_reply import names, read
 from flywheel.engines.openai_trouble import BrokenReply, one_line, said
 from flywheel.errors import ConfigError, DataError, FlywheelError, StoreError
-from flywheel.files import encodable
 from flywheel.instructions.filters import Dropped, Filters
 from flywheel.instructions.parse import parse_alternative, parse_task
 from flywheel.instructions.tasks import read_held_out, read_seeds

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 from rich.console import Console
 
+from flywheel.core.safe_text import visible, visible_json
 from flywheel.export.card import table
 from flywheel.export.files import as_line
-from flywheel.plain import visible, visible_json
 from flywheel.report import tables
 from flywheel.report.page.tasks import escaped
 from flywheel.report.page.write import _code

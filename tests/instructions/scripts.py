@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-from flywheel.engines.engine import Engine, Request, Write, Written
+from flywheel.engines.contract import Engine, Request, Write, Written
 from flywheel.engines.scripted_engine import ScriptedEngine
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flywheel.assets import asset
 from flywheel.config import InstructionsConfig
+from flywheel.core.assets import asset
 from flywheel.errors import ConfigError
 from flywheel.instructions.demos import Demos, diverse
 from flywheel.instructions.kinds import kind_of

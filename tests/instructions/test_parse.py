@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.instructions.parse import parse_alternative, parse_task
-from flywheel.instructions.text import format_task
+from flywheel.instructions.prompts import format_task
 from flywheel.records import Task
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]

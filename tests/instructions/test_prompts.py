@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
+from flywheel.core.model_folders import chat_format
 from flywheel.errors import ConfigError, ModelError
-from flywheel.instructions.text import Prompts
-from flywheel.models import chat_format
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Reworded, Task
 
 OWN = asset("prompts")

@@ -9,33 +9,39 @@ from typing import Any
 
 import pytest
 
-from flywheel.assets import asset
 from flywheel.config import InstructionsConfig, ParaphrasesConfig
-from flywheel.engines.engine import Engine
+from flywheel.core.assets import asset
+from flywheel.engines.contract import Engine
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.paraphrase import paraphrase
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.propose import propose
 from flywheel.instructions.tasks import read_reworded, read_seeds
-from flywheel.instructions.text import Prompts
-from flywheel.records import Chunk, Origin, Proposal, Proposed, Task, Winner
+from flywheel.records import Chunk, Origin, Proposal, ProposalProgress, Task, Winner
 from tests.instructions.scripts import DIFFERENT, RECORDED, scripted, task_text, writing
 
 SEEDS = read_seeds(asset("data/seeds.jsonl"))
 PROMPTS = Prompts(asset("prompts"))
-NOTHING_DONE = Proposed(attempts=0, kept=0, tokens=0)
+NOTHING_DONE = ProposalProgress(attempts=0, kept=0, tokens=0)
 
 
 def run(
-    engine: Engine, *, chunk: int = 64, done: Proposed = NOTHING_DONE, held_out: Sequence[Task] = (),
+    engine: Engine, *, chunk: int = 64, done: ProposalProgress = NOTHING_DONE, held_out: Sequence[Task] = (),
     known: Sequence[Task] = (), best: Any = None, **config: Any,
 ) -> list[Proposal]:  # fmt: skip
     return [row for chunk in chunks_of(engine, chunk, done, held_out, known, best, **config) for row in chunk.rows]
 
 
 def chunks_of(
-    engine: Engine, chunk: int, done: Proposed, held_out: Sequence[Task], known: Sequence[Task], best: Any, **config: Any
+    engine: Engine,
+    chunk: int,
+    done: ProposalProgress,
+    held_out: Sequence[Task],
+    known: Sequence[Task],
+    best: Any,
+    **config: Any,
 ) -> Iterator[Chunk[Proposal]]:
     settings = InstructionsConfig(**config)
     filters = Filters(settings.filters, protected=held_out, known=known)
@@ -117,7 +123,7 @@ def test_caps_on_attempts_and_tokens_say_which_it_was(tmp_path: Path) -> None:
 
 def test_an_interrupted_stage_goes_on_with_the_same_demos(tmp_path: Path) -> None:
     whole = run(scripted(tmp_path, [{"text": text} for text in DIFFERENT]), tasks=12, chunk=4)
-    done = Proposed(attempts=4, kept=4, tokens=sum(row.tokens for row in whole[:4]))
+    done = ProposalProgress(attempts=4, kept=4, tokens=sum(row.tokens for row in whole[:4]))
     known = [row.task for row in whole[:4] if row.task]
     rest = run(scripted(tmp_path, [{"text": text} for text in DIFFERENT[4:]]), tasks=12, chunk=4, done=done, known=known)
     assert rest == whole[4:]

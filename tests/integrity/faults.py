@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ONE_TASK = "(SELECT min(task_id) FROM candidates WHERE round = 'r1')"
 REWARD = "(SELECT reward_model FROM rounds WHERE round = 'r1')"
-BEATEN = "(SELECT min(task_id) FROM selections WHERE round = 'r1' AND arm = 'best' AND margin IS NOT NULL)"
+BEATEN = "(SELECT min(task_id) FROM selections WHERE round = 'r1' AND policy = 'best' AND margin IS NOT NULL)"
 """A task with a finished candidate beside its winner."""
 
 PLANTED = {
@@ -60,7 +60,8 @@ PLANTED = {
         "r1: 60 held-out outputs without a score of the reward model",
     ),
     "a winner that is no candidate": (
-        "winners", "UPDATE selections SET candidate = 9 WHERE round = 'r1' AND arm = 'first'", "winners that are no candidate",
+        "winners", "UPDATE selections SET candidate = 9 WHERE round = 'r1' AND policy = 'first'",
+        "winners that are no candidate",
     ),
     "winners without scores": (
         "winners", f"DELETE FROM scores WHERE round = 'r2' AND model_id = {REWARD}",
@@ -71,13 +72,13 @@ PLANTED = {
         "winners that did not end by themselves",
     ),
     "tasks without a winner": (
-        "winners", "DELETE FROM selections WHERE round = 'r1' AND arm = 'best'",
+        "winners", "DELETE FROM selections WHERE round = 'r1' AND policy = 'best'",
         "tasks with a finished candidate and no winner",
     ),
     "a winner with a reward that is not the highest": (
         "winners",
         f"UPDATE scores SET score = score - 99 WHERE round = 'r1' AND model_id = {REWARD} AND task_id = {BEATEN} "
-        f"AND candidate = (SELECT candidate FROM selections WHERE round = 'r1' AND arm = 'best' AND task_id = {BEATEN})",
+        f"AND candidate = (SELECT candidate FROM selections WHERE round = 'r1' AND policy = 'best' AND task_id = {BEATEN})",
         "r1: 1 winners whose reward is not the highest of their task",
     ),
     "scores without candidates": (

@@ -15,12 +15,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from flywheel.core.files import digest_file
+from flywheel.core.progress import Silent
 from flywheel.errors import StoreError
-from flywheel.files import digest_file
 from flywheel.integrity import backup
 from flywheel.integrity.backup import back_up, restore
-from flywheel.loop import turn
-from flywheel.progress import Silent
+from flywheel.round.loop import turn
 from flywheel.store import checking, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy

@@ -13,11 +13,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from flywheel.core.progress import Silent
 from flywheel.integrity.needed import ancestry, freeable, kept_rounds, needed
 from flywheel.integrity.prune import plan_prune
-from flywheel.loop import turn
-from flywheel.progress import Silent
-from flywheel.records import Arm, Model, ModelKind, Round
+from flywheel.records import Model, ModelKind, Policy, Round
+from flywheel.round.loop import turn
 from flywheel.store import checking
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -166,7 +166,8 @@ def test_a_round_that_is_begun_keeps_what_it_needs(workspace: Workspace) -> None
     store = workspace.store
     store.open_round(
         replace(
-            store.rounds()[-1], round="r2-random", number=2, parent="r1", arm=Arm.RANDOM, status="running", generator_out=None
+            store.rounds()[-1], round="r2-random", number=2, parent="r1", policy=Policy.RANDOM, status="running",
+            generator_out=None,
         )
     )  # fmt: skip
     assert [one for one in plan_prune(workspace).freed if one.model_id] == []

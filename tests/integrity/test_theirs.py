@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flywheel import config as configuration
-from flywheel.assets import asset
-from flywheel.files import digest_model
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
 from flywheel.integrity.folders import folder_faults
 from flywheel.records import Model, ModelKind
 from flywheel.workspace import Workspace

@@ -22,9 +22,10 @@ from tests.kills.undisturbed import Place, Undisturbed, arguments, turn_undistur
 from tests.kills.victim import Ended, Moment, in_child, run
 
 WARM = (
-    "flywheel.loop flywheel.cli flywheel.report.tables flywheel.report.progress flywheel.training.sft flywheel.reward.mergekit "
-    "flywheel.engines.ctranslate2_engine flywheel.engines.likelihood flywheel.export.export flywheel.evaluation.compare "
-    "flywheel.nano.verifier pyarrow.parquet datasets trl sacrebleu pytz filelock"
+    "flywheel.round.loop flywheel.cli flywheel.report.tables flywheel.report.progress flywheel.training.sft "
+    "flywheel.reward.mergekit flywheel.engines.ctranslate2_engine flywheel.engines.likelihood "
+    "flywheel.export.export flywheel.evaluation.compare flywheel.nano.verifier pyarrow.parquet datasets trl "
+    "sacrebleu pytz filelock"
 )
 """What every victim would import; here once."""
 _undisturbed: Undisturbed

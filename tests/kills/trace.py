@@ -17,7 +17,7 @@ from typing import Any
 from flywheel.engines import ctranslate2_engine
 from flywheel.export import export as exporting
 from flywheel.reward.build import Lab
-from flywheel.stages import Run
+from flywheel.round.stages import Run
 from flywheel.store import database, migrating
 from flywheel.store import store as storing
 

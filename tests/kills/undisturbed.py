@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 import yaml
 
-from flywheel.assets import asset
 from flywheel.config import find
+from flywheel.core.assets import asset
 from flywheel.store import migrating
 from tests.kills.state import State, state
 from tests.kills.victim import in_child, run
@@ -33,7 +33,7 @@ class Place:
         """Its line in the table: its stage, whichever round or member it was."""
         first, _, second = self.name.partition(" ")
         if "-" in first:
-            return "control arm"
+            return "control policy"
         if first in ("member", "convert") or not second:
             return "upgrade" if self.command == "upgrade" else first
         return second

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.assets import asset
 from flywheel.config import DataConfig
+from flywheel.core.assets import asset
+from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_seeds, read_tasks
-from flywheel.instructions.text import Prompts
 from flywheel.nano import data
 from flywheel.nano.verifier import check, judge
 from flywheel.nano.world import FAMILIES, blurred_output, draw_task, right_output

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import GOES_ON
-from flywheel.loop import turn
-from flywheel.progress import Counter, Silent
+from flywheel.core.progress import Counter, Silent
+from flywheel.errors import RESUME
 from flywheel.records import Stage
+from flywheel.round.loop import turn
 from flywheel.store import reading
 from flywheel.workers.steps import Writing
 from flywheel.workspace import Workspace
@@ -98,7 +98,7 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
     turn(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]
     assert all_rows(workspace.folder) == alone
-    assert reading.query(workspace.store.path, "SELECT * FROM set_aside").rows == []
+    assert reading.query(workspace.store.path, "SELECT * FROM failed_chunks").rows == []
 
 
 def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_rows(
@@ -121,7 +121,7 @@ def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_row
         assert not workspace.store.progress("r1", stage).finished
         return driver.returncode, said.strip().splitlines()[-1]
 
-    assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"stopped: {GOES_ON}")
+    assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"stopped: {RESUME}")
     code, _ = ended(Stage.ANSWER, signal.SIGKILL)
     assert code == -signal.SIGKILL
     went_on = subprocess.run(command, capture_output=True, text=True)

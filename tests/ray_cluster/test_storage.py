@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from fsspec import filesystem
 
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Request, Sampling, load
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
+from flywheel.engines.contract import Request, Sampling
+from flywheel.engines.factory import load
 from flywheel.errors import ModelError, StoreError
-from flywheel.files import digest_model
 from flywheel.workers.joining import connect
-from flywheel.workers.models import Stored, check_storage
 from flywheel.workers.on_ray import OnRay
 from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Do, Work, finished
 
 NANO = asset("data/nano/generator")

@@ -9,16 +9,17 @@ import pytest
 
 pytest.importorskip("vllm", reason="vllm is not installed beside ray: make test-vllm")
 
-from flywheel.assets import asset
 from flywheel.config import EngineConfig
-from flywheel.engines.engine import Request, Sampling, load
-from flywheel.files import digest_model
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
+from flywheel.engines.contract import Request, Sampling
+from flywheel.engines.factory import load
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.workers.joining import connect
-from flywheel.workers.models import Stored
 from flywheel.workers.on_ray import run
 from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.storage import Stored
 from flywheel.workers.work import Work, finished, write
 
 NANO = asset("data/nano/generator")

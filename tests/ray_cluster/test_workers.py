@@ -46,13 +46,13 @@ def test_chunks_come_back_in_order_after_every_step() -> None:
     assert told(found) == [[number, number] for number in range(20)]
 
 
-def test_a_chunk_that_always_fails_is_set_aside_and_the_others_are_done() -> None:
+def test_a_chunk_that_always_fails_is_failed_chunks_and_the_others_are_done() -> None:
     found = list(run([pool(at=3, kind="raises"), pool(size=1)], chunks(6), retries=1))
     assert told(found) == [[0, 0], [1, 1], [2, 2], "ValueError: no such luck", [4, 4], [5, 5]]
     assert [one.index for one in found if isinstance(one, Failed)] == [3]
 
 
-def test_a_chunk_whose_process_always_dies_is_set_aside_too() -> None:
+def test_a_chunk_whose_process_always_dies_is_failed_chunks_too() -> None:
     found = list(run([pool(at=2, kind="dies")], chunks(6), retries=1))
     assert told(found) == [[0], [1], "the process that had it died, 2 times", [3], [4], [5]]
 

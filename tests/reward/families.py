@@ -24,7 +24,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from flywheel.assets import asset
+from flywheel.core.assets import asset
 
 WORDS = 640
 SIZE = {"vocab_size": WORDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.config import Config, JointConfig
-from flywheel.files import digest_model
-from flywheel.progress import Silent
+from flywheel.core.files import digest_model
+from flywheel.core.progress import Silent
 from flywheel.records import ModelKind
 from flywheel.reward import members as training
 from flywheel.reward.build import Lab, build_reward_model

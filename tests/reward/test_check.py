@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from flywheel.assets import asset
 from flywheel.config import Config
+from flywheel.core.assets import asset
 from flywheel.errors import ModelError
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import ModelKind
 from flywheel.reward.check import Finding, check_reward_model, refuse_failures
 from flywheel.reward.data import Pair, Row, Thumb
@@ -192,7 +192,7 @@ def test_rows_of_one_label_say_nothing_of_the_order(folder: Path, rows: list[Row
 
 def test_a_build_refuses_a_model_that_fails(built: Path, small_config: Config, tmp_path: Path) -> None:
     # Swapped columns: what people disliked is named as chosen.
-    from flywheel.progress import Silent
+    from flywheel.core.progress import Silent
     from flywheel.reward.build import Lab
     from tests.conftest import copy
 

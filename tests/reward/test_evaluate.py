@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.evaluation.statistics import Estimate
+from flywheel.core.statistics import Estimate
 from flywheel.reward.evaluate import ScorerReport, _sentence
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy

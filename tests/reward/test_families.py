@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from flywheel.config import MergeConfig
+from flywheel.core.quiet import silence
 from flywheel.errors import ModelError
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
-from flywheel.quiet import silence
 from flywheel.reward.data import PreferenceSet, read_set, separate
 from flywheel.reward.members import train_member
 from flywheel.reward.mergekit import check_mergeable, merge_models

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.evaluation.statistics import mean_of_means, wilson
+from flywheel.core.statistics import mean_of_means, wilson
 from flywheel.records import Task
 from flywheel.reward import measures
 from flywheel.reward.data import Pair, Thumb

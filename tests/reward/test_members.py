@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 from flywheel.config import Config, LoraConfig
+from flywheel.core.files import digest_model
 from flywheel.errors import ConfigError, DataError, ModelError
-from flywheel.files import digest_model
-from flywheel.instructions.text import Prompts
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import ModelKind
 from flywheel.reward.data import Pair, PreferenceSet, Thumb, pool
 from flywheel.reward.members import Trained, train_member

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import ModelKind
 from flywheel.reward.model import RewardModel
 from flywheel.reward.slice import build_base

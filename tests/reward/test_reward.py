@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from flywheel.config import Config, MergeConfig
+from flywheel.core.files import digest_model
 from flywheel.errors import ModelError
-from flywheel.files import digest_model
-from flywheel.instructions.text import Prompts
-from flywheel.nano.data import held_out_tasks
+from flywheel.instructions.prompts import Prompts
+from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import ModelKind
 from flywheel.reward.mergekit import merge_recipe, run_mergekit

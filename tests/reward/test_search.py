@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flywheel.config import Config, SearchConfig
-from flywheel.progress import Silent
+from flywheel.core.progress import Silent
 from flywheel.records import MergeTrial, ModelKind
 from flywheel.reward.build import Lab, configured_reward_model
 from flywheel.reward.data import Pair, Row

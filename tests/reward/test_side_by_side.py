@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from flywheel.config import Config, JointConfig
+from flywheel.core.progress import Counter, Silent
 from flywheel.errors import BudgetSpent, ConfigError, EngineError
-from flywheel.progress import Counter, Silent
 from flywheel.records import Model
 from flywheel.reward.build import Lab
 from flywheel.workspace import Workspace

@@ -14,13 +14,13 @@ from flywheel import config as configuration
 from flywheel.export import export as exporting
 from flywheel.export.shapes import Format
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     FinishReason,
     Model,
     ModelKind,
     Origin,
+    Policy,
     Proposal,
     Round,
     Score,
@@ -28,7 +28,7 @@ from flywheel.records import (
     Stage,
     Task,
 )
-from flywheel.selection import select_all
+from flywheel.round.selection import select_all
 from flywheel.store import store as storing
 from flywheel.workspace import Workspace
 
@@ -67,7 +67,7 @@ def filled(folder: Path, tasks: int) -> Workspace:
         for one in range(2)
     ]
     scores = [Score(task_id=id_, candidate=one, model_id=REWARD.model_id, score=float(one)) for id_ in ids for one in range(2)]
-    picks = [Selection(task_id=id_, arm=Arm.BEST, candidate=1, margin=1.0) for id_ in ids]
+    picks = [Selection(task_id=id_, policy=Policy.BEST, candidate=1, margin=1.0) for id_ in ids]
     for stage, rows in {
         Stage.PROPOSE: proposals, Stage.ANSWER: candidates, Stage.SCORE: scores, Stage.SELECT: picks,
     }.items():  # fmt: skip

@@ -14,13 +14,13 @@ import pytest
 
 from flywheel.errors import StoreError
 from flywheel.records import (
-    Arm,
     Candidate,
     Chunk,
     CurvePoint,
     FinishReason,
     Model,
     ModelKind,
+    Policy,
     Proposal,
     Round,
     Score,
@@ -65,7 +65,7 @@ def store(tmp_path: Path) -> Store:
     made.commit("r1", Stage.ANSWER, Chunk(rows=[candidate(place) for place in range(4)], last=True), seconds=1)
     scores = [Score(task_id=TASK.task_id, candidate=place, model_id="m", score=float(place)) for place in range(4)]
     made.commit("r1", Stage.SCORE, Chunk(rows=scores, last=True), seconds=1)
-    best = Selection(task_id=TASK.task_id, arm=Arm.BEST, candidate=3, margin=1.0)
+    best = Selection(task_id=TASK.task_id, policy=Policy.BEST, candidate=3, margin=1.0)
     made.commit("r1", Stage.SELECT, Chunk(rows=[best], last=True), seconds=1)
     return made
 
@@ -144,7 +144,7 @@ def test_every_table_view_and_column_of_a_table_says_what_it_means(store: Store)
     silent = {row["table"] for row in rows if not row["meaning"]}
     assert not silent
     views = {"dataset", "generations", "rounds_summary", "best_of_n_curve", "expanded", "task_diversity", "migrations"}
-    views |= {"arms", "best_round", "set_aside_tasks"}
+    views |= {"policies", "best_round", "failed_tasks"}
     assert not [(row["table"], row["column"]) for row in rows if not row["about"] and row["table"] not in views]
 
 
@@ -202,7 +202,7 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
 def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path) -> None:
     old = Store(tmp_path / "flywheel.duckdb")
     number, name, tables = database.migrations()[0]
-    known = [field.name for field in fields(Round) if field.name not in ("engine", "arm")]
+    known = [field.name for field in fields(Round) if field.name not in ("engine", "policy")]
     values = [getattr(opened(), field) for field in known]
     with duckdb.connect(str(old.path)) as db:
         db.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ DEFAULT now())")
@@ -211,7 +211,7 @@ def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path
         db.execute(f"INSERT INTO rounds ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})", values)
     # Whoever reads it first has it upgraded.
     (upgraded,) = old.rounds()
-    assert (upgraded.round, upgraded.engine, upgraded.arm) == ("r1", {}, "best")
+    assert (upgraded.round, upgraded.engine, upgraded.policy) == ("r1", {}, "best")
     old.migrate()
     old.record_model(MODEL, [CurvePoint(step=1, name="loss", value=0.5)])
     assert [one.round for one in old.rounds()] == ["r1"]

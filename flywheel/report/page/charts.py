@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from flywheel.evaluation.trend import Step
-from flywheel.records import Arm, Stage
+from flywheel.records import Policy, Stage
 from flywheel.report.page import marks
 from flywheel.report.page.figures import Figures, Measure
 from flywheel.report.page.palette import colour, ramp, series
@@ -37,7 +37,7 @@ class Chart:
 
 def charts_of(figures: Figures) -> dict[str, Chart]:
     """The charts that there are figures for, by name."""
-    makers = (_verdicts, _measures, _diversity, _lengths, _curves, _arms, _drops, _stages)
+    makers = (_verdicts, _measures, _diversity, _lengths, _curves, _policies, _drops, _stages)
     return {chart.name: chart for maker in makers for chart in maker(figures)}
 
 
@@ -82,10 +82,11 @@ def _measures(figures: Figures) -> Iterator[Chart]:
 def _turns(name: str, title: str, axis: str, measures: Sequence[Measure], tint: str) -> Chart:
     """A line through the turns of the wheel, the controls beside them."""
     turns = "trained on the winners"
-    tints = {turns: tint} | {_label(one.arm): colour(one.arm) for one in measures if one.arm != Arm.BEST}
+    tints = {turns: tint} | {_label(one.policy): colour(one.policy) for one in measures if one.policy != Policy.BEST}
     rows = [
         {
-            "x": one.number + (0 if one.arm == Arm.BEST else ASIDE), "name": turns if one.arm == Arm.BEST else _label(one.arm),
+            "x": one.number + (0 if one.policy == Policy.BEST else ASIDE),
+            "name": turns if one.policy == Policy.BEST else _label(one.policy),
             "value": one.value, "low": one.low, "high": one.high,
         }
         for one in measures
@@ -95,15 +96,15 @@ def _turns(name: str, title: str, axis: str, measures: Sequence[Measure], tint: 
     return Chart(name=name, title=title, says=f"{title} over the rounds: {told}", draw=draw)
 
 
-def _label(arm: str) -> str:
-    return f"trained on {arm} picks"
+def _label(policy: str) -> str:
+    return f"trained on {policy} picks"
 
 
 def _paired(judge: Sequence[Measure], reward: Sequence[Measure]) -> Rows:
     rewards = {one.round: one for one in reward}
     return [
         {
-            "round": one.round, "place": place, "turn": one.arm == Arm.BEST,
+            "round": one.round, "place": place, "turn": one.policy == Policy.BEST,
             "judge": one.value, "judge_low": one.low, "judge_high": one.high,
             "reward": rewards[one.round].value, "reward_low": rewards[one.round].low, "reward_high": rewards[one.round].high,
         }
@@ -171,32 +172,32 @@ def _curves(figures: Figures) -> Iterator[Chart]:
         )
 
 
-def _arms(figures: Figures) -> Iterator[Chart]:
+def _policies(figures: Figures) -> Iterator[Chart]:
     """By the judge where it was asked; else by the reward, which is the one that selected."""
     numbers = {one.round: one.number for one in figures.rounds}
     rows: Rows = [
         {
-            "x": numbers[name], "label": f"{name} {one.arm}", "name": one.arm, "value": one.best_less_this.value,
+            "x": numbers[name], "label": f"{name} {one.policy}", "name": one.policy, "value": one.best_less_this.value,
             "low": one.best_less_this.low, "high": one.best_less_this.high,
         }
-        for name, arms in figures.arms.items()
-        for one in arms
+        for name, policies in figures.policies.items()
+        for one in policies
         if one.best_less_this is not None
     ]  # fmt: skip
     title = "What the winners have over other picks"
     if rows:
-        arms = [arm for arm in map(str, Arm) if any(row["name"] == arm for row in rows)]
-        moved = [row | {"x": row["x"] + ASIDE * (arms.index(row["name"]) - (len(arms) - 1) / 2)} for row in rows]
+        policies = [policy for policy in map(str, Policy) if any(row["name"] == policy for row in rows)]
+        moved = [row | {"x": row["x"] + ASIDE * (policies.index(row["name"]) - (len(policies) - 1) / 2)} for row in rows]
         draw = partial(marks.over_rounds, moved, title="judge: best less this", tints=colour, lines=[], zero=True)
-        yield Chart(name="arms-judge", title=title, says=f"{title}: {_spans(rows, 'label')}", draw=draw)
+        yield Chart(name="policies-judge", title=title, says=f"{title}: {_spans(rows, 'label')}", draw=draw)
         return
     rewards = [
-        {"x": one.number, "name": one.arm, "value": one.reward, "low": None, "high": None}
+        {"x": one.number, "name": one.policy, "value": one.reward, "low": None, "high": None}
         for one in figures.picks
         if one.reward is not None
     ]
     if rewards:
-        yield _lines("arms-reward", "Reward of what each arm picked", "mean reward", rewards, colour)
+        yield _lines("policies-reward", "Reward of what each policy picked", "mean reward", rewards, colour)
 
 
 def _spans(rows: Rows, label: str) -> str:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flywheel.core.safe_text import visible
 from flywheel.errors import FlywheelError
-from flywheel.evaluation.best_of_n import ArmFigures, Curve
-from flywheel.evaluation.picks import arms_of, curve_of
+from flywheel.evaluation.best_of_n import Curve, PolicyFigures
+from flywheel.evaluation.picks import curve_of, policies_of
 from flywheel.evaluation.trend import Trend, trend
-from flywheel.plain import visible
-from flywheel.records import Arm
+from flywheel.records import Policy
 from flywheel.store import paging
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
@@ -31,7 +31,7 @@ class RoundLine:
     round: str
     number: int
     parent: str | None
-    arm: str
+    policy: str
     status: str
     generator: str | None
     """What its config names as the generator."""
@@ -51,7 +51,7 @@ class RoundLine:
     @property
     def is_turn(self) -> bool:
         """Whether it is a turn of the wheel, and no control."""
-        return self.arm == Arm.BEST
+        return self.policy == Policy.BEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Measure:
 
     round: str
     number: int
-    arm: str
+    policy: str
     name: str
     value: float
     low: float | None
@@ -69,11 +69,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """What one arm picked in a round: the mean reward of all its picks."""
+    """What one policy picked in a round: the mean reward of all its picks."""
 
     round: str
     number: int
-    arm: str
+    policy: str
     tasks: int
     reward: float | None
     tokens: float | None
@@ -161,7 +161,7 @@ class Figures:
     measures: tuple[Measure, ...]
     curves: Mapping[str, Curve]
     """By round, where the judge was asked about candidates."""
-    arms: Mapping[str, Sequence[ArmFigures]]
+    policies: Mapping[str, Sequence[PolicyFigures]]
     """By round, where the judge was asked about candidates."""
     picks: tuple[Pick, ...]
     lengths: tuple[Length, ...]
@@ -185,14 +185,14 @@ def gather(store: Store) -> Figures:
     found, why = _trend(store)
     made = [one for one in store.rounds() if one.number > 0 and one.reward_model]
     curves = {one.round: curve for one in made if (curve := curve_of(store, one)) is not None}
-    arms = {one.round: figures for one in made if (figures := arms_of(store, one))}
+    policies = {one.round: figures for one in made if (figures := policies_of(store, one))}
     return Figures(
         rounds=rounds,
         trend=found,
         why_no_trend=why,
         measures=_records(Measure, paging.measures(path)),
         curves=curves,
-        arms=arms,
+        policies=policies,
         picks=_records(Pick, paging.picks(path)),
         lengths=_records(Length, paging.lengths(path)),
         drops=_drops(path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flywheel.evaluation.statistics import Estimate
+from flywheel.core.statistics import Estimate
 from flywheel.evaluation.trend import Trend
 from flywheel.evaluation.verdict import Difference
 from flywheel.report.page.figures import Drop, Figures, Length, Measure, Merge, StageLine
@@ -55,26 +55,26 @@ def measured_grids(measures: Sequence[Measure], names: Mapping[str, str], title:
         )
 
 
-def arm_grids(figures: Figures) -> Iterator[Grid]:
-    """What each arm picked: by the judge where it was asked, else by the reward."""
-    title = "What each arm picked"
+def policy_grids(figures: Figures) -> Iterator[Grid]:
+    """What each policy picked: by the judge where it was asked, else by the reward."""
+    title = "What each policy picked"
     judged = tuple(
         (
-            name, one.arm, f"{one.judge:.3f}", "" if one.best_less_this is None else _signed(one.best_less_this),
+            name, one.policy, f"{one.judge:.3f}", "" if one.best_less_this is None else _signed(one.best_less_this),
             f"{one.reward:+.2f}", f"{one.tokens:.1f}", f"{one.tasks:,}",
         )
-        for name, arms in figures.arms.items()
-        for one in arms
+        for name, policies in figures.policies.items()
+        for one in policies
     )  # fmt: skip
     if judged:
-        columns = ("round", "arm", "judge", "best less this", "reward", "tokens", "tasks")
-        yield Grid(title=title, columns=columns, rows=judged, words=("arm",))
+        columns = ("round", "policy", "judge", "best less this", "reward", "tokens", "tasks")
+        yield Grid(title=title, columns=columns, rows=judged, words=("policy",))
     elif figures.picks:
         rows = tuple(
-            (one.round, one.arm, _number(one.reward, "+.2f"), _number(one.tokens, ".1f"), f"{one.tasks:,}")
+            (one.round, one.policy, _number(one.reward, "+.2f"), _number(one.tokens, ".1f"), f"{one.tasks:,}")
             for one in figures.picks
         )
-        yield Grid(title=title, columns=("round", "arm", "reward", "tokens", "tasks"), rows=rows, words=("arm",))
+        yield Grid(title=title, columns=("round", "policy", "reward", "tokens", "tasks"), rows=rows, words=("policy",))
 
 
 def curve_grids(figures: Figures) -> Iterator[Grid]:

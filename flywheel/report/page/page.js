@@ -233,7 +233,7 @@
 
   function candidate(task, one, best) {
     const won = one === task.winner;
-    const arms = data.arms.filter((arm, index) => index > 0 && task.picks[index] === one.candidate);
+    const policies = data.policies.filter((policy, index) => index > 0 && task.picks[index] === one.candidate);
     const cut = one.finish !== "stop";
     const liked = best !== null && judge(one) === best && task.candidates.some((other) => judge(other) !== null && judge(other) < best);
     return el("li", won ? { class: "won" } : {},
@@ -241,7 +241,7 @@
         el("span", {}, `candidate ${one.candidate}`),
         won ? el("span", { class: "badge" }, "winner") : null,
         liked ? el("span", { class: "badge favourite" }, "judge’s favourite") : null,
-        ...arms.map((arm) => el("span", { class: "badge arm", title: `picked by the arm ${arm}` }, arm))),
+        ...policies.map((policy) => el("span", { class: "badge policy", title: `picked by the policy ${policy}` }, policy))),
       el("p", { class: one.output.trim() ? "output" : "output none", tabindex: one.output.length > 1200 ? "0" : "-1" }, one.output.trim() ? marked(one.output) : "nothing"),
       el("dl", { class: "scores" },
         ...entry("reward", figure(one.reward), { class: "main" }),
@@ -285,7 +285,7 @@
         el("ul", { class: "origins" }, ...task.paraphrases.map(([text, reason]) => el("li", {}, marked(text), reason ? el("small", {}, ` dropped: ${reason}`) : ""))),
       ] : []),
       ...(task.demos.length ? [
-        el("h4", {}, "Proposed after these were shown"),
+        el("h4", {}, "ProposalProgress after these were shown"),
         el("ol", { class: "origins" }, ...task.demos.map(demo)),
       ] : []),
     );

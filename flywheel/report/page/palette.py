@@ -25,7 +25,7 @@ _PAIRS = {
     "inconclusive": ("#566070", "#a7b1bf"),
     "best": ("#1b6bb0", "#6cb4f2"),
     "random": ("#7a828e", "#9aa3b0"),
-    "likeliest": ("#6a3fa0", "#bd9bf0"),
+    "max-logprob": ("#6a3fa0", "#bd9bf0"),
     "longest": ("#b8530a", "#f2a05c"),
     "first": ("#0f766e", "#4fc7bb"),
     "kept": ("#1b6bb0", "#6cb4f2"),

@@ -10,12 +10,12 @@ from flywheel.report.page.charts import Chart
 from flywheel.report.page.figures import Figures
 from flywheel.report.page.grids import (
     Grid,
-    arm_grids,
     curve_grids,
     drop_grids,
     length_grids,
     measured_grids,
     merge_grid,
+    policy_grids,
     stage_grids,
     step_grids,
     time_of,
@@ -154,7 +154,7 @@ def _verdict_notes(figures: Figures) -> Iterator[str]:
 def _growth(figures: Figures, charts: Mapping[str, Chart]) -> Section:
     names = {
         "heldout.judge": "judge", "heldout.reward": "reward", "heldout.perplexity": "perplexity of the references",
-        "heldout.stop": "ends by itself", "heldout.tokens": "tokens", "heldout.diversity": "words of its own",
+        "heldout.finish_rate": "ends by itself", "heldout.tokens": "tokens", "heldout.diversity": "words of its own",
     }  # fmt: skip
     names |= {
         one.name: f"judge {one.name.removeprefix('heldout.judge.')}"
@@ -177,7 +177,7 @@ def _selecting(figures: Figures, charts: Mapping[str, Chart]) -> Section:
     notes = []
     if not figures.curves and any(one.number > 0 for one in figures.rounds):
         notes.append(
-            "The judge was asked about no candidates, so there is no curve and no control arm has its judgement; "
+            "The judge was asked about no candidates, so there is no curve and no control policy has its judgement; "
             "`evaluation.curve_tasks` says of how many tasks it is asked."
         )
     if not any(one.number > 0 for one in figures.rounds):
@@ -194,8 +194,8 @@ def _selecting(figures: Figures, charts: Mapping[str, Chart]) -> Section:
         title="What selecting is worth",
         lead="The expected judge and reward of the best of N candidates, and what other ways of picking from the same "
         "candidates would have given. Bands and lines upright are intervals; of many curves the last has its band.",
-        charts=_of(charts, "best-of-n-judge", "best-of-n-reward", "arms-judge", "arms-reward"),
-        grids=(*arm_grids(figures), *curve_grids(figures)),
+        charts=_of(charts, "best-of-n-judge", "best-of-n-reward", "policies-judge", "policies-reward"),
+        grids=(*policy_grids(figures), *curve_grids(figures)),
         notes=tuple(notes),
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.records import Arm
+from flywheel.records import Policy
 from flywheel.store import paging
 
 LIMIT = 20_000_000
@@ -126,10 +126,10 @@ CANDIDATE_FIELDS = ("candidate", "output", "finish", "tokens", "logprob", "rewar
 
 
 def _task(name: str, row: Mapping[str, Any], members: Sequence[str], judges: Sequence[str]) -> list[Any]:
-    picks = {one["arm"]: one["candidate"] for one in row["picks"] or ()}
+    picks = {one["policy"]: one["candidate"] for one in row["picks"] or ()}
     return [
         name, row["task_id"], row["attempt"], _cut(row["instruction"]), _cut(row["input"]), _cut(row["constraints"]),
-        row["kind"], row["demos"], _short(row["margin"]), [picks.get(str(arm)) for arm in Arm],
+        row["kind"], row["demos"], _short(row["margin"]), [picks.get(str(policy)) for policy in Policy],
         [_candidate(one, members, judges) for one in row["candidates"]],
         [[_cut(one["instruction"] or ""), one["reason"]] for one in row["paraphrases"] or ()],
     ]  # fmt: skip
@@ -172,7 +172,7 @@ def _payload(path: Path, drawn: Mapping[str, list[list[Any]]], members: Mapping[
             "fields": FIELDS,
             "candidateFields": CANDIDATE_FIELDS,
             "rounds": list(drawn),
-            "arms": [str(arm) for arm in Arm],
+            "policies": [str(policy) for policy in Policy],
             "members": list(members.values()),
             "judges": list(judges.values()),
             "demos": [[demo, *known.get(demo, ("", None))] for demo in demos],

@@ -15,8 +15,8 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from flywheel import __version__
+from flywheel.core.files import write_whole
 from flywheel.errors import ConfigError, StoreError
-from flywheel.files import write_whole
 from flywheel.report.page.charts import NARROW, WIDE, Chart, charts_of
 from flywheel.report.page.figures import Figures, gather
 from flywheel.report.page.palette import custom_properties

@@ -148,14 +148,14 @@ COMMENT ON COLUMN scores.score IS 'In standard deviations over the model''s refe
 CREATE TABLE selections (
     round VARCHAR NOT NULL,
     task_id VARCHAR NOT NULL,
-    arm VARCHAR NOT NULL,
+    policy VARCHAR NOT NULL,
     candidate INTEGER NOT NULL,
     margin DOUBLE
 );
-COMMENT ON TABLE selections IS 'What each arm picked for a task. best is trained on, the others are controls.';
+COMMENT ON TABLE selections IS 'What each policy picked for a task. best is trained on, the others are controls.';
 COMMENT ON COLUMN selections.round IS 'The round.';
 COMMENT ON COLUMN selections.task_id IS 'The task; one whose candidates were all cut has no row.';
-COMMENT ON COLUMN selections.arm IS 'best (highest reward), random, likeliest, longest or first.';
+COMMENT ON COLUMN selections.policy IS 'best (highest reward), random, max-logprob, longest or first.';
 COMMENT ON COLUMN selections.candidate IS 'The candidate it picked.';
 COMMENT ON COLUMN selections.margin IS 'Reward of the pick less that of the best other finished candidate; NULL where it was the only one.';
 

@@ -1,5 +1,5 @@
-ALTER TABLE rounds ADD COLUMN arm VARCHAR DEFAULT 'best';
-COMMENT ON COLUMN rounds.arm IS 'Whose picks the generator was trained on: best, or that of a control such as random, which is no turn of the wheel.';
+ALTER TABLE rounds ADD COLUMN policy VARCHAR DEFAULT 'best';
+COMMENT ON COLUMN rounds.policy IS 'Whose picks the generator was trained on: best, or that of a control such as random, which is no turn of the wheel.';
 COMMENT ON COLUMN rounds.round IS 'The name: r0, r1, r2 …; a control is called after the round beside it, such as r1-random.';
 COMMENT ON COLUMN rounds.number IS 'The number in the name, to order by.';
 COMMENT ON COLUMN rounds.judge IS 'Model id of the judge that decides; no judge selects.';

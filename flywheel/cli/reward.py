@@ -1,0 +1,293 @@
+"""The reward lab: build, merge, measure and trust a reward model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flywheel.cli.options import AsJson, Overrides, named_workspace
+from flywheel.cli.stopping import finishing
+from flywheel.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from flywheel.config import Config
+    from flywheel.core.progress import Progress
+    from flywheel.workspace import Workspace
+
+app = typer.Typer(help="The reward lab: build, merge, measure and trust a reward model.", no_args_is_help=True)
+
+To = Annotated[Path, typer.Option("--to", help="The folder to make.")]
+
+
+class Part(StrEnum):
+    """The splits that a report can be about."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+
+@app.command()
+def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Build what is missing of the reward model: slice, members, merge, self-test; print its held-out accuracies."""
+    from flywheel.report import reward as report
+
+    workspace, config = _opened(overrides)
+    from flywheel.reward.build import build_reward_model
+
+    with finishing(), workspace.at_work():
+        workspace.store.migrate()
+        merged = build_reward_model(config, workspace, _watched(config))
+    report.print_built([workspace.store.model(one) for one in merged.numbers["members"]], merged, as_json=as_json)
+
+
+@app.command("slice")
+def slice_command(
+    source: Annotated[str, typer.Argument(help="Folder or hub id of a language model.")],
+    to: To,
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Layers to keep, from the first.")],
+    seed: Annotated[int, typer.Option("--seed", help="For the head's first weights.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Cut a language model to its first layers and attach the one head that all members share."""
+    from flywheel.report import reward as report
+
+    _refuse_existing(to)
+    from flywheel.core.model_folders import local_folder
+    from flywheel.core.quiet import silence
+    from flywheel.reward.slice import build_base
+
+    silence()
+    sliced = build_base(str(local_folder(source)), to, layers=layers, seed=seed)
+    report.print_sliced(sliced, to, as_json=as_json)
+
+
+@app.command()
+def train(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER]...", help="Default: all members.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train members of the config, without merging them."""
+    from flywheel.report import reward as report
+
+    workspace, config = _opened(overrides)
+    wanted = names or list(config.reward.members)
+    for name in wanted:
+        if name not in config.reward.members:
+            raise ConfigError(f"no member {name!r}; the config has {', '.join(config.reward.members)}")
+    from flywheel.reward.build import Lab
+
+    with finishing(), workspace.at_work():
+        workspace.store.migrate()
+        lab = Lab(config, workspace, _watched(config))
+        trained = list(lab.members(wanted).values())
+    report.print_members(trained, as_json=as_json)
+
+
+@app.command()
+def merge(
+    members: Annotated[list[str], typer.Argument(metavar="FOLDER=WEIGHT...", help="Members and their weights.")],
+    base: Annotated[Path, typer.Option("--base", help="The sliced base that they were trained from.")],
+    to: To,
+    method: Annotated[str, typer.Option("--method", help="ties, linear, dare_ties, della, or slerp for two.")] = "ties",
+    density: Annotated[float, typer.Option("--density", help="Share of each member's changes to keep.")] = 1.0,
+    normalize: Annotated[bool, typer.Option(help="Divide the weights by their sum.")] = True,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")] = "float32",
+    seed: Annotated[int, typer.Option("--seed", help="For methods that drop changes at random.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Merge reward models that lie in folders; print mergekit's YAML, which is kept beside the result."""
+    from flywheel.config import MergeConfig, parse
+    from flywheel.report import reward as report
+
+    _refuse_existing(to)
+    weights: dict[Path, float] = {}
+    for folder, weight in map(_weighted, members):
+        if folder in weights:
+            raise ConfigError(f"{folder} is named twice; name it once, with the sum of its weights")
+        weights[folder] = weight
+    checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype}, "merge")
+    from flywheel.core.quiet import silence
+    from flywheel.reward.merge import merge_folders
+
+    silence()
+    recipe = merge_folders(base, weights, checked, to, seed=seed)
+    report.print_recipe(recipe, to, as_json=as_json)
+
+
+@app.command()
+def search(
+    trials: Annotated[int | None, typer.Option("--trials", min=3, help="Merges to try; default: the config's, or 48.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for the merge that keeps most of every member, on the validation splits; the test splits stay unread.
+
+    Prints the best and what to write into the config to use it.
+    """
+    from flywheel.report import reward as report
+
+    workspace, config = _opened(overrides)
+    if trials or not config.reward.search.trials:
+        config = workspace.config([*(overrides or []), f"reward.search.trials={trials or 48}"])
+    from flywheel.reward.build import Lab
+
+    with finishing(), workspace.at_work():
+        workspace.store.migrate()
+        lab = Lab(config, workspace, _watched(config))
+        found = lab.search(lab.members())
+    report.print_search(found, as_json=as_json)
+
+
+@app.command("eval")
+def eval_command(
+    split: Annotated[Part, typer.Option("--split", help="Which held-out rows.")] = Part.TEST,
+    depths: Annotated[str | None, typer.Option("--depths", help="Layers to try, such as 2,4,8.")] = None,
+    chart: Annotated[Path | None, typer.Option("--chart", help="Draw it to a .png or .svg.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
+    from flywheel.report import reward as report
+
+    if chart is not None and chart.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--chart must end in .png or .svg, got {chart.name!r}")
+    layers = _layers(depths)
+    workspace, config = _opened(overrides)
+    from flywheel.evaluation.function_judge import function_judge
+    from flywheel.reward.evaluate import evaluate_reward_model
+    from flywheel.reward.sources import Split
+
+    with finishing(), workspace.at_work():
+        workspace.store.migrate()
+        found = evaluate_reward_model(
+            config,
+            workspace,
+            _watched(config),
+            function_judge(config.evaluation.judge),
+            split=Split(split.value),
+            depths=layers,
+        )  # fmt: skip
+    if chart is not None:
+        from flywheel.report.charts import reward_chart, save_chart
+
+        save_chart(reward_chart(found), chart)
+    report.print_reward_report(found, as_json=as_json)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")] = "merged",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Self-test a reward model: batch, padding, eval mode, dtype, head, label order, end of text, reload."""
+    from flywheel.report import reward as report
+    from flywheel.reward.score import examine
+
+    findings = examine(named_workspace(), model, overrides or [])
+    report.print_checks(findings, as_json=as_json)
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
+    texts: Annotated[list[str], typer.Argument(help="Outputs to score; whole texts without --instruction.")],
+    instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction they answer.")] = None,
+    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
+    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
+    as_json: AsJson = False,
+) -> None:
+    """Score texts with a reward model, best first."""
+    from flywheel.records import Task
+    from flywheel.report import tables
+    from flywheel.reward.score import score_texts
+
+    task = Task(instruction=instruction, input=text, constraints=constraints) if instruction is not None else None
+    table = tables.scores_table(texts, score_texts(named_workspace(), model, texts, task))
+    tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
+
+
+@app.command()
+def pairs(
+    data: Annotated[str, typer.Argument(help="Thumbs: a file, a folder or a hub id.")],
+    group_by: Annotated[str, typer.Option("--group-by", help="Outputs that share this column's value are paired.")],
+    to: Annotated[Path, typer.Option("--to", help="The jsonl file to write.")],
+    columns: Annotated[list[str] | None, typer.Option("--column", metavar="WHAT=NAME", help="Such as text=input_text.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Labels of at least this are likes.")] = None,
+    liked: Annotated[list[str] | None, typer.Option("--liked", help="A label that is a like, where labels are words.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="For who meets whom within a group.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make pairs out of thumbs: within each group, a liked output against a disliked one."""
+    from flywheel.config import DataConfig, parse
+    from flywheel.report import reward as report
+
+    named = dict(_split_once(one, "--column wants WHAT=NAME, such as text=input_text") for one in columns or [])
+    values = {"kind": "thumbs", "data": data, "columns": named, "threshold": threshold, "liked": liked or ()}
+    checked = parse(DataConfig, values, "pairs")
+    if to.exists():
+        raise DataError(f"{to} is there already; remove it, or choose another --to")
+    from flywheel.reward.pairs import write_pairs
+
+    made = write_pairs(checked, group_by, to, seed=seed)
+    report.print_pairs_made(made, to, as_json=as_json)
+
+
+def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:
+    """The workspace and its configuration; nano's where there is none yet."""
+    from flywheel.config import find, load
+
+    workspace = named_workspace()
+    if not workspace.exists:
+        load(find("nano"), overrides or [])
+        workspace.init(find("nano"))
+    return workspace, workspace.config(overrides or [])
+
+
+def _watched(config: Config) -> Progress:
+    """Progress on the terminal that stops where the budget is spent, or a signal asks to."""
+    from flywheel.report.progress import Terminal
+    from flywheel.round.budget import Budget
+
+    return Budget(config.budget, config.prices).watch(Terminal())
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already; remove it, or choose another --to")
+
+
+def _split_once(text: str, wanted: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise ConfigError(f"{wanted}, got {text!r}")
+    return name, value
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    import math
+
+    folder, _, weight = text.rpartition("=")
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not folder or not number > 0 or math.isinf(number):
+        raise ConfigError(f"a member is FOLDER=WEIGHT with a weight above 0, such as members/thumbs=0.5, got {text!r}")
+    return Path(folder), number
+
+
+def _layers(depths: str | None) -> list[int]:
+    try:
+        layers = [int(one) for one in depths.split(",")] if depths else []
+    except ValueError:
+        layers = [0]
+    if any(one < 1 for one in layers):
+        raise ConfigError(f"--depths wants numbers of layers such as 2,4,8, got {depths!r}")
+    return layers

@@ -1,0 +1,27 @@
+"""Files that travel with flywheel: prompts, data and presets, in a checkout and in an installed wheel alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flywheel.errors import ConfigError
+
+ASSET = "asset:"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def asset(name: str) -> Path:
+    """The path of an asset such as ``data/nano/seeds.jsonl``.
+
+    The wheel carries the three folders inside the package; in a checkout they lie beside it.
+    """
+    for root in (_PACKAGE / "_assets", _PACKAGE.parent):
+        path = (root / name).resolve()
+        if path.exists() and path.is_relative_to(root.resolve()):
+            return path
+    raise ConfigError(f"no asset {name!r} travels with flywheel; look into {', '.join(('prompts/', 'data/', 'configs/'))}")
+
+
+def presets() -> dict[str, Path]:
+    """Preset names and their YAML files."""
+    return {path.stem: path for path in sorted(asset("configs").glob("*.yaml"))}

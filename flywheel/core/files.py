@@ -1,0 +1,134 @@
+"""Files that are whole or absent: written beside their place, synced, renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from flywheel.core.faults import FULL
+from flywheel.errors import ConfigError, StoreError
+
+LONGEST_NAME = 255
+"""Bytes of a name in a folder."""
+WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
+"""Endings of the files that decide what a model says."""
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` as the home folder; raises ConfigError for one that can be no path at all."""
+    text = str(path)
+    if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
+        shown = text if len(text) < 80 else f"{text[:79]}…"
+        raise ConfigError(f"{shown!r} is no path: a name is too long, or has what no name may have; mend it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{text!r}: there is no such user here; write the path out") from None
+
+
+@contextlib.contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
+    unfinished, former = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _settle(folder, former)
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
+    try:
+        yield unfinished
+        sync_tree(unfinished)
+        # What lies there goes when the new one is in its place: it may be an export that somebody reads.
+        if folder.exists():
+            folder.rename(former)
+        unfinished.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _settle(folder, former)
+
+
+def _settle(folder: Path, former: Path) -> None:
+    """Remove what a folder has taken the place of, or put it back where nothing did."""
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def sync_tree(path: Path) -> None:
+    """Have a file, or a folder with all in it, on the disk: what is written after it finds it whole even if the power goes."""
+    for one in [*path.rglob("*"), path]:
+        _sync(one)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest_files(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of files, in order of their names."""
+    return digest_of([(path.name, digest_file(path)) for path in paths])
+
+
+def digest_of(digests: Iterable[tuple[str, str]]) -> str:
+    """As `digest_files`, of names with the digests of their files."""
+    ordered = sorted(digests, key=lambda one: one[0])
+    return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in ordered).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 over the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_model(folder: Path) -> str:
+    """SHA-256 over the files of a model's folder that decide what it says."""
+    return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        _sync(unfinished)
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def copy_whole(source: BinaryIO, path: Path) -> None:
+    """Write the rest of an open file to another that is whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with unfinished.open("wb") as file:
+            shutil.copyfileobj(source, file, length=1 << 20)
+        _sync(unfinished)
+        unfinished.rename(path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def encodable(text: str) -> bool:
+    """Whether a text has no half characters, which no tokenizer reads."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

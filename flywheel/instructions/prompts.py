@@ -1,0 +1,130 @@
+"""Tasks as text: the prompts that a generator reads, from Jinja templates.
+
+A template that is not in the user's folder is taken from flywheel's own. In the completion style a prompt is
+plain text that the generator goes on with; in the chat style it is what a user says, in the chat template of
+the generator's tokenizer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from jinja2 import (
+    ChoiceLoader,
+    FileSystemLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from flywheel.core.assets import asset
+from flywheel.core.functions import reason_of
+from flywheel.errors import ConfigError
+from flywheel.records import Reworded, Task
+
+
+class Prompts:
+    """The prompts of a run: for a new task, for an output, for another way to say a task, for a judgement."""
+
+    def __init__(self, folder: Path, *, meta_prompt: str = "enumerated", chat: Callable[[str], str] | None = None) -> None:
+        """Read the templates of a folder; ``chat`` puts what a user says into a generator's chat template.
+
+        Raises ConfigError for a missing folder and for a template that is broken.
+        """
+        if not folder.is_dir():
+            raise ConfigError(f"no folder of prompts at {folder}; mend prompts in the config")
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(asset("prompts"))]),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+        )
+        self._folder, self._chat = folder, chat
+        style = "chat/" if chat else ""
+        kind = "" if meta_prompt == "enumerated" else f"-{meta_prompt}"
+        self._names = {name: f"{style}{name}.jinja" for name in ("answer", "paraphrase")}
+        self._names |= {"propose": f"{style}propose{kind}.jinja", "judge": "judge.jinja"}
+        self._templates = {purpose: self._template(name) for purpose, name in self._names.items()}
+
+    @property
+    def chat(self) -> bool:
+        """Whether the generator is asked in its chat template."""
+        return self._chat is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the templates that a generator reads, and over a prompt as the chat template renders it."""
+        sources = [
+            self._source(name) for purpose, name in sorted(self._names.items(), key=lambda one: one[1]) if purpose != "judge"
+        ]
+        example = [self._chat("text")] if self._chat else []
+        return hashlib.sha256("\0".join([*sources, *example]).encode()).hexdigest()
+
+    def propose(self, demos: Sequence[Task]) -> str:
+        """The prompt that shows the demos without outputs and leaves the next example open."""
+        return self._render("propose", demos=demos)
+
+    def answer(self, task: Task) -> str:
+        """The prompt that asks for the output of a task."""
+        return self._render("answer", task=task)
+
+    def paraphrase(self, task: Task, demos: Sequence[Reworded]) -> str:
+        """The prompt that asks for another way to say a task's instruction."""
+        return self._render("paraphrase", task=task, demos=demos)
+
+    def judge(self, task: Task, first: str, second: str) -> str:
+        """What a judge is asked: which of two outputs is better."""
+        return self._render("judge", task=task, first=first, second=second)
+
+    def output(self, text: str) -> str:
+        """An output as it follows its prompt."""
+        return text.strip() if self.chat else f" {text.strip()}"
+
+    def written(self, task: Task) -> str:
+        """A task as it follows the prompt that asks for one."""
+        return f"Instruction: {format_task(task)}" if self.chat else f" {format_task(task)}"
+
+    def _template(self, name: str) -> Template:
+        if (self._folder / name).is_dir():
+            raise ConfigError(f"{self._folder / name} is a folder, and should be a template; mend prompts in the config")
+        try:
+            return self._environment.get_template(name)
+        except TemplateNotFound as error:
+            raise ConfigError(f"no template {error.name} travels with flywheel; mend prompts in the config") from None
+        except TemplateSyntaxError as error:
+            raise ConfigError(f"{error.filename} line {error.lineno}: {error.message}; mend the template") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the template {name} ({error}); mend it, or its rights") from None
+
+    def _source(self, name: str) -> str:
+        assert self._environment.loader is not None
+        return self._environment.loader.get_source(self._environment, name)[0]
+
+    def _render(self, purpose: str, **values: object) -> str:
+        template = self._templates[purpose]
+        try:
+            text = template.render(**values)
+        except Exception as error:  # whatever the user's template does
+            reason = error.message if isinstance(error, TemplateError) else reason_of(error)
+            raise ConfigError(f"{template.filename}: {reason}; mend the template") from None
+        if not text.strip():
+            raise ConfigError(f"{template.filename} makes an empty prompt; mend the template")
+        return self._chat(text.strip()) if self._chat else text
+
+
+def template_file(folder: Path, name: str) -> Path:
+    """The file that a template is read from: the user's, or flywheel's own."""
+    own = folder / name
+    return own if own.is_file() else asset("prompts") / name
+
+
+def format_task(task: Task) -> str:
+    """A task as the open example of the propose prompt continues: right after ``Instruction:``."""
+    return f"{task.instruction}\nInput: {task.input}\nConstraints: {task.constraints}"

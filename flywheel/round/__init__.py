@@ -1,0 +1,1 @@
+"""One round of the wheel, from top to bottom."""

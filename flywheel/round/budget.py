@@ -1,0 +1,160 @@
+"""What one call may spend: tokens, minutes, money. It stops between chunks, and everything done is kept.
+
+Tokens and money are counted when a chunk is committed, time whenever work tells how far it is; a training that is stopped
+keeps a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flywheel.config import BudgetConfig, PricesConfig
+from flywheel.core import interrupts
+from flywheel.core.progress import Counter, Progress
+from flywheel.engines.contract import Engine, Sampling, prompt_tokens
+from flywheel.errors import BudgetSpent
+from flywheel.records import Completion
+
+
+class Budget:
+    """Counts what is spent from now on."""
+
+    def __init__(self, limits: BudgetConfig, prices: PricesConfig) -> None:
+        self._limits, self._prices = limits, prices
+        self._started = time.monotonic()
+        self._tokens, self._priced = 0, (0, 0)
+        self._judged, self._due = 0.0, 0.0
+
+    def spend(self, tokens: int, prompt_tokens: int = 0, *, free: bool = False) -> None:
+        """Count tokens generated and read, which are not paid for where they are free; raises BudgetSpent as `check` does."""
+        self._tokens += tokens
+        if not free:
+            self._priced = (self._priced[0] + tokens, self._priced[1] + prompt_tokens)
+        self.check()
+
+    def cost(self, *, tokens: int, prompt_tokens: int = 0, seconds: float) -> float:
+        """What work costs at the configured prices."""
+        return self._prices.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=seconds)
+
+    def guard(self, engine: Engine, *, choices: int) -> Engine:
+        """The engine, which begins nothing that could cost more than is left where tokens have a price.
+
+        A prompt is read once for so many ``choices``.
+        """
+        priced = self._prices.million_tokens or self._prices.million_prompt_tokens
+        return _Guarded(engine, self, choices) if priced and self._limits.cost is not None else engine
+
+    def metered(self, engine: Engine, prices: PricesConfig) -> Engine:
+        """An engine that is no generator, such as a judge's: what it writes is paid for at prices of its own."""
+        return _Metered(engine, self, prices)
+
+    def owe(self, cost: float) -> None:
+        """Count what a metered engine has cost."""
+        self._judged += cost
+        self._due += cost
+
+    def due(self) -> float:
+        """What metered engines have cost since this was last asked."""
+        due, self._due = self._due, 0.0
+        return due
+
+    def reserve(self, *, tokens: int, prompt_tokens: int, prices: PricesConfig | None = None) -> None:
+        """Raise BudgetSpent where so much more, at ``prices`` or the configured ones, could cost more than is left."""
+        limit, spent = self._limits.cost, self._cost_so_far()
+        most = (prices or self._prices).cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=0.0)
+        if limit is not None and spent + most > limit:
+            raise BudgetSpent(
+                f"budget.cost = {limit:,} could be passed by the next chunk ({spent:,.4g} is spent, it may cost up to "
+                f"{most:,.4g}); what is done is kept, the same command goes on with a larger budget"
+            )
+
+    def _cost_so_far(self) -> float:
+        seconds = time.monotonic() - self._started
+        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds) + self._judged
+
+    def check(self) -> None:
+        """Raise BudgetSpent where a limit is reached, Interrupted where a signal has asked to stop."""
+        interrupts.check()
+        seconds = time.monotonic() - self._started
+        spent = {"tokens": self._tokens, "minutes": seconds / 60, "cost": self._cost_so_far()}
+        for name, value in spent.items():
+            limit = getattr(self._limits, name)
+            if limit is not None and value >= limit:
+                figure = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+                raise BudgetSpent(
+                    f"budget.{name} = {limit:,} is spent ({figure}); what is done is kept, "
+                    "the same command goes on with a new budget"
+                )
+
+    def watch(self, progress: Progress) -> Progress:
+        """Progress that raises as `check` does where work goes on."""
+        return _Watched(progress, self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    progress: Progress
+    budget: Budget
+
+    @contextmanager
+    def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
+        self.budget.check()
+        with self.progress.work(name, total=total, unit=unit, done=done) as counter:
+            yield _WatchedCounter(counter, self.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchedCounter:
+    counter: Counter
+    budget: Budget
+
+    def to(self, done: int, total: int | None = None) -> None:
+        self.counter.to(done, total)
+        self.budget.check()
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """Asks the budget before every chunk; a token has at least one byte, so the bytes of a prompt are its most tokens."""
+
+    engine: Engine
+    budget: Budget
+    choices: int
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        read = sum(len(prompt.encode()) for prompt in prompts) * math.ceil(n / self.choices)
+        self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read)
+        return self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Metered:
+    engine: Engine
+    budget: Budget
+    prices: PricesConfig
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        read = sum(len(prompt.encode()) for prompt in prompts)
+        self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read, prices=self.prices)
+        written = self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+        tokens = sum(one.tokens for group in written for one in group)
+        self.budget.owe(self.prices.cost(tokens=tokens, prompt_tokens=prompt_tokens(written), seconds=0.0))
+        return written
+
+    def close(self) -> None:
+        self.engine.close()

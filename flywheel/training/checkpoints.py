@@ -1,0 +1,117 @@
+"""Trainings that lose little when they are stopped: checkpoints that are whole, and going on from the last one.
+
+Where several processes train together, the first one decides for all, and waits for all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from flywheel.core.files import sync_tree
+from flywheel.core.progress import Advance
+from flywheel.errors import BudgetSpent, Stopped
+
+WHOLE = "whole"
+"""File in a checkpoint that was written to its end."""
+
+
+def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, advance: Advance) -> Any:
+    """Train to the end, from the last whole checkpoint in the folder on; returns what the trainer returns.
+
+    A checkpoint is written every so many minutes, and where ``advance`` raises Stopped, which is raised again.
+    ``advance`` is called in the first process only. The trainer must have ``checkpoints`` as its ``output_dir`` and
+    ``save_strategy="no"``.
+    """
+    trainer.remove_callback(PrinterCallback)
+    trainer.args.save_total_limit = None  # the trainer would remove the last whole one before the new one is marked
+    watching = _Watching(advance, minutes)
+    trainer.add_callback(watching)
+    if trainer.is_world_process_zero():
+        _remove_broken(checkpoints)
+    _wait_for_all()
+    result = trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    if watching.stopped:
+        raise watching.stopped
+    return result
+
+
+class _Watching(TrainerCallback):
+    """Tells the steps, has checkpoints written, and marks each when it is whole."""
+
+    def __init__(self, advance: Advance, minutes: float) -> None:
+        self._advance, self._every_s, self._last = advance, minutes * 60, time.monotonic()
+        self.stopped: Stopped | None = None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        spent = self._tell(state) if state.is_world_process_zero else None
+        stop, save = spent is not None, time.monotonic() - self._last >= self._every_s
+        if distributed.is_initialized():
+            decided = torch.tensor([stop, save], dtype=torch.int32, device=args.device)
+            distributed.broadcast(decided, 0)
+            stop, save = (bool(one) for one in decided.tolist())
+        # The last step of all is not worth stopping at: the model is trained.
+        if state.global_step == state.max_steps:
+            return
+        if stop:
+            self.stopped = spent or BudgetSpent("the first process was told to stop")
+            control.should_training_stop = True
+        control.should_save = control.should_save or stop or save
+
+    def _tell(self, state: TrainerState) -> Stopped | None:
+        try:
+            self._advance(state.global_step, state.max_steps)
+        except Stopped as stop:
+            return stop
+        return None
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        self._last = time.monotonic()
+        _wait_for_all()
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+            sync_tree(checkpoint)
+            (checkpoint / WHOLE).touch()
+            for path in _checkpoints(checkpoint.parent):
+                if path != checkpoint:
+                    _remove(path)
+
+
+def discard(checkpoints: Path) -> None:
+    """Remove the checkpoints of a training that is done."""
+    for path in _checkpoints(checkpoints):
+        _remove(path)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, its mark first: a kill in between must not leave one that seems whole and has lost its optimizer."""
+    (checkpoint / WHOLE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _wait_for_all() -> None:
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _remove_broken(folder: Path) -> None:
+    for path in _checkpoints(folder):
+        if not (path / WHOLE).exists():
+            shutil.rmtree(path)
+
+
+def _last_whole(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
+    return str(whole[-1]) if whole else None

@@ -1,0 +1,63 @@
+"""Chunks that nobody can do: set aside with their error and named, while the round goes on without them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import pytest
+
+from flywheel.core.progress import Silent
+from flywheel.errors import EngineError
+from flywheel.round.loop import turn
+from flywheel.store import reading
+from flywheel.workers.here import Here
+from flywheel.workers.work import Do, Failed, Work
+from flywheel.workspace import Workspace
+from tests.conftest import Cli, copy
+
+SMALL = ("instructions.tasks=20", "engine.chunk=4", "training.epochs=1")
+
+
+class Unlucky(Here):
+    """This process, in which some chunks of a stage cannot be done."""
+
+    step, chunks = Do.WRITE, range(1, 2)
+
+    def do(self, chunks: Iterable[Work], *steps: Do) -> Generator[Work | Failed]:
+        for index, work in enumerate(super().do(chunks, *steps)):
+            unlucky = bool(work.tasks) and steps == (self.step,) and index in self.chunks
+            yield Failed(index=index, error="ValueError: no such luck") if unlucky else work
+
+
+@pytest.mark.parametrize(("step", "stage"), [(Do.WRITE, "answer"), (Do.SCORE, "score")])
+def test_a_round_goes_on_without_a_chunk_and_names_it(
+    step: Do, stage: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    monkeypatch.setattr(Unlucky, "step", step)
+    monkeypatch.setattr("flywheel.round.stages.Here", Unlucky)
+    turn(workspace, workspace.config(SMALL), Silent())
+    path = workspace.store.path
+    tasks = reading.query(path, "SELECT task_id FROM tasks WHERE kept ORDER BY attempt").rows
+    winners = reading.query(path, "SELECT task_id FROM selections WHERE policy = 'best'").rows
+    assert set(winners) <= {*tasks[:4], *tasks[8:]}
+    aside = reading.query(path, "SELECT stage, chunk, task_id FROM failed_tasks ORDER BY ALL").rows
+    assert aside == sorted((stage, 1, task_id) for (task_id,) in tasks[4:8])
+    shown = cli("--workspace", workspace.folder, "show", "r1").out
+    assert f"r1: {stage} set aside 1 of its chunks, their rows are lacking: ValueError: no such luck" in shown
+    checked = cli("--workspace", workspace.folder, "doctor", "--deep")
+    assert checked.code == 0, checked.out + checked.err
+
+
+def test_a_stage_of_which_nothing_can_be_done_is_refused_and_goes_on(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(copy(built, tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(Unlucky, "chunks", range(100))
+        patched.setattr("flywheel.round.stages.Here", Unlucky)
+        with pytest.raises(EngineError, match=r"a chunk could not be done \(ValueError: no such luck\); mend the cause"):
+            turn(workspace, workspace.config(SMALL), Silent())
+    turn(workspace, workspace.config(SMALL), Silent())
+    assert reading.query(workspace.store.path, "SELECT * FROM failed_chunks").rows == []
