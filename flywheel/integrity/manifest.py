@@ -6,12 +6,12 @@ import hashlib
 import tarfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flywheel.core.files import digest_file
+from flywheel.core.version import __version__
 from flywheel.errors import StoreError
 from flywheel.store.store import Store
 
@@ -48,7 +48,7 @@ class Manifest(BaseModel):
 def manifest_of(sources: Mapping[str, Path], store: Store) -> Manifest:
     """The manifest of these files, each of which is read."""
     return Manifest(
-        flywheel=version("flywheel"),
+        flywheel=__version__,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         rounds=[f"{one.round} {one.status}" for one in store.rounds(controls=True)],
         files={name: Kept(sha256=digest_file(path), size=path.stat().st_size) for name, path in sources.items()},

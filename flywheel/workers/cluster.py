@@ -28,7 +28,7 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("cluster needs Ray; install it with: pip install 'flywheel[ray]'") from None
+        raise EngineError("Package 'ray' not found.", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:
