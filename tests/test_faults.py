@@ -287,17 +287,20 @@ def test_a_round_that_a_limit_on_memory_ended_goes_on_without_it(built: Path, tu
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "words"),
     [
-        (OSError(28, "No space left on device", "/x/y"), "the disk is full (/x/y)"),
-        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
-        (OSError(30, "Read-only file system", "/x"), "cannot write here"),
-        (MemoryError(), "memory is short"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory is short"),
+        (OSError(28, "No space left on device", "/x/y"), "/x/y"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk"),
+        (OSError(30, "Read-only file system", "/x"), "Read-only"),
+        (MemoryError(), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory"),
     ],
 )
-def test_what_the_machine_does_is_told_whichever_library_meets_it(error: Exception, said: str) -> None:
-    assert said in str(machine_fault(error))
+def test_a_fault_of_the_machine_is_recognised_whichever_library_meets_it(error: Exception, words: str) -> None:
+    fault = machine_fault(error)
+    assert fault is not None
+    assert words in fault.message
+    assert fault.hint
 
 
 def test_a_defect_is_no_fault_of_the_machine() -> None:
