@@ -187,23 +187,23 @@ def test_a_member_that_is_gone_is_built_anew(cli: Cli, built: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("damage", "command", "said"),
+    ("damage", "command", "missing"),
     [
-        ("ALTER TABLE candidates DROP COLUMN output", ["round"], "the column output of candidates is not there"),
-        ("ALTER TABLE candidates DROP COLUMN output", ["show", "r1"], "the column output of candidates is not there"),
-        ("DROP TABLE scores", ["report"], "the table scores is not there"),
+        ("ALTER TABLE candidates DROP COLUMN output", ["round"], "output"),
+        ("ALTER TABLE candidates DROP COLUMN output", ["show", "r1"], "output"),
+        ("DROP TABLE scores", ["report"], "scores"),
     ],
 )
-def test_what_is_gone_of_the_schema_is_told(
-    cli: Cli, turned: Path, tmp_path: Path, damage: str, command: list[str], said: str
+def test_a_missing_table_or_column_is_named(
+    cli: Cli, turned: Path, tmp_path: Path, damage: str, command: list[str], missing: str
 ) -> None:
     folder = copy(turned, tmp_path)
     with duckdb.connect(str(folder / "flywheel.duckdb")) as db:
         db.execute(damage)
-    refused(cli("--workspace", folder, *command), said)
+    refused(cli("--workspace", folder, *command), missing)
 
 
-def test_a_converted_generator_that_is_cut_is_told_with_what_to_remove(cli: Cli, built: Path, tmp_path: Path) -> None:
+def test_a_truncated_conversion_is_named(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     (converted,) = folder.glob("models/converted/*/model.bin")
     converted.write_bytes(converted.read_bytes()[:5000])

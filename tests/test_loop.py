@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from flywheel.core.progress import Silent
-from flywheel.errors import RESUME, ConfigError, DataError, ModelError, StoreError
+from flywheel.errors import RESUME, ConfigError, DataError, ModelError
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
@@ -107,7 +107,7 @@ def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, tur
             [sys.executable, "-m", "tests.crash", workspace.folder, stage, "interrupt", "1"], capture_output=True, text=True
         )
         assert stopped.returncode == 130, stopped.stderr[-2000:]
-            assert stopped.stderr.splitlines()[-1] == f"hint: {RESUME}"
+        assert stopped.stderr.splitlines()[-1] == f"hint: {RESUME}"
         assert rows(workspace.folder, f"SELECT chunks FROM stages WHERE round = 'r1' AND stage = '{stage}'") == [(1,)]
     run_next_round(workspace, workspace.config(), Silent())
     for table in ("tasks", "candidates", "evaluations"):
