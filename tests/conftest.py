@@ -42,11 +42,26 @@ class Outcome:
         """What the error suggests to do."""
         return self._line("hint: ")
 
+    @property
+    def stopped(self) -> str:
+        """Why it stopped early."""
+        return self._line("stopped: ")
+
     def _line(self, prefix: str) -> str:
         return next((line.removeprefix(prefix) for line in self.err.splitlines() if line.startswith(prefix)), "")
 
 
 Cli = Callable[..., Outcome]
+
+
+def refused(outcome: Outcome, *values: str) -> None:
+    """The command failed as it should: exit code 1, one error that names these values, no traceback, nothing on stdout."""
+    assert outcome.code == 1, outcome
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert [line for line in outcome.err.splitlines() if line.startswith("error: ")] == [f"error: {outcome.error}"]
+    for value in values:
+        assert value in outcome.error, outcome.err
 
 
 @pytest.fixture
