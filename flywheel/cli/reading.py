@@ -26,8 +26,8 @@ class Format(StrEnum):
 @app.command()
 def compare(base: str, name: Annotated[str, typer.Argument(metavar="ROUND")], as_json: AsJson = False) -> None:
     """Tell whether ROUND is better than BASE, with the evidence."""
+    from flywheel.evaluation.best_of_n import curve_of, policies_of
     from flywheel.evaluation.compare import compare as compare_rounds
-    from flywheel.evaluation.picks import curve_of, policies_of
     from flywheel.report import tables
 
     store = named_workspace().store
