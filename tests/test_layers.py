@@ -47,7 +47,7 @@ LAYERS = {
     "processes": ("checkpoints",),
     "budget": ("engines.engine",),
     "functions": (),
-    "judges": ("budget", "engines", "evaluation.judge", "evaluation.pairwise", "instructions", "models", "reward"),
+    "judges": ("budget", "engines", "evaluation.judge", "evaluation.judges", "instructions", "models", "reward"),
     "generator": ("engines", "instructions", "models", "workspace"),
     "workers": ("engines", "generator", "quiet", "reward", "workspace"),
     "workspace": ("store",),

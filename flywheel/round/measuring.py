@@ -20,9 +20,8 @@ from flywheel.core.statistics import bootstrap_mean, interval, resampled_means
 from flywheel.engines.contract import Sampling
 from flywheel.engines.generator import ENDPOINT
 from flywheel.evaluation.compare import compare, incomparable, output_diversity_of, task_means
-from flywheel.evaluation.function_judge import ask
 from flywheel.evaluation.held_out import evaluate
-from flywheel.evaluation.judges import judge_models, load_judge_of
+from flywheel.evaluation.judges import ask, judge_models, load_judge_of
 from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Chunk, Judge, Metric, Model, Score, Task
 from flywheel.reward.text import Answer
