@@ -56,10 +56,10 @@ def _read_line(line: str, where: str) -> dict[str, Any]:
     except RecursionError:
         raise DataError(f"{where} is not JSON (nested too deeply): {line[:60]!r}", FIX_LINE) from None
     except ValueError as error:  # without msg: a number of 5,000 digits
-        reason = getattr(error, "msg", "a number is too long")
+        reason = getattr(error, "msg", "a number too long")
         raise DataError(f"{where} is not JSON ({reason}): {line[:60]!r}", FIX_LINE) from None
     if not isinstance(row, dict):
-        raise DataError(f"{where} is not an object: {line[:60]!r}", FIX_LINE)
+        raise DataError(f"{where} must be an object, got {line[:60]!r}", FIX_LINE)
     return row
 
 
@@ -69,7 +69,7 @@ def text_field(row: dict[str, Any], name: str, path: Path, default: str | None =
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{field} must be a text, got {repr(value)[:60]}", FIX_LINE)
     if not encodable(value):
-        raise DataError(f"{field} has half of a surrogate pair: {value[:60]!r}", FIX_LINE)
+        raise DataError(f"{field} has an unpaired surrogate: {value[:60]!r}", FIX_LINE)
     if len(value) > LONGEST_FIELD:
         raise DataError(f"{field} has {len(value):,} characters, the limit is {LONGEST_FIELD:,}", "Shorten it.")
     return value
