@@ -53,7 +53,7 @@ class Similar(NamedTuple):
 class SimilarityIndex:
     """Texts, and which of them is most similar to a new one.
 
-    A pair above the threshold has so many words in common that it must have some of its rarest words in common
+    A pair above the threshold shares enough words that it must share some of its rarest ones
     (the prefix filter of Chaudhuri et al., ICDE 2006, with several words as in Wang et al., SIGMOD 2012): only
     such pairs are compared. It never changes a result. Word frequencies are counted again whenever the index
     has doubled.
