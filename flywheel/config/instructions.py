@@ -10,7 +10,7 @@ from flywheel.config.section import OPERATIONAL, Positive, Section, Share
 
 
 class FiltersConfig(Section):
-    """Why a proposed task is dropped, besides a missing field, an exact duplicate and a copy of a demo; null switches one off."""
+    """Why a proposed task is dropped, besides missing fields, exact duplicates and copies of demos; null switches one off."""
 
     near_duplicate: float | None = Field(default=0.7, gt=0.0, lt=1.0)
     """ROUGE-L to a seed or to a task kept in this round or an earlier one, above which a task is dropped (Self-Instruct's)."""
