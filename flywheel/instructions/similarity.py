@@ -12,6 +12,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,7 @@ class SimilarityIndex:
             return
         self._counted *= 2
         self._lengths, self._needed = (np.resize(numbers, self._counted) for numbers in (self._lengths, self._needed))
-        self._frequency, self._places = Counter("".join(self._texts)), {}
+        self._frequency, self._places = Counter(chain.from_iterable(self._texts)), {}
         for earlier, known in enumerate(self._texts):
             self._note(earlier, known)
 
