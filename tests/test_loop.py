@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from flywheel.core.progress import Silent
-from flywheel.errors import RESUME, ConfigError, DataError, ModelError
+from flywheel.errors import RESUME, ConfigError, DataError, ModelError, WorkspaceHeld
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
