@@ -75,7 +75,7 @@ def test_a_proposal_is_kept_or_dropped_for_a_reason(texts: list[str], language: 
             assert decision.reason
         elif decision.reason is None:
             filters.keep(task)
-            assert filters.check(task, text, ended=FinishReason.STOP, demos=set()).reason == Dropped.REPEATED
+            assert filters.check(task, text, ended=FinishReason.STOP, demos=set()).reason == Dropped.EXACT_DUPLICATE
 
 
 FIELDS = st.sampled_from(["instruction", "input", "constraints", "set", "kind", "reference", "line"])
