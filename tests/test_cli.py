@@ -100,9 +100,9 @@ def test_reward_build_tells_the_accuracies_of_what_is_built(cli: Cli, turned: Pa
 
 def test_doctor_finds_a_healthy_workspace_healthy(cli: Cli, turned: Path) -> None:
     outcome = cli("-w", turned, "doctor", "--json")
-    findings = {finding["what"]: finding for finding in json.loads(outcome.out)}
+    findings = {finding["check"]: finding for finding in json.loads(outcome.out)}
     assert outcome.code == 0
-    assert findings["rounds"]["found"] == "r0 done, r1 done, r2 done"
+    assert findings["rounds"]["message"] == "r0 done, r1 done, r2 done"
     assert findings["torch"]["ok"]
 
 
@@ -127,7 +127,7 @@ def test_init_makes_a_commented_config_and_does_not_overwrite_it(cli: Cli, tmp_p
     [
         (("compare", "r1", "r9"), "no round 'r9'; there are r0, r1, r2"),
         (("show", "r9"), "no round 'r9'"),
-        (("show", "r1", "zzz"), "no task whose id begins with 'zzz'"),
+        (("show", "r1", "zzz"), "no tasks with an id that starts with 'zzz'"),
         (("sql", "DELETE FROM tasks"), "only reads"),
         (("sql", "SELEC 1"), "syntax error"),
         (("round", "--n", "0"), "sampling.n: input should be greater than or equal to 1, got 0"),
@@ -204,13 +204,13 @@ def test_reading_goes_on_while_another_process_turns_the_wheel(built: Path, tmp_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("sql", ""), "one SQL statement at a time, got 0"),
-        (("sql", "/* nothing */"), "one SQL statement at a time, got 0"),
-        (("sql", "SELECT 1; SELECT 2"), "one SQL statement at a time, got 2"),
+        (("sql", ""), "got 0"),
+        (("sql", "/* nothing */"), "got 0"),
+        (("sql", "SELECT 1; SELECT 2"), "got 2"),
         (("sql", "SELECT 1", "--format", "csv", "--out", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
         (("sql", "SELECT 1", "--format", "parquet", "--out", "/nowhere/x.parquet"), "cannot write /nowhere/x.parquet"),
         (("reward", "score", "merged", "fine", ""), "text 2 is empty"),
-        (("show", "r1", ""), "80 tasks whose id begins with ''"),
+        (("show", "r1", ""), "80 tasks with an id that starts with ''"),
     ],
 )
 def test_slips_are_one_line(cli: Cli, turned: Path, arguments: tuple[str, ...], said: str) -> None:

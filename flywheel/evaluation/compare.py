@@ -16,7 +16,9 @@ from flywheel.errors import StoreError
 from flywheel.evaluation.diversity import output_diversity
 from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
 from flywheel.records import Round
-from flywheel.store.store import HeldOut, Store
+from flywheel.store import evaluations
+from flywheel.store.evaluations import HeldOut
+from flywheel.store.store import Store
 
 ENOUGH_OUTPUTS = 8000
 """Outputs whose words are looked at: of more tasks, fewer samples each."""
@@ -103,9 +105,9 @@ def incomparable(before: Round, after: Round) -> str | None:
 def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measured]:
     """The held-out figures of two comparable rounds, over the tasks of which the judge says something in both."""
     reward = before.reward_model or ""
-    names = store.judges_of(after.round)
-    others = [one for one in store.judges_of(before.round) if one in names and one != before.judge]
-    found = [store.held_out(one.round, [before.judge, reward, *others]) for one in (before, after)]
+    names = evaluations.judges_of(store.path, after.round)
+    others = [one for one in evaluations.judges_of(store.path, before.round) if one in names and one != before.judge]
+    found = [evaluations.held_out(store.path, one.round, [before.judge, reward, *others]) for one in (before, after)]
     judged = [set(_known(one, before.judge)) & set(_known(one, reward)) for one in found]
     tasks = sorted(judged[0] & judged[1])
     if not tasks:
@@ -169,9 +171,9 @@ def task_means(rows: HeldOut, values: Array) -> Array:
 def output_diversity_of(rows: HeldOut) -> Array:
     """`output_diversity` of every output among those of the same sample number; ``nan`` where that many are not needed."""
     found = np.full(len(rows.outputs), np.nan)
-    numbers = np.unique(rows.samples)
+    numbers = np.unique(rows.candidates)
     for sample in numbers[: max(1, ENOUGH_OUTPUTS // max(1, len(rows.outputs) // len(numbers)))] if len(numbers) else ():
-        of_sample = np.flatnonzero(rows.samples == sample)
+        of_sample = np.flatnonzero(rows.candidates == sample)
         found[of_sample] = output_diversity([rows.outputs[row] for row in of_sample])
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, Sampling, prompt_tokens
 from flywheel.instructions.prompts import Prompts
-from flywheel.records import Chunk, Judge, Sample, SampleScore, Task
+from flywheel.records import Candidate, Chunk, Judge, Score, Task
 from flywheel.workers.work import Do, Work, Workers, finished
 
 
@@ -23,7 +23,7 @@ def evaluate(
     scorer_id: str,
     chunk: int,
     done: int,
-) -> Iterator[Chunk[Sample | SampleScore]]:
+) -> Iterator[Chunk[Candidate | Score]]:
     """Sample and score the held-out tasks, from chunk ``done`` on; ``judges`` are by model id. None of the chunks is the last.
 
     The seed must not depend on the round: every generator is measured with the same random numbers.
@@ -51,14 +51,14 @@ def evaluate(
         given: dict[str, Sequence[float | None]] = {scorer_id: rewards}
         given |= {model_id: judge(texts) for model_id, judge in judges.items()}
         outputs = [
-            Sample(
-                task_id=task.task_id, sample=number, output=one.text, finish_reason=one.finish_reason,
+            Candidate(
+                task_id=task.task_id, candidate=number, output=one.text, finish_reason=one.finish_reason,
                 tokens=one.tokens, logprob=one.logprob, seed=chunk_seed,
             )
             for task, number, one in rows
         ]  # fmt: skip
         scores = [
-            SampleScore(task_id=row.task_id, sample=row.sample, model_id=model_id, score=float(score))
+            Score(task_id=row.task_id, candidate=row.candidate, model_id=model_id, score=float(score))
             for model_id, values in given.items()
             for row, score in zip(outputs, values, strict=True)
             if score is not None

@@ -9,7 +9,8 @@ from flywheel.core.statistics import Array
 from flywheel.evaluation.best_of_n import Curve, PolicyFigures, best_of_n_curve, policy_figures
 from flywheel.evaluation.compare import settings
 from flywheel.records import Policy, Round
-from flywheel.store.store import JudgedCandidates, Store
+from flywheel.store.evaluations import JudgedCandidates, judged_candidates
+from flywheel.store.store import Store
 
 
 def policies_of(store: Store, made: Round) -> list[PolicyFigures]:
@@ -58,4 +59,4 @@ def curve_of(store: Store, made: Round) -> Curve | None:
 
 
 def _judged(store: Store, made: Round) -> JudgedCandidates:
-    return store.judged_candidates(made.tasks_of, made.reward_model or "", made.judge)
+    return judged_candidates(store.path, made.tasks_of, made.reward_model or "", made.judge)

@@ -9,6 +9,7 @@ from typing import Any
 from flywheel.core.statistics import difference_p, holm
 from flywheel.evaluation.compare import Comparison, compared, incomparable, measure, settings
 from flywheel.records import Round
+from flywheel.store import evaluations
 from flywheel.store.store import Store
 
 
@@ -60,7 +61,7 @@ def trend(store: Store) -> Trend:
     parents = [(names[one.parent], one) for one in turns if one.parent in names]
     firsts = [(turns[0], one) for one in turns[1:]]
     found = [_chain(store, pairs, skipped) for pairs in (parents, firsts, controls)]
-    means = {name: value for name, value in store.metric("heldout.judge").items() if names.get(name) in turns}
+    means = {name: value for name, value in evaluations.metric(store.path, "heldout.judge").items() if names.get(name) in turns}
     return Trend(
         rounds=tuple(one.round for one in turns),
         against_parent=found[0],

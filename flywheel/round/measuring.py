@@ -27,12 +27,13 @@ from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Chunk, Judge, Metric, Model, Score, Task
 from flywheel.reward.text import Answer
 from flywheel.round.stages import Run
+from flywheel.store import evaluations
 
 
 def load_judges(run: Run, stack: ExitStack, *, free_only: bool = False) -> dict[str, Judge]:
     """The judges of a run by model id, the deciding one first; ``stack`` closes what they hold open."""
     config, store = run.config, run.workspace.store
-    opponents = {} if run.round.number == 0 else store.held_out_outputs("r0")
+    opponents = {} if run.round.number == 0 else evaluations.outputs_by_task(store.path, "r0")
     models = judge_models(config)
     found: dict[str, Judge] = {}
     for model, (name, judge) in zip(models, config.evaluation.all_judges.items(), strict=True):
@@ -155,8 +156,8 @@ def _mean(run: Run, name: str, values: Sequence[float] | np.ndarray) -> Metric:
 def conclude(run: Run) -> None:
     """Record the round's figures and its verdict against its parent."""
     store, name = run.workspace.store, run.round.round
-    judges = store.judges_of(name)
-    rows = store.held_out(name, [*judges, run.reward_model])
+    judges = evaluations.judges_of(store.path, name)
+    rows = evaluations.held_out(store.path, name, [*judges, run.reward_model])
     figures = {
         "heldout.judge": rows.scores.get(run.round.judge),
         "heldout.reward": rows.scores[run.reward_model],
