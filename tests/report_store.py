@@ -139,8 +139,8 @@ def evaluate(store: Store, name: str, level: float) -> None:
     noise = np.random.default_rng(0).normal(size=(HELD_OUT, 2)) / 20
     outputs = [
         Candidate(
-            task_id=f"h{place:02}", candidate=number, output=f"word {place} {number}", finish_reason=FinishReason.STOP, tokens=4,
-            logprob=None, seed=0,
+            task_id=f"h{place:02}", candidate=number, output=f"word {place} {number}", finish_reason=FinishReason.STOP,
+            tokens=4, logprob=None, seed=0,
         )
         for place in range(HELD_OUT)
         for number in range(2)

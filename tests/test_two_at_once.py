@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flywheel.store import database, opening, reading
+from flywheel.store import opening, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 

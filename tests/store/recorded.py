@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import duckdb
+
 from flywheel import config as configuration
 from flywheel.records import (
     Candidate,
@@ -74,9 +76,11 @@ def _noise(number: int) -> str:
     return hashlib.sha512(str(number).encode()).hexdigest()
 
 
-def break_block(path: Path) -> None:
-    """Change a byte of a text in the table of tasks, on disk."""
+def break_text(path: Path) -> None:
+    """Change a byte of a text in a block of the table of tasks."""
+    with duckdb.connect(str(path), read_only=True) as db:
+        texts = db.execute("SELECT raw FROM tasks WHERE length(raw) > 60").fetchall()
     content = bytearray(path.read_bytes())
-    place = next(place for number in range(10_000) if (place := content.find(_noise(number)[20:40].encode())) > 0)
+    place = next(place for (text,) in texts if (place := content.find(text.encode()[20:40])) > 0)
     content[place] ^= 0xFF
     path.write_bytes(content)

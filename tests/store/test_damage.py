@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.store.recorded import break_block, recorded_round
+from tests.store.recorded import break_text, recorded_round
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.store.recorded import break_block, recorded_round
 def test_a_damaged_block_is_reported_with_a_hint(command: list[str], tmp_path: Path, cli: Cli) -> None:
     workspace = recorded_round(tmp_path / "workspace", 500)
     path = workspace.store.path
-    break_block(path)
+    break_text(path)
     outcome = cli("-w", workspace.folder, *(argument.format(tmp_path) for argument in command))
     assert outcome.code == 1
     assert str(path) in outcome.error
