@@ -17,7 +17,7 @@ from flywheel.errors import FlywheelError
 from flywheel.integrity.needed import LAB, ancestry
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checks import Finding
-from flywheel.workspace import Workspace
+from flywheel.workspace import RESTORE, Workspace
 
 CONVERTED = "converted"
 """Folder in `models/` where engines keep weights in their own format; names start with the digest of the model."""
@@ -28,7 +28,6 @@ OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_DIGITS}}}-.+")
 CONVERSION_FILES = ("model.bin", "config.json", "*vocabulary.*")
 INCOMPLETE = "incomplete, from an interrupted process"
 LEFTOVERS = "leftovers"
-RESTORE_FOLDER = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 
 
 def by_folder(models: Sequence[Model]) -> dict[str, Model]:
@@ -139,12 +138,12 @@ def _configured_digests(workspace: Workspace) -> set[str]:
 def _recovery(workspace: Workspace, model: Model, models: Sequence[Model]) -> str:
     """How to get a model back. A part of a reward model is only built again if the folders made from it are removed."""
     if model.kind not in LAB:
-        return f"{RESTORE_FOLDER}."
+        return f"{RESTORE}."
     rewards = [reward for reward in models if reward.kind == ModelKind.REWARD]
     derived = [reward for reward in rewards if model.model_id in ancestry(models, {reward.model_id})]
     paths = list(dict.fromkeys(part.path for part in (model, *derived) if workspace.has(part)))
     removal = f"remove {' and '.join(paths)} and " if paths else ""
-    return f"{RESTORE_FOLDER}, or {removal}run `flywheel reward build`."
+    return f"{RESTORE}, or {removal}run `flywheel reward build`."
 
 
 def leftovers(

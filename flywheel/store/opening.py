@@ -96,7 +96,7 @@ def is_file_error(error: duckdb.Error) -> bool:
 def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
     """The error to raise for a file that DuckDB cannot open, read or write."""
     if fault := machine_fault(error):
-        return StoreError(f"cannot {action} {path}: {fault}")
+        return StoreError(f"cannot {action} {path}: {fault.message}", fault.hint)
     return StoreError(
         f"cannot {action} {path}: {first_line(error)}",
         "Check its permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",

@@ -18,7 +18,7 @@ from flywheel.core.progress import Silent
 from flywheel.integrity.needed import ancestry, kept_rounds, needed, removable
 from flywheel.integrity.prune import plan_prune
 from flywheel.records import Model, ModelKind, Policy, Round
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import checks
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -69,7 +69,7 @@ def test_it_lists_first_and_removes_with_yes(workspace: Workspace, cli: Cli) -> 
 
 def test_rounds_continue_after_a_prune(workspace: Workspace, cli: Cli) -> None:
     pruned(cli, workspace, "--yes")
-    assert turn(workspace, workspace.config(["instructions.tasks=20", "training.epochs=1"]), Silent()) == "r3"
+    assert run_next_round(workspace, workspace.config(["instructions.tasks=20", "training.epochs=1"]), Silent()) == "r3"
     assert checks.problems(workspace.store.path) == []
 
 
