@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -42,15 +42,12 @@ class Copy:
     """A backup of a workspace, or a workspace restored from one."""
 
     path: Path
-    files: int
-    size: int
-    """Bytes."""
-    rounds: list[str]
+    manifest: Manifest
     outside: list[str]
     """What the configuration names outside the workspace, which no backup contains."""
-    missing: list[str]
+    missing: Sequence[str] = ()
     """Models without a folder, which are not in the backup."""
-    replaced: Path | None
+    replaced: Path | None = None
     """Where the workspace that was there before is now."""
 
 
@@ -94,7 +91,7 @@ def back_up(workspace: Workspace, to: Path) -> Copy:
         with contextlib.suppress(OSError):
             _remove(unfinished, parts)
     missing = [model.model_id for path, model in models.items() if model.pruned_at is None and _is_missing(workspace, path)]
-    return _copy(to, manifest, workspace, missing=missing)
+    return Copy(path=to, manifest=manifest, outside=_outside(workspace), missing=missing)
 
 
 def _is_missing(workspace: Workspace, path: str) -> bool:
@@ -131,7 +128,7 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
     finally:
         with contextlib.suppress(OSError):
             _remove(unfinished)
-    return _copy(folder, manifest, workspace, replaced=replaced)
+    return Copy(path=folder, manifest=manifest, outside=_outside(workspace), replaced=replaced)
 
 
 def _replace(folder: Path, new: Path, replaced: Path | None) -> None:
@@ -162,6 +159,10 @@ def _named_paths(workspace: Workspace) -> list[Path]:
         return list(named_paths(workspace.config()))
     except FlywheelError:
         return []
+
+
+def _outside(workspace: Workspace) -> list[str]:
+    return sorted({str(path) for path in _named_paths(workspace) if not path.is_relative_to(workspace.folder)})
 
 
 def _refuse_changed_models(files: Mapping[str, str], models: Mapping[str, Model]) -> None:
@@ -195,13 +196,3 @@ def _unpack(source: Path, files: Iterable[str], to: Path) -> None:
 def _remove(*paths: Path) -> None:
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _copy(
-    path: Path, manifest: Manifest, workspace: Workspace, *, missing: list[str] | None = None, replaced: Path | None = None
-) -> Copy:
-    outside = {str(path) for path in _named_paths(workspace) if not path.is_relative_to(workspace.folder)}
-    return Copy(
-        path=path, files=len(manifest.files), size=manifest.size, rounds=manifest.rounds,
-        outside=sorted(outside), missing=missing or [], replaced=replaced,
-    )  # fmt: skip

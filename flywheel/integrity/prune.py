@@ -24,7 +24,7 @@ from flywheel.integrity.folders import (
 from flywheel.integrity.needed import kept_rounds, needed, removable
 from flywheel.records import Model, ModelKind, Round
 from flywheel.reward.recipe import key_of, recipe_of
-from flywheel.store.checks import best_round
+from flywheel.store.reading import query
 from flywheel.workspace import Workspace
 
 
@@ -75,7 +75,8 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
                 f"cannot keep {name}: its generator {generator} was pruned on {pruned[generator]:%Y-%m-%d}",
                 f"Restore its folder from a backup first, or leave out --keep {name}.",
             )
-    kept = kept_rounds(rounds, best=best_round(store.path), requested=keep)
+    best = next((name for (name,) in query(store.path, "SELECT round FROM best_round").rows), None)
+    kept = kept_rounds(rounds, best=best, requested=keep)
     return Plan(removals=list(_removals(workspace, models, rounds, set(kept))), kept=kept)
 
 

@@ -46,23 +46,27 @@ def print_backup(copy: Copy, *, as_json: bool) -> None:
         typer.echo(f"not in the backup, because it is outside the workspace: {path}", err=True)
     for model in copy.missing:
         typer.echo(f"not in the backup, because its folder is missing: {model} (see `flywheel doctor --deep`)", err=True)
-    rounds = ", ".join(copy.rounds) or "no rounds yet"
-    _print(copy, f"{copy.path}: {rounds}; {copy.files} files, {megabytes(copy.size)}, verified", as_json=as_json)
+    _print(copy, f"{copy.path}: {_contents(copy)}, {megabytes(copy.manifest.size)}, verified", as_json=as_json)
 
 
 def print_restored(copy: Copy, *, as_json: bool) -> None:
     """What was restored, and on stderr where the workspace that was there before is now."""
     if copy.replaced is not None:
         typer.echo(f"the old workspace is kept as {copy.replaced}", err=True)
-    rounds = ", ".join(copy.rounds) or "no rounds yet"
-    _print(copy, f"restored {copy.path}: {rounds}; {copy.files} files, verified", as_json=as_json)
+    _print(copy, f"restored {copy.path}: {_contents(copy)}, verified", as_json=as_json)
+
+
+def _contents(copy: Copy) -> str:
+    return f"{', '.join(copy.manifest.rounds) or 'no rounds yet'}; {len(copy.manifest.files)} files"
 
 
 def _print(copy: Copy, line: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(copy) | {"path": str(copy.path), "replaced": str(copy.replaced) if copy.replaced else None})
-    else:
+    if not as_json:
         print_line(line)
+        return
+    manifest, replaced = copy.manifest, str(copy.replaced) if copy.replaced else None
+    counts = {"files": len(manifest.files), "size": manifest.size, "rounds": manifest.rounds}
+    print_json({"path": str(copy.path)} | counts | {"outside": copy.outside, "missing": copy.missing, "replaced": replaced})
 
 
 def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:

@@ -160,10 +160,3 @@ def _row_problems(db: duckdb.DuckDBPyConnection, *, complete: bool) -> Iterator[
                 raise
             lines, hint = [("skipped, because the schema is incomplete",)], RESTORE
         yield from (Finding(check=check, message=line, hint=hint) for (line,) in lines)
-
-
-def best_round(path: Path) -> str | None:
-    """The finished round whose generator the judge scores highest."""
-    with connection(path) as db:
-        row = db.execute("SELECT round FROM best_round").fetchone()
-    return str(row[0]) if row else None

@@ -141,8 +141,5 @@ def columns_of(kind: type[Any]) -> str:
 def record_of(kind: type[Record], row: Sequence[Any]) -> Record:
     """The record of a row with the columns of its type."""
     names = [field.name for field in fields(kind)]
-    return kind(**{name: PARSERS.get(name, _same)(value) for name, value in zip(names, row, strict=True)})
-
-
-def _same(value: Any) -> Any:
-    return value
+    values = zip(names, row, strict=True)
+    return kind(**{name: PARSERS[name](value) if name in PARSERS else value for name, value in values})

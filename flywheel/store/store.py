@@ -257,8 +257,7 @@ class Store:
         values = [name, *_kept(name, attempts), *([name, str(policy)] if policy else [])]
         by_task: dict[str, list[Candidate]] = {}
         for row in self._read(f"{sql} ORDER BY task_id, candidate", *values):
-            candidate = rows.record_of(Candidate, row)
-            by_task.setdefault(candidate.task_id, []).append(candidate)
+            by_task.setdefault(row[0], []).append(rows.record_of(Candidate, row))
         return by_task
 
     def scored(self, name: str, model_id: str, attempts: range = ALL_ATTEMPTS) -> dict[str, list[Scored]]:
