@@ -90,13 +90,10 @@ def back_up(workspace: Workspace, to: Path) -> Copy:
     finally:
         with contextlib.suppress(OSError):
             _remove(unfinished, parts)
-    missing = [model.model_id for path, model in models.items() if model.pruned_at is None and _is_missing(workspace, path)]
+    folders = {workspace.folder / path: model for path, model in models.items() if model.pruned_at is None}
+    inside = {folder: model for folder, model in folders.items() if folder.is_relative_to(workspace.folder)}
+    missing = [model.model_id for folder, model in inside.items() if not folder.is_dir()]
     return Copy(path=to, manifest=manifest, outside=_outside(workspace), missing=missing)
-
-
-def _is_missing(workspace: Workspace, path: str) -> bool:
-    folder = workspace.folder / path
-    return folder.is_relative_to(workspace.folder) and not folder.is_dir()
 
 
 def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> Copy:

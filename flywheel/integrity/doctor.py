@@ -81,10 +81,9 @@ def _permissions(folder: Path) -> Finding:
     if os.access(folder, os.W_OK):
         return Finding(check="permissions", message="writable", ok=True)
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        message, hint = "the file system is read-only", "Mount it as writable, or copy the workspace."
-    else:
-        message, hint = "not writable", f"Run `chmod u+w {folder}`."
-    return Finding(check="permissions", message=message, hint=hint)
+        hint = "Mount it as writable, or copy the workspace."
+        return Finding(check="permissions", message="the file system is read-only", hint=hint)
+    return Finding(check="permissions", message="not writable", hint=f"Run `chmod u+w {folder}`.")
 
 
 def _deep(workspace: Workspace) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import duckdb
 
 from flywheel.errors import StoreError, first_line
 from flywheel.store.database import connection
-from flywheel.store.missing import missing_parts
+from flywheel.store.migrating import missing_parts
 from flywheel.store.opening import RESTORE, read_every_block
 from flywheel.store.rows import ROUND_TABLES
 

@@ -14,8 +14,7 @@ import duckdb
 
 from flywheel.core.files import copy_whole
 from flywheel.errors import StoreError
-from flywheel.store.migrating import migrate, migrations, refuse_newer, schema_version
-from flywheel.store.missing import refuse_incomplete
+from flywheel.store.migrating import migrate, migrations, refuse_incomplete, refuse_newer, schema_version
 from flywheel.store.opening import file_errors, open_file, read_every_block
 
 

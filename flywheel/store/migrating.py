@@ -1,4 +1,4 @@
-"""Create the tables of a database, or upgrade those of an older flywheel.
+"""The schema of a database: created, upgraded from an older flywheel, or refused.
 
 A migration is a file ``migrations/NNNN_name.sql``. All pending ones and their records are one transaction.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.store.opening import WAIT_TO_READ_S, file_errors, open_file
+from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file
 
 Migration = tuple[int, str, str]
 """Its number, name and SQL."""
@@ -113,3 +113,27 @@ def refuse_newer(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     version, newest = schema_version(db), migrations()[-1][0]
     if version > newest:
         raise StoreError(f"{path} has schema {version}; this flywheel supports schemas up to {newest}", "Upgrade flywheel.")
+
+
+def refuse_incomplete(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise StoreError if a part of the schema is missing. Additional tables, columns and views are allowed."""
+    if missing := missing_parts(db):
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise StoreError(f"the schema of {path} was changed: {missing[0]}{more}", RESTORE)
+
+
+def missing_parts(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """One line for each table or view, and for each column with its type, that is missing."""
+    with duckdb.connect(":memory:") as fresh:
+        apply(fresh, migrations())
+        expected = _columns(fresh)
+    actual = _columns(db)
+    tables = {table for table, _ in actual}
+    missing = [(table, column) for table, column in expected if (table, column) not in actual]
+    names = (f"{table}.{column}" if table in tables else table for table, column in missing)
+    return [f"{name} is missing" for name in dict.fromkeys(names)]
+
+
+def _columns(db: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    sql = "SELECT table_name, column_name || ' ' || data_type FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
+    return db.execute(sql).fetchall()

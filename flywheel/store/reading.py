@@ -13,7 +13,7 @@ from flywheel.errors import StoreError, first_line
 from flywheel.records import Stage
 from flywheel.store.database import connection
 from flywheel.store.guard import READS_ONLY, READS_ONLY_HINT, check_statement, excerpt, fetch
-from flywheel.store.missing import refuse_incomplete
+from flywheel.store.migrating import refuse_incomplete
 from flywheel.store.opening import is_file_error
 
 
