@@ -102,10 +102,10 @@ def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[Migration]) -> None:
 def schema_version(db: duckdb.DuckDBPyConnection) -> int:
     """The number of the last applied migration; 0 if the database has none."""
     try:
-        row = db.execute("SELECT max(version) FROM migrations").fetchone()
+        ((version,),) = db.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchall()
     except duckdb.CatalogException:
         return 0
-    return int(row[0]) if row and row[0] is not None else 0
+    return int(version)
 
 
 def refuse_newer(db: duckdb.DuckDBPyConnection, path: Path) -> None:

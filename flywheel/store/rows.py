@@ -98,7 +98,7 @@ def insert_task_file(
 ) -> None:
     """Insert the tasks of a seed or held-out file, unless the file with this digest is already recorded."""
     ((column, value),) = digest.items()
-    if records and not db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [value]).fetchone():
+    if records and not db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [value]).fetchall():
         others = [field.name for field in fields(records[0]) if field.name != "task"]
         columns = {name: [getattr(record, name) for record in records] for name in others}
         columns |= _task_columns([record.task for record in records]) | {"position": list(range(len(records)))}

@@ -69,9 +69,9 @@ class Store:
     def record_model(self, model: Model, curve: Sequence[CurvePoint] = ()) -> None:
         """Record a model with its learning curve; one that is already recorded gets the new path and is no longer pruned."""
         with connection(self.path, read_only=False) as db:
-            recorded = db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchone()
+            recorded = db.execute("SELECT 1 FROM models WHERE model_id = ?", [model.model_id]).fetchall()
             rows.insert_model(db, model)
-            if recorded is None:
+            if not recorded:
                 rows.insert(db, "learning_curves", curve, model_id=model.model_id)
 
     def mark_pruned(self, model_ids: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def old(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def second(monkeypatch: pytest.MonkeyPatch) -> None:
+def second(old: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flywheel with a second migration."""
     monkeypatch.setattr(migrating, "migrations", lambda: [*FIRST, SECOND])
     monkeypatch.setattr("flywheel.store.database.migrations", migrating.migrations)
