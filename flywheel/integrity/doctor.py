@@ -90,16 +90,16 @@ def _deep(workspace: Workspace) -> Iterator[Finding]:
     if not workspace.store.path.exists():
         return
     try:
-        found = problems(workspace.store.path)
+        findings = problems(workspace.store.path)
     except FlywheelError as error:
         yield _failed(DATABASE, error)
         return
     checks = [DATABASE]
-    if not any(problem.check == DATABASE for problem in found):
+    if not any(problem.check == DATABASE for problem in findings):
         checks += [SCHEMA, *CHECKS, *ON_DISK]
-        found += _on_disk(workspace, dangling=any(problem.check == REFERENCES for problem in found))
+        findings += _on_disk(workspace, dangling=any(problem.check == REFERENCES for problem in findings))
     for check in checks:
-        failed = [problem for problem in found if problem.check == check]
+        failed = [problem for problem in findings if problem.check == check]
         skipped = check == LEFTOVERS and workspace.is_at_work()
         message = "skipped while a process is using the workspace" if skipped else "ok"
         yield from failed or [Finding(check=check, message=message, ok=True)]
@@ -108,9 +108,9 @@ def _deep(workspace: Workspace) -> Iterator[Finding]:
 def _on_disk(workspace: Workspace, *, dangling: bool) -> list[Finding]:
     try:
         with all_errors(workspace.store.path):
-            found = list(folder_problems(workspace))
+            findings = list(folder_problems(workspace))
     except FlywheelError:  # already reported as a problem of the schema
         return [Finding(check=check, message="skipped, because the database cannot be read", hint=RESTORE) for check in ON_DISK]
     # While a round refers to a model that is not recorded, a folder that looks left over may be that model's.
     hint = f"{RESTORE} Only then prune: rows refer to missing rows."
-    return [replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem for problem in found]
+    return [replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem for problem in findings]

@@ -154,15 +154,15 @@ def leftovers(
     Only what flywheel created and nothing that is ``protected``. Only valid while no process is using the workspace.
     """
     # The database's own .tmp is not among them: a reader may be using it.
-    found = dict.fromkeys(workspace.folder.glob("config.yaml.tmp"), INCOMPLETE)
+    reasons = dict.fromkeys(workspace.folder.glob("config.yaml.tmp"), INCOMPLETE)
     recorded = by_folder(models)
     digests = {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}
     for path in sorted([*workspace.models.glob("*"), *workspace.models.glob(f"{CONVERTED}/*")]):
         if is_own(workspace, path, protected):
             converted = path.parent.name == CONVERTED
             reason = _unused_conversion(path, digests) if converted else _unused_model(path, recorded, rounds)
-            found |= {path: reason} if reason else {}
-    return found
+            reasons |= {path: reason} if reason else {}
+    return reasons
 
 
 def _unused_conversion(path: Path, digests: set[str]) -> str | None:

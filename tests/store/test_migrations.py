@@ -33,7 +33,7 @@ def old(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def second(old: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flywheel with a second migration."""
+    """A newer flywheel with a second migration; the database is of the first one."""
     monkeypatch.setattr(migrating, "migrations", lambda: [*FIRST, SECOND])
     monkeypatch.setattr("flywheel.store.database.migrations", migrating.migrations)
 
