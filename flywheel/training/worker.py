@@ -1,38 +1,40 @@
-"""One process of a training: `accelerate launch … -m flywheel.training.worker FOLDER`, the other side of `launch.py`."""
+"""One process of a training: `accelerate launch … -m flywheel.training.worker JOB`, started by `launch.py`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from flywheel.core.processes import Line, leaving_word
-from flywheel.errors import BudgetSpent
+from flywheel.core.processes import run_training
+from flywheel.errors import Stopped
 from flywheel.training.job import Job
 
+if TYPE_CHECKING:
+    from flywheel.core.progress import Advance
 
-def main(folder: Path) -> None:
-    """Do this process's part; the first one tells the figures, or that it was stopped."""
-    first = os.environ.get("RANK", "0") == "0"
-    line = Line(folder) if first else None
+
+def train(advance: Advance) -> dict[str, Any] | None:
+    """Do this process's part; the first process has the result, or is the one that was stopped."""
     from torch import distributed
 
-    from flywheel.core.quiet import silence
-    from flywheel.training.sft import train
+    from flywheel.training import sft
 
-    silence()
+    stopped, result = None, None
     try:
-        numbers = train(Job.read(folder), line.advance if line else lambda done, total: None)
-    except BudgetSpent:
-        numbers = None
+        result = sft.train(Job.read(Path(sys.argv[1])), advance)
+    except Stopped as reason:
+        stopped = reason
     if distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
-    if line:
-        line.end(numbers)
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    if stopped:
+        raise stopped
+    return result
 
 
 if __name__ == "__main__":
-    given = Path(sys.argv[1])
-    with leaving_word(given):
-        main(given)
+    run_training(train)
