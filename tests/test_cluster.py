@@ -17,7 +17,8 @@ def test_a_cluster_without_ray_names_the_command_that_installs_it(
     monkeypatch.delitem(sys.modules, "flywheel.workers.joining", raising=False)
     done = cli("--workspace", copy(built, tmp_path), "round", "--set", "cluster.workers=2")
     assert done.code == 1
-    assert done.err.strip().splitlines()[-1] == "error: cluster needs Ray; install it with: pip install 'flywheel[ray]'"
+    assert "Ray" in done.error
+    assert "pip install" in done.hint
 
 
 def test_an_address_of_rays_client_says_what_to_do_instead(built: Path, tmp_path: Path, cli: Cli) -> None:

@@ -76,7 +76,7 @@ class Steps:
 
 
 def workers(parent: psutil.Process) -> list[psutil.Process]:
-    return [process for process in parent.children(recursive=True) if "flywheel.training.worker" in process.cmdline()]
+    return [process for process in parent.children(recursive=True) if "flywheel.training.launch" in process.cmdline()]
 
 
 def train(

@@ -8,7 +8,6 @@ Whatever ends this process, a kill too, breaks the pipe, and with it the trainin
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -16,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 from flywheel.core.progress import Advance
-from flywheel.errors import BudgetSpent, EngineError, FlywheelError, Stopped
+from flywheel.errors import BudgetSpent, EngineError, FlywheelError, Stopped, first_line
 
 PATIENCE_S = 60
 """How long a process may take to end; torch gives its own processes half of it."""
@@ -51,13 +50,13 @@ class Process:
                 start_new_session=True,
             )  # fmt: skip
         if train is not None:
-            with contextlib.suppress(ConnectionError):  # a process that has died says why below
+            with suppress(ConnectionError):  # a process that has died says why in `result`
                 self._connection.send(train)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.kill()
         self._connection.close()
         self._output.close()
@@ -69,20 +68,24 @@ class Process:
         """
         stopped: Stopped | None = None
         while True:
-            match self._receive():
+            try:
+                message = self._connection.recv()
+            except (EOFError, ConnectionError):
+                raise self._failure() from None
+            match message:
                 case "step", done, total:
                     try:
                         advance(done, total)
                     except Stopped as reason:
                         stopped = reason
-                    with contextlib.suppress(ConnectionError):
+                    with suppress(ConnectionError):
                         self._connection.send(stopped is None)
-                case "result", value:
+                case "result", result:
                     self._wait()
-                    return value
+                    return result
                 case "error", FlywheelError() as error:
                     raise stopped if stopped and isinstance(error, Stopped) else error
-                case _, text:
+                case "error", text:
                     raise self._failure(text)
 
     def kill(self) -> None:
@@ -92,34 +95,25 @@ class Process:
                 os.killpg(self._process.pid, number)
                 self._wait()
 
-    def _receive(self) -> tuple[Any, ...]:
-        try:
-            message: tuple[Any, ...] = self._connection.recv()
-        except (EOFError, ConnectionError):
-            return "error", ""
-        return message
-
     def _wait(self) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
 
-    def _failure(self, text: str) -> EngineError:
+    def _failure(self, text: str = "") -> EngineError:
         """The error of a process that was killed, or that failed with an exception of a library's."""
         self._wait()
         self._output.seek(0)
         output = self._output.read().decode(errors="replace")
         if self._process.returncode == -signal.SIGKILL or re.search(r"Signal 9 \(SIGKILL\)|<Signals\.SIGKILL", output):
             return EngineError("A training process was killed, most likely because memory ran out.", self._memory_hint)
-        lines = [text] if text else re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.splitlines()
-        return EngineError(
-            f"A training process failed: {next((line for line in reversed(lines) if line.strip()), 'no output')}"
-        )
+        lines = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.split("\n")
+        return EngineError(f"A training process failed: {text or lines[-1]}")
 
 
 def run_training(train: Callable[[Advance], Any] | None = None) -> None:
     """Run a training in a process that `Process` started: ``train``, or else the one that arrives through the pipe.
 
-    The result is sent unless it is None. Raises EOFError or ConnectionError where the other process has ended.
+    The result is sent unless it is None, and so is an error before it is raised.
     """
     connection = Connection(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # or a process that this one starts could keep the pipe open
@@ -134,16 +128,11 @@ def run_training(train: Callable[[Advance], Any] | None = None) -> None:
         from flywheel.core.quiet import silence
 
         silence()
-        if (value := train(advance)) is not None:
-            connection.send(("result", value))
-    except (EOFError, ConnectionError):
-        raise
-    except FlywheelError as error:
-        connection.send(("error", error))
-        raise
+        if (result := train(advance)) is not None:
+            connection.send(("result", result))
     except Exception as error:
-        line = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
-        connection.send(("error", f"{type(error).__name__}: {line}"))
+        ours = isinstance(error, FlywheelError)
+        connection.send(("error", error if ours else f"{type(error).__name__}: {first_line(error)}"))
         raise
 
 

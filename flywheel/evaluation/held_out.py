@@ -8,7 +8,7 @@ from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, Sampling, prompt_tokens
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Chunk, Judge, Sample, SampleScore, Task
-from flywheel.workers.work import Do, Work, Workers, finished
+from flywheel.workers.work import Step, Work, Workers, finished
 
 
 def evaluate(
@@ -39,12 +39,12 @@ def evaluate(
         )
         for start in starts
     )  # fmt: skip
-    for work in map(finished, workers.do(asked, Do.WRITE, Do.SCORE)):
+    for work in map(finished, workers.run(asked, Step.GENERATE, Step.SCORE)):
         assert work.request is not None
         chunk_seed, rewards = work.request.seed, work.scores
         rows = [
             (task, number, one)
-            for task, group in zip(work.tasks, work.written, strict=True)
+            for task, group in zip(work.tasks, work.completions, strict=True)
             for number, one in enumerate(group)
         ]
         texts = [(task, one.text) for task, _, one in rows]
@@ -67,5 +67,5 @@ def evaluate(
             rows=[*outputs, *scores],
             last=False,
             tokens=sum(row.tokens for row in outputs),
-            prompt_tokens=prompt_tokens(work.written),
+            prompt_tokens=prompt_tokens(work.completions),
         )

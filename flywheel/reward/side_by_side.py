@@ -54,23 +54,34 @@ def train_side_by_side(
     members, and their total once all have started. Where one fails or is stopped, the others stop at their next step, with a
     checkpoint, and its error is raised when all have ended. Closing the generator kills the processes.
     """
-    trainings = _Trainings(len(jobs), advance)
-    processes: list[Process] = []
     places: SimpleQueue[int] = SimpleQueue()
     for place in range(parallel):
         places.put(place)
+    lock, processes = threading.Lock(), list[Process]()
+    steps: dict[str, tuple[int, int]] = {}
+    first_error: FlywheelError | None = None
+
+    def step(name: str, done: int, total: int) -> None:
+        with lock:
+            if first_error:
+                raise Stopped("Another training was stopped.")
+            steps[name] = done, total
+            all_done, all_total = map(sum, zip(*steps.values(), strict=True))
+            advance(all_done, all_total if len(steps) == len(jobs) else None)
 
     def train(name: str) -> Trained:
-        trainings.check()
+        nonlocal first_error
         place = places.get()
         hint = "Lower `reward.parallel` or `reward.batch_size`."
         try:
+            if first_error:
+                raise Stopped("Another training was stopped.")
             with Process(jobs[name].train, environment=_environment(place, parallel), memory_hint=hint) as process:
                 processes.append(process)
-                trained: Trained = process.result(partial(trainings.advance, name))
+                trained: Trained = process.result(partial(step, name))
                 return trained
         except FlywheelError as error:
-            trainings.error = trainings.error or error
+            first_error = first_error or error
             raise
         finally:
             places.put(place)
@@ -82,34 +93,12 @@ def train_side_by_side(
                 if not isinstance(training.exception(), FlywheelError):
                     yield names[training], training.result()
         except BaseException:
-            trainings.error = Stopped("The trainings were abandoned.")
+            first_error = first_error or Stopped("The trainings were abandoned.")
             for process in processes:
                 process.kill()
             raise
-    if trainings.error:
-        raise trainings.error
-
-
-class _Trainings:
-    """Adds up the steps of all trainings; the first error stops them all."""
-
-    def __init__(self, count: int, advance: Callable[[int, int | None], None]) -> None:
-        self._count, self._advance, self._lock = count, advance, threading.Lock()
-        self._steps: dict[str, tuple[int, int]] = {}
-        self.error: FlywheelError | None = None
-
-    def advance(self, name: str, done: int, total: int) -> None:
-        """Count a step of one training; raises Stopped."""
-        with self._lock:
-            self.check()
-            self._steps[name] = done, total
-            steps, totals = map(sum, zip(*self._steps.values(), strict=True))
-            self._advance(steps, totals if len(self._steps) == self._count else None)
-
-    def check(self) -> None:
-        """Raise Stopped where one has been stopped."""
-        if self.error:
-            raise Stopped("Another training was stopped.")
+    if first_error:
+        raise first_error
 
 
 def _environment(place: int, parallel: int) -> dict[str, str]:

@@ -1,14 +1,15 @@
-"""A training in processes that `accelerate launch` starts."""
+"""A training in processes that `accelerate launch` starts; each runs this module with the file of the job."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.core.processes import Process
-from flywheel.errors import ConfigError
+from flywheel.core.processes import Process, run_training
+from flywheel.errors import ConfigError, Stopped
 from flywheel.training.job import Job
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[s
             sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate_config),
             "--mixed_precision", "bf16" if job.config.dtype == "bfloat16" else "no",
             *(["--num_processes", str(processes)] if processes > 1 else []),
-            "-m", "flywheel.training.worker", str(folder / "job.pickle"),
+            "-m", "flywheel.training.launch", str(folder / "job.pickle"),
         ]  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
         with Process(command=command, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
@@ -56,3 +57,28 @@ def _accelerate_config(processes: int, *, on_gpus: bool) -> dict[str, Any]:
         "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
         "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
     }  # fmt: skip
+
+
+def _train_part(advance: Advance) -> dict[str, Any] | None:
+    """Do this process's part; the first process has the result, or is the one that was stopped."""
+    from torch import distributed
+
+    from flywheel.training import sft
+
+    stopped, result = None, None
+    try:
+        result = sft.train(Job.read(Path(sys.argv[1])), advance)
+    except Stopped as reason:
+        stopped = reason
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    if stopped:
+        raise stopped
+    return result
+
+
+if __name__ == "__main__":
+    run_training(_train_part)

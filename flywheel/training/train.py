@@ -10,7 +10,6 @@ from flywheel.config import Config, TrainingConfig
 from flywheel.errors import ConfigError, DataError
 from flywheel.training.examples import Example
 from flywheel.training.job import Job
-from flywheel.training.launch import has_gpus, launch
 
 if TYPE_CHECKING:
     from flywheel.core.progress import Advance
@@ -46,6 +45,8 @@ def train_generator(
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if config.processes > 1 or config.accelerate_config is not None:
+        from flywheel.training.launch import launch
+
         return launch(job, _accelerate_config(config, base), advance)
     from flywheel.training.sft import free_memory, train
 
@@ -61,6 +62,8 @@ def check_training(config: Config, model: Path) -> None:
     if file is not None:
         _check_accelerate_config(file)
     if training.processes > 1:
+        from flywheel.training.launch import has_gpus
+
         has_gpus(training.processes if file is None else 1)
     if training.lora is not None:
         import torch

@@ -18,7 +18,7 @@ from flywheel.errors import RESUME
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
-from flywheel.workers.steps import Writing
+from flywheel.workers.cluster import Generating
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.ray_cluster.conftest import NODE
@@ -93,7 +93,9 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
 ) -> None:
     nodes = tmp_path / "nodes"
     nodes.mkdir()
-    monkeypatch.setattr("flywheel.workers.cluster.Writing", lambda **one: Slow(step=Writing(**one), seconds=0.2, nodes=nodes))
+    monkeypatch.setattr(
+        "flywheel.workers.cluster.Generating", lambda **fields: Slow(worker=Generating(**fields), seconds=0.2, nodes=nodes)
+    )
     workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
     run_next_round(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]
