@@ -262,13 +262,13 @@ def written_and_read_alike(trained: Path, asked: list[str], tmp_path: Path) -> N
 def likelihoods(folder: str | Path, texts: list[tuple[str, str]]) -> list[float]:
     """The mean log-probability of each completion's tokens and its end after its prompt."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
-    found = []
+    means = []
     for prompt, completion in texts:
         ids = tokenizer(prompt + completion + tokenizer.eos_token, return_tensors="pt").input_ids
         labels = ids.clone()
         labels[:, : len(tokenizer(prompt).input_ids)] = -100
-        found.append(-float(model(ids, labels=labels).loss))
-    return found
+        means.append(-float(model(ids, labels=labels).loss))
+    return means
 
 
 def test_texts_of_like_length_share_a_batch_and_chance_has_its_part() -> None:

@@ -1,4 +1,4 @@
-"""Whole rounds of nano on a cluster have the rows of a round in one process, whatever goes."""
+"""Whole rounds of nano on a cluster have the rows of a round in one process, whatever is lost."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def alone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, li
     """The rows of a round without a cluster."""
     workspace = Workspace(copy(built, tmp_path_factory.mktemp("alone")))
     run_next_round(workspace, workspace.config(SETS), Silent())
-    found = all_rows(workspace.folder)
-    assert all(found.values())
-    return found
+    rows = all_rows(workspace.folder)
+    assert all(rows.values())
+    return rows
 
 
 class Leaving:

@@ -91,10 +91,10 @@ def one_after_another(config: Config, workspace: Workspace) -> dict[str, Model]:
 
 def same(config: Config, workspace: Workspace, alone: Workspace) -> None:
     """Both workspaces have the same members, which are not trained again."""
-    found, wanted = one_after_another(config, workspace), one_after_another(config, alone)
-    assert list(found) == list(wanted) == ["thumbs", "pairs"]
-    for name, model in wanted.items():
-        twin = found[name]
+    models, expected = one_after_another(config, workspace), one_after_another(config, alone)
+    assert list(models) == list(expected) == ["thumbs", "pairs"]
+    for name, model in expected.items():
+        twin = models[name]
         assert twin.digest == model.digest
         assert {**twin.numbers, "seconds": 0} == {**model.numbers, "seconds": 0}
         assert workspace.store.learning_curve(twin.model_id) == alone.store.learning_curve(model.model_id)
