@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flywheel.api import Flywheel, Round, best_of_n, open
+    from flywheel.api import Flywheel, Round, open
     from flywheel.errors import (
         BudgetSpent,
         ConfigError,
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
         ModelError,
         StoreError,
     )
-    from flywheel.evaluation.compare import Comparison, compare_scores  # type: ignore[attr-defined]
+    from flywheel.evaluation.scores import compare_scores
     from flywheel.evaluation.trend import Trend
-    from flywheel.evaluation.verdict import Verdict
+    from flywheel.evaluation.verdict import Comparison, Verdict
     from flywheel.records import Task
     from flywheel.reward.model import RewardModel
-    from flywheel.round.best_of_n import BestOfN
+    from flywheel.round.best_of_n import BestOfN, best_of_n
 
 _MODULES = {
-    "flywheel.api": ("Flywheel", "Round", "best_of_n", "open"),
+    "flywheel.api": ("Flywheel", "Round", "open"),
     "flywheel.core.version": ("__version__",),
     "flywheel.errors": (
         "BudgetSpent", "ConfigError", "DataError", "EngineError", "FlywheelError", "Interrupted", "ModelError", "StoreError",
     ),
-    "flywheel.evaluation.compare": ("Comparison", "compare_scores"),
+    "flywheel.evaluation.scores": ("compare_scores",),
     "flywheel.evaluation.trend": ("Trend",),
-    "flywheel.evaluation.verdict": ("Verdict",),
+    "flywheel.evaluation.verdict": ("Comparison", "Verdict"),
     "flywheel.records": ("Task",),
     "flywheel.reward.model": ("RewardModel",),
-    "flywheel.round.best_of_n": ("BestOfN",),
+    "flywheel.round.best_of_n": ("BestOfN", "best_of_n"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -80,7 +80,7 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("`cluster` needs Ray, which is not installed.", "Run `pip install 'flywheel[ray]'`.") from None
+        raise EngineError("`cluster` needs Ray, which is not installed.", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:
