@@ -33,9 +33,9 @@ class Request:
     seed: int
 
 
-Written = Sequence[Sequence[Completion]]
+Completions = Sequence[Sequence[Completion]]
 """The completions of each prompt of a request."""
-Write = Callable[[Iterable[Request]], Generator[Written]]
+Write = Callable[[Iterable[Request]], Generator[Completions]]
 """Writes what is asked for, in the order of the requests. Further requests may be begun before the first one's texts are
 taken, so a request must not depend on them; whoever needs no more closes the iterator."""
 

@@ -8,7 +8,7 @@ from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, Sampling, prompt_tokens
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Candidate, Chunk, Judge, Score, Task
-from flywheel.workers.work import Do, Work, Workers, finished
+from flywheel.workers.work import Step, Work, Workers, finished
 
 
 def evaluate(
@@ -38,11 +38,11 @@ def evaluate(
         )
         for start in range(done * chunk, len(tasks), chunk)
     )  # fmt: skip
-    for work in map(finished, workers.do(chunks, Do.WRITE, Do.SCORE)):
+    for work in map(finished, workers.run(chunks, Step.GENERATE, Step.SCORE)):
         assert work.request is not None
         completions = [
             (task, number, completion)
-            for task, group in zip(work.tasks, work.written, strict=True)
+            for task, group in zip(work.tasks, work.completions, strict=True)
             for number, completion in enumerate(group)
         ]
         outputs = [
@@ -65,5 +65,5 @@ def evaluate(
             rows=[*outputs, *scores],
             last=False,
             tokens=sum(output.tokens for output in outputs),
-            prompt_tokens=prompt_tokens(work.written),
+            prompt_tokens=prompt_tokens(work.completions),
         )

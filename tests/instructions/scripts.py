@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-from flywheel.engines.contract import Engine, Request, Write, Written
+from flywheel.engines.contract import Completions, Engine, Request, Write
 from flywheel.engines.scripted_engine import ScriptedEngine
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]
@@ -20,7 +20,7 @@ def scripted(folder: Path, rows: Sequence[dict[str, str]]) -> ScriptedEngine:
 def writing(engine: Engine) -> Write:
     """An engine at work on one request after another."""
 
-    def write(requests: Iterable[Request]) -> Generator[Written]:
+    def write(requests: Iterable[Request]) -> Generator[Completions]:
         for one in requests:
             yield engine.generate(one.prompts, n=one.n, sampling=one.sampling, seed=one.seed)
 
