@@ -171,10 +171,9 @@ def _tell_plan(config: str | None, sets: list[str], *, restart: bool, as_json: b
 def _tell_engine(config: Config) -> None:
     """Say which engine ``auto`` stands for here."""
     if config.engine.name == "auto":
-        from flywheel.engines.generator import chosen_engine
+        from flywheel.engines.generator import choose_engine
 
-        choice = chosen_engine(config)
-        typer.echo(f"{'engine':<22} {choice.name}: {choice.why}", err=True)
+        typer.echo(f"{'engine':<22} {choose_engine(config).why}", err=True)
 
 
 def _prepared(config: str | None, sets: list[str]) -> tuple[Workspace, Config]:

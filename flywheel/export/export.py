@@ -10,7 +10,7 @@ from typing import Any
 
 from flywheel.config import check
 from flywheel.core.files import expanded, publish
-from flywheel.engines.generator import trained_before
+from flywheel.engines.generator import training_start
 from flywheel.errors import ConfigError, StoreError
 from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
@@ -159,7 +159,7 @@ def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:
     config = check(made.config)
     if shape == Shape.MESSAGES:
         return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=str)
-    return load_prompts(config, workspace, trained_before(made, config, workspace))
+    return load_prompts(config, workspace, training_start(made, config, workspace))
 
 
 def _changed(workspace: Workspace, made: Round, shape: Shape) -> bool:

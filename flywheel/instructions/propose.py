@@ -9,7 +9,7 @@ from contextlib import closing
 
 from flywheel.config import InstructionsConfig
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
+from flywheel.engines.contract import Generate, Request, Sampling, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
@@ -24,7 +24,7 @@ SEE_WHY = """see what was written with `flywheel sql "SELECT reason, raw FROM ta
 
 
 def propose(
-    write: Write,
+    write: Generate,
     prompts: Prompts,
     config: InstructionsConfig,
     *,

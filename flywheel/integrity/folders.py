@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flywheel.config import Config
 from flywheel.core.files import digest_model
-from flywheel.engines.generator import ENDPOINT, configured_generator, configured_student
+from flywheel.engines.generator import ENDPOINT, initial_generator, initial_student
 from flywheel.errors import FlywheelError
 from flywheel.integrity.named import named_paths
 from flywheel.integrity.rebuilding import rebuilding
@@ -105,7 +105,7 @@ def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Faul
 def _configured_digests(workspace: Workspace) -> set[str]:
     try:
         config = workspace.config()
-        return {one.digest for one in (configured_generator(config, workspace), configured_student(config, workspace))}
+        return {one.digest for one in (initial_generator(config, workspace), initial_student(config, workspace))}
     except FlywheelError:
         return set()
 

@@ -15,7 +15,7 @@ from flywheel.config import Config, EvaluationConfig
 from flywheel.core.files import digest_files
 from flywheel.core.functions import load_function, source_file
 from flywheel.core.model_folders import check_model, local_folder
-from flywheel.engines.generator import chosen_engine, configured_generator, configured_student, generator_folder
+from flywheel.engines.generator import choose_engine, generator_folder, initial_generator, initial_student
 from flywheel.errors import ConfigError, DataError, StoreError
 from flywheel.evaluation.judges import check_judges, judge_models
 from flywheel.instructions.demos import Demos
@@ -97,7 +97,7 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         parent = rounds[-1] if rounds else None
     _follow_moved(workspace, config)
     generator, trained = _models_after(parent, workspace, config)
-    engine = chosen_engine(config)
+    engine = choose_engine(config)
     held_out = read_held_out(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
     identity = _identity(config, load_prompts(config, workspace, generator).digest, trained, reward, held_out, seeds)
@@ -198,13 +198,13 @@ def _identity(
 
 def identity_of(config: Config) -> dict[str, Any]:
     """The fields of a config that can change results, with the engine that ``auto`` stands for here."""
-    return config.identity() | {"engine.name": chosen_engine(config).name}
+    return config.identity() | {"engine.name": choose_engine(config).name}
 
 
 def _follow_moved(workspace: Workspace, config: Config) -> None:
     """Record where the configured generator or student is now, if it was elsewhere: in another checkout, on another machine."""
     recorded = {model.model_id: model for model in workspace.store.models(ModelKind.GENERATOR)}
-    for model in (configured_generator(config, workspace), configured_student(config, workspace)):
+    for model in (initial_generator(config, workspace), initial_student(config, workspace)):
         if model.model_id in recorded and recorded[model.model_id].path != model.path:
             workspace.store.record_model(model)
 
@@ -214,8 +214,8 @@ def _models_after(parent: Round | None, workspace: Workspace, config: Config) ->
 
     Raises ModelError where what the parent trained has changed on disk.
     """
-    trained = configured_student(config, workspace) if parent is None else _trained_by(parent, workspace)
-    return (trained if config.training.student is None else configured_generator(config, workspace)), trained
+    trained = initial_student(config, workspace) if parent is None else _trained_by(parent, workspace)
+    return (trained if config.training.student is None else initial_generator(config, workspace)), trained
 
 
 def _trained_by(parent: Round, workspace: Workspace) -> Model:

@@ -19,8 +19,8 @@ from flywheel.core.files import digest_model, publish
 from flywheel.core.progress import Counter, Progress
 from flywheel.core.seeds import derive
 from flywheel.core.spool import Spooled
-from flywheel.engines.contract import Engine, Request, Sampling, Written, prompt_tokens
-from flywheel.engines.generator import ENDPOINT, load_engine, trained_before
+from flywheel.engines.contract import Completions, Engine, Request, Sampling, prompt_tokens
+from flywheel.engines.generator import ENDPOINT, load_engine, training_start
 from flywheel.evaluation.diversity import task_diversity
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import Filters
@@ -118,7 +118,7 @@ class Run:
         asked = self.config.training.student is None or generator.model_id == self.round.generator_in
         return self.budget.guard(engine, choices=self.config.engine.endpoint.most_choices) if asked else engine
 
-    def write(self, requests: Iterable[Request]) -> Generator[Written]:
+    def write(self, requests: Iterable[Request]) -> Generator[Completions]:
         """What this round's generator writes, request by request."""
         for work in self.workers.do((Work(request=one) for one in requests), Do.WRITE):
             yield finished(work).written
@@ -328,7 +328,7 @@ class Run:
     def train(self, done: int, counter: Counter) -> Iterator[Chunk[Model]]:
         """The next generator, or the student in its place, fine-tuned on the winners."""
         store, name, config = self.workspace.store, self.round.round, self.config.training
-        start = trained_before(self.round, self.config, self.workspace)
+        start = training_start(self.round, self.config, self.workspace)
         self.close()
         source = self.round.tasks_of
         shown = {seed.task.task_id: seed.task for seed in self.seeds}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from flywheel.engines.contract import Engine, Request, Written
+from flywheel.engines.contract import Completions, Engine, Request
 from flywheel.errors import EngineError
 from flywheel.records import FinishReason, Task
 from flywheel.reward.text import Answer, Scorer
@@ -21,7 +21,7 @@ class Work:
     """None where the texts are there already."""
     tasks: Sequence[Task] = ()
     """What the prompts ask, where the texts are to be scored."""
-    written: Written = ()
+    written: Completions = ()
     scores: Sequence[float] = ()
     """One for each text, task by task."""
 
