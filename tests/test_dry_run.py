@@ -191,7 +191,7 @@ def test_a_plan_is_told_in_words(cli: Cli, tmp_path: Path) -> None:
     lines = told.out.splitlines()
     assert lines[:2] == [
         "dry run of r1: nothing is changed",
-        "engine: ctranslate2 (no GPU, and CTranslate2 is fastest on a CPU)",
+        "engine: ctranslate2 (No GPU found; using CTranslate2 on CPU.)",
     ]
     assert "generator: llama, 4 layers, 935,040 parameters" in lines
     assert "reward: llama, 3 layers, 721,920 parameters" in lines

@@ -1,4 +1,4 @@
-"""The command that hands a round's winners to other programs."""
+"""The command that exports a round's winners for other programs."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ def export_command(
         typer.Option("--format", help="hf: shards as on the hub; partitioned: a folder a round; parquet, jsonl: one file."),
     ] = Format.HF,
     shape: Annotated[
-        Shape | None, typer.Option("--shape", help="What a row is; default columns, for --pairs prompt-completion.")
+        Shape | None, typer.Option("--shape", help="Columns of a row; default columns, with --pairs prompt-completion.")
     ] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst of each task, as preference pairs.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="The rounds before it, too.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in place of an earlier export.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst candidate of each task, as preference pairs.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include the rounds before it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     push_to: Annotated[
         str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make what is pushed public; default private.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Push as a public dataset; default private.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the winners of a round as a data set with a card, which `datasets.load_dataset` reads."""
-    from flywheel.export.export import Asked, export
+    """Write the winners of a round as a dataset with a card, for `datasets.load_dataset`."""
+    from flywheel.export.export import ExportOptions, export
     from flywheel.report import tables
 
-    asked = Asked(
+    options = ExportOptions(
         name=name, to=to, form=form, shape=shape, pairs=pairs, everything=everything, overwrite=overwrite,
         push_to=push_to, public=public,
     )  # fmt: skip
-    done = export(named_workspace(), asked)
+    done = export(named_workspace(), options)
     if done.unfinished:
-        typer.echo(f"{', '.join(done.unfinished)} is not finished, so nothing is known of what training on it does", err=True)
+        typer.echo(f"{', '.join(done.unfinished)} is not finished: no generator was trained on it and evaluated yet", err=True)
     if done.changed:
         typer.echo(f"the templates have changed since {', '.join(done.changed)} ran; the card says so", err=True)
     rows = sum(done.rows.values())
     if as_json:
         pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None
-        about = {"format": str(form), "shape": str(asked.row_shape), "pairs": pairs, "files": done.files}
+        about = {"format": str(form), "shape": str(options.row_shape), "pairs": pairs, "files": done.files}
         about |= {"unfinished": done.unfinished, "changed_templates": done.changed, "pushed": pushed}
         tables.print_json({"folder": done.folder, "rows": rows, "rounds": done.rows} | about)
         return

@@ -27,7 +27,7 @@ except ModuleNotFoundError:
     raise EngineError("Package 'openai' not found.", "Run `pip install 'flywheel-bon[openai]'`.") from None
 
 from flywheel.engines.openai_errors import BrokenReply, Failure, explain, failure_of, one_line
-from flywheel.engines.openai_format import RESERVED, Dialect, Reply, model_names, read_reply
+from flywheel.engines.openai_format import RESERVED, Dialect, Reply, read_reply
 
 CONNECT_S = 10.0
 MOST_BYTES = 256 * 2**20
@@ -169,18 +169,21 @@ class OpenAIEngine:
         self._connected = True
         return bytes(response.content)
 
-    async def _list_models(self) -> list[str] | Failure | None:
+    async def _list_models(self) -> list[str] | Failure:
+        """The models that the server lists; none where it does not list them."""
         try:
-            response = await self._client.with_options(timeout=CONNECT_S).models.with_raw_response.list()
+            models = await self._client.with_options(timeout=CONNECT_S).models.list()
+            return sorted(str(model.id) for model in models.data)
         except openai.APIError as error:
             return failure_of(error)
-        return model_names(response.content)
+        except (AttributeError, TypeError, ValueError, RecursionError, BrokenReply):  # a reply of another form
+            return []
 
     async def _error(self, failure: Failure) -> FlywheelError:
-        kind, served = failure.kind, await self._list_models() if failure.status == 404 else None
+        kind, served = failure.kind, await self._list_models() if failure.status == 404 else []
         if kind == "wrong key" and self._key is None:
             kind = "no key"
-        if isinstance(served, list) and self._model not in served:
+        if isinstance(served, list) and served and self._model not in served:
             kind = "not served"
         message = failure.message.replace(self._key, "***") if self._key else failure.message  # a server may quote it
         return explain(

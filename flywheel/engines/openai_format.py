@@ -142,14 +142,6 @@ def read_reply(content: bytes, *, prompt: str, n: int, stop: Sequence[str], chat
     return Reply(completions=completions, usage=body.usage is not None)
 
 
-def model_names(content: bytes) -> list[str] | None:
-    """The models that a server lists; None where it lists none."""
-    try:
-        return sorted(str(row["id"]) for row in json.loads(content)["data"])
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return None
-
-
 def estimate(text: str) -> int:
     """The approximate number of tokens of a text."""
     return math.ceil(len(text) / 4)

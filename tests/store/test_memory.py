@@ -77,7 +77,7 @@ def filled(folder: Path, tasks: int) -> Workspace:
 
 
 def written(workspace: Workspace) -> None:
-    asked = exporting.Asked(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
+    asked = exporting.ExportOptions(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
     exporting.export(workspace, asked)
 
 
