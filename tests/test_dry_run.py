@@ -432,9 +432,9 @@ def test_data_that_was_not_fetched_is_not_counted(cli: Cli, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["generator=someone/nothing"], "'someone/nothing' is neither a folder nor to be had from the hub"),
+        (["generator=someone/nothing"], "'someone/nothing'"),
         (["generator=/nowhere/model"], "no model folder at /nowhere/model"),
-        (["reward.base=someone/nothing"], "'someone/nothing' is neither a folder nor to be had from the hub"),
+        (["reward.base=someone/nothing"], "'someone/nothing'"),
         (["reward.layers=9"], "reward.layers is 9, but the base has 4; ask for at most that"),
         (["reward.members.form.data=gone.jsonl"], "gone.jsonl; mend its path in the config"),
         (["instructions.seeds=gone.jsonl"], "no file"),

@@ -445,7 +445,7 @@ def refused(outcome: Outcome) -> str:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["r9"], "Available: r0, r1, r2"),
+        (["r9"], "'r9'"),
         (["r0"], "r0"),
         (["r2", "--pairs", "--shape", "columns"], "--shape columns"),
         (["r2", "--public"], "--push"),

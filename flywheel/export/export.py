@@ -70,9 +70,9 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     A push that fails keeps the folder.
     """
     if options.public and options.push_to is None:
-        raise ConfigError("--public needs --push.", "Add `--push OWNER/NAME` or remove --public.")
+        raise ConfigError("--public needs --push", "Add `--push OWNER/NAME` or remove --public.")
     if options.pairs and options.shape == Shape.COLUMNS:
-        raise ConfigError("--pairs does not support --shape columns.", "Use `--shape prompt-completion` or messages.")
+        raise ConfigError("--pairs does not support --shape columns", "Use `--shape prompt-completion` or messages.")
     folder = expanded(options.to).resolve()
     _check_folder(folder, overwrite=options.overwrite)
     rounds = _rounds(workspace, options)
@@ -96,12 +96,12 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise StoreError unless a folder is free, or holds an earlier export that may go."""
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file.", "Name a folder with --to.")
+        raise StoreError(f"{folder} is a file", "Name a folder with --to.")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if names and not overwrite:
-        raise StoreError(f"{folder} is not empty ({len(names)} entries).", "Name another folder with --to, or add --overwrite.")
+        raise StoreError(f"{folder} is not empty ({len(names)} entries)", "Name another folder with --to, or add --overwrite.")
     if foreign := [name for name in names if name not in OURS]:
-        raise StoreError(f"{folder} holds {foreign[0]}, which is not part of an export.", "Name another folder with --to.")
+        raise StoreError(f"{folder} holds {foreign[0]}, which is not part of an export", "Name another folder with --to.")
 
 
 def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
@@ -109,15 +109,15 @@ def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
     rounds = workspace.store.rounds(controls=True)
     made = next((made for made in rounds if made.round == options.name), None)
     if made is None:
-        available = ", ".join(made.round for made in rounds) or "none yet"
-        raise StoreError(f"No round {options.name!r}. Available: {available}.", "Name one of these rounds.")
+        names = ", ".join(made.round for made in rounds)
+        raise StoreError(f"no round {options.name!r}", f"Choose one of {names}." if names else "Run `flywheel round` first.")
     if made.number == 0:
-        raise StoreError("r0 is the untouched generator and has no winners.", "Name a later round.")
+        raise StoreError("r0 is the untouched generator and has no winners", "Name a later round.")
     if options.pairs and made.policy != Policy.BEST:
-        message = f"--pairs needs the winners of best-of-N; {made.round} selects by the policy {made.policy}."
+        message = f"--pairs needs the winners of best-of-N; {made.round} selects by the policy {made.policy}"
         raise ConfigError(message, f"Name {made.tasks_of}.")
     if not exporting.selected(workspace.store.path, made.tasks_of):
-        raise StoreError(f"{made.round} has not selected its winners yet.", "Run `flywheel round` to finish it.")
+        raise StoreError(f"{made.round} has not selected its winners yet", "Run `flywheel round` to finish it.")
     earlier = [other for other in rounds if other.policy == Policy.BEST and 0 < other.number < made.number]
     return [*(other for other in earlier if options.everything and other.status == "done"), made]
 
@@ -143,9 +143,9 @@ def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: S
 
     if write_rows(folder, options.form, columns(shape, pairs=options.pairs), blocks()) == 0:
         if options.pairs:
-            message = f"{options.name} has no pairs: no task has two finished candidates with different rewards."
+            message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
             raise StoreError(message, "Raise `sampling.n`.")
-        raise StoreError(f"{options.name} has no winners: all its candidates were cut.", "Raise `sampling.max_tokens`.")
+        raise StoreError(f"{options.name} has no winners: all its candidates were cut", "Raise `sampling.max_tokens`.")
     return counts
 
 
@@ -194,5 +194,5 @@ def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"Cannot write {folder}: {error.strerror or error}."
+        message = f"cannot write {folder}: {error.strerror or error}"
         raise StoreError(message, "Free some space or choose another --to.") from None

@@ -40,11 +40,11 @@ def check_push(name: str) -> None:
     except HFValidationError:
         valid = False
     if not valid:
-        raise ConfigError(f"Invalid dataset name for --push: {name!r}.", "Use OWNER/NAME, such as me/my-winners.")
+        raise ConfigError(f"--push is {name!r}", "Use OWNER/NAME, such as me/my-winners.")
     if constants.HF_HUB_OFFLINE:
-        raise StoreError(f"Cannot push to {name}: HF_HUB_OFFLINE is set.", "Unset it.")
+        raise StoreError(f"cannot push to {name}: HF_HUB_OFFLINE is set", "Unset it.")
     if get_token() is None:
-        raise StoreError(f"Cannot push to {name}: no token found.", "Set HF_TOKEN, or log in with `hf auth login`.")
+        raise StoreError(f"cannot push to {name}: no token found", "Set HF_TOKEN, or log in with `hf auth login`.")
 
 
 def push(folder: Path, name: str, *, public: bool) -> Pushed:
@@ -60,5 +60,5 @@ def push(folder: Path, name: str, *, public: bool) -> Pushed:
         status = getattr(getattr(error, "response", None), "status_code", 0)
         hint = HINTS.get(status, "Check the network, then push again.")
         reason = f"HTTP status {status}" if status in HINTS else without_secrets(first_line(error).strip())[:200]
-        raise StoreError(f"Cannot push to {name}: {reason}. The export is complete in {folder}.", hint) from None
+        raise StoreError(f"cannot push to {name}: {reason}; the export is complete in {folder}", hint) from None
     return Pushed(url=str(url), private=private)

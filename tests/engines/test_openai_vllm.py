@@ -108,7 +108,7 @@ def test_a_prompt_that_is_too_long_is_dropped_and_no_other(served: Served, asked
 def test_bad_input_is_reported(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = failure(connect(served.url, model="giga"), ["Hello"], ConfigError)
     assert "'giga'" in unknown.message
-    assert "Available: nano" in unknown.message
+    assert "available: nano" in unknown.message
     assert "404" in failure(connect(served.url.removesuffix("/v1")), ["Hello"], ConfigError).message
     assert "chat template" in failure(connect(served.url, chat=True), ["Hello"], EngineError).message  # nano has none
     monkeypatch.setenv("NANO_KEY", "wrong")
