@@ -62,15 +62,15 @@ def test_the_endpoint_writes_and_the_student_is_trained(
     assert rows(workspace.folder, "SELECT sum(cost) FROM stages WHERE stage = 'evaluate' AND round = 'r1'") == [(0.0,)]
     everything = b"".join(path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file())
     assert KEY.encode() not in everything
-    told = [
+    outcomes = [
         cli("-w", workspace.folder, *asked)
         for asked in (
             ("show", "r1"), ("sql", "SELECT * FROM rounds", "--json"), ("sql", "SELECT * FROM models", "--json"), ("doctor",),
             ("report", "--out", tmp_path / "report.html"), ("export", "r1", "--to", tmp_path / "set", "--format", "jsonl"),
         )
     ]  # fmt: skip
-    assert all(one.code == 0 and KEY not in one.out + one.err for one in told[:3] + told[4:])
-    assert KEY not in told[3].out + told[3].err
+    assert all(outcome.code == 0 and KEY not in outcome.out + outcome.err for outcome in outcomes[:3] + outcomes[4:])
+    assert KEY not in outcomes[3].out + outcomes[3].err
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
@@ -81,7 +81,7 @@ def test_a_server_that_dies_loses_nothing_and_another_resumes(engine: Engine, bu
         """Answers 60 tasks."""
 
         def post(self, request: object, content: bytes) -> object:  # type: ignore[override]
-            if sum(one.get("n") == 4 for one in self.asked) > 60:
+            if sum(request.get("n") == 4 for request in self.asked) > 60:
                 self.stop()
                 return None
             return super().post(request, content)  # type: ignore[arg-type]
@@ -120,8 +120,9 @@ def test_an_invalid_student_is_refused(engine: Engine, small: list[str], tmp_pat
     with NanoServer(engine) as server:
         sets = through(server)
         with pytest.raises(ConfigError, match=r"training\.student"):
-            configuration.load(configuration.find("nano"), [one for one in sets if "student" not in one])
-        options = [option for one in [*small, *sets, "training.student=/nowhere"] for option in ("--set", one)]
+            configuration.load(configuration.find("nano"), [setting for setting in sets if "student" not in setting])
+        options = [option for setting in [*small, *sets, "training.student=/nowhere"] for option in ("--set", setting)]
         outcome = cli("-w", tmp_path / "w", "round", *options)
         assert (outcome.code, outcome.out) == (1, "")
-        assert outcome.err.splitlines()[-1] == "error: no model folder at /nowhere; mend the path in the config"
+        assert "/nowhere" in outcome.error
+        assert outcome.hint

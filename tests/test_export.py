@@ -1,4 +1,4 @@
-"""Exports: read back by the programs they are for, trained on unchanged, pushed to a hub of our own, refused in one line."""
+"""Exports: read back by the programs they are for, trained on unchanged, pushed to a hub of our own, refused with a hint."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_messages_are_the_chat_templates_words(cli: Cli, turned: Path, turned_st
     (row, *_) = written(cli, turned, tmp_path / "out", "r2", "--shape", "messages")
     (winner, *_) = in_sql(turned_store, f"{DATASET} WHERE d.round = 'r2' ORDER BY t.attempt")
     task = Task(instruction=winner["instruction"], input=winner["input"], constraints=winner["constraints"])
-    words = Prompts(asset("prompts"), chat=lambda said: said).answer(task)
+    words = Prompts(asset("prompts"), chat=lambda words: words).answer(task)
     assert row["messages"] == [{"role": "user", "content": words}, {"role": "assistant", "content": winner["output"].strip()}]
 
 
@@ -110,9 +110,9 @@ def test_a_generator_that_chats_reads_its_own_template(
     chatty.save_pretrained(workspace / "models" / "generator-r1")  # r2 was written by it, and trained from it
     with connection(workspace / "flywheel.duckdb", read_only=False) as db:
         db.execute('UPDATE rounds SET config = json_merge_patch(config, \'{"prompt_style": "chat"}\')')
-    (said, *_) = written(cli, workspace, tmp_path / "messages", "r2", "--shape", "messages")
+    (conversation, *_) = written(cli, workspace, tmp_path / "messages", "r2", "--shape", "messages")
     (joined, *_) = written(cli, workspace, tmp_path / "texts", "r2", "--shape", "prompt-completion")
-    user, assistant = said["messages"]
+    user, assistant = conversation["messages"]
     assert joined["prompt"] == f"user: {user['content']}\nassistant: "
     assert joined["completion"] == assistant["content"]
 
@@ -121,21 +121,21 @@ def test_all_rounds_up_to_one(cli: Cli, turned: Path, turned_store: Path, tmp_pa
     rows = written(cli, turned, tmp_path / "out", "r2", "--all")
     assert rows == in_sql(turned_store, f"{DATASET} ORDER BY d.round, t.attempt")
     outcome = cli("-w", turned, "export", "r2", "--all", "--to", tmp_path / "out", "--overwrite", "--json")
-    told = json.loads(outcome.out)
-    assert told["rows"] == len(rows)
-    assert list(told["rounds"]) == ["r1", "r2"]
+    answer = json.loads(outcome.out)
+    assert answer["rows"] == len(rows)
+    assert list(answer["rounds"]) == ["r1", "r2"]
 
 
 def test_pairs_are_the_best_and_the_worst_that_finished(cli: Cli, turned: Path, turned_store: Path, tmp_path: Path) -> None:
     rows = written(cli, turned, tmp_path / "out", "r2", "--pairs")
     candidates = in_sql(turned_store, "SELECT * FROM generations WHERE round = 'r2' AND finish_reason = 'stop'")
     expected = {}
-    for task_id in {one["task_id"] for one in candidates}:
-        of_task = [one for one in candidates if one["task_id"] == task_id]
-        best = next(one for one in of_task if one["won"])
-        losers = [one for one in of_task if one["reward"] < best["reward"] and one["output"] != best["output"]]
+    for task_id in {candidate["task_id"] for candidate in candidates}:
+        of_task = [candidate for candidate in candidates if candidate["task_id"] == task_id]
+        best = next(candidate for candidate in of_task if candidate["won"])
+        losers = [other for other in of_task if other["reward"] < best["reward"] and other["output"] != best["output"]]
         if losers:
-            expected[task_id] = (best["reward"], min(one["reward"] for one in losers))
+            expected[task_id] = (best["reward"], min(loser["reward"] for loser in losers))
     assert {row["task_id"]: (row["chosen_reward"], row["rejected_reward"]) for row in rows} == expected
     assert all(row["margin"] == row["chosen_reward"] - row["rejected_reward"] > 0 for row in rows)
     assert all(row["chosen"] != row["rejected"] for row in rows)
@@ -152,7 +152,7 @@ def test_a_control_exports_its_policies_picks(cli: Cli, turned: Path, tmp_path: 
         )
     rows = written(cli, workspace, tmp_path / "out", "r2-random")
     picked = in_sql(store, "SELECT task_id, candidate FROM selections WHERE round = 'r2' AND policy = 'random'")
-    assert {(row["task_id"], row["candidate"]) for row in rows} == {(one["task_id"], one["candidate"]) for one in picked}
+    assert {(row["task_id"], row["candidate"]) for row in rows} == {(pick["task_id"], pick["candidate"]) for pick in picked}
     card = (tmp_path / "out" / "README.md").read_text()
     assert "*random*" in card
     outcome = cli("-w", workspace, "export", "r2-random", "--pairs", "--to", tmp_path / "pairs")
@@ -211,9 +211,9 @@ NASTY = ["a\x00b", "a\u2028b\u2029c\x85d\x1ce", '"\\\t\r\n', "2024-01-01", "\U00
 
 @pytest.mark.parametrize("form", Format)
 def test_any_text_comes_back_as_it_was(form: Format, tmp_path: Path) -> None:
-    found = {"output": "string", "round": "string"}
+    types = {"output": "string", "round": "string"}
     rows = [{"output": text, "round": "2024-01-01"} for text in NASTY]
-    write_rows(tmp_path, form, found, [rows])
+    write_rows(tmp_path, form, types, [rows])
     if form == Format.JSONL:
         assert len((tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()) == len(NASTY)
         assert [json.loads(as_line(row)) for row in rows] == rows
@@ -326,8 +326,8 @@ class Hub:
                     hub.made.append(json.loads(content))
                     self.give({"url": f"{hub.url}/datasets/me/winners", "id": "1", "name": "me/winners"})
                 elif "/preupload/" in self.path:
-                    files = [{"path": one["path"]} for one in json.loads(content)["files"]]
-                    self.give({"files": [one | {"uploadMode": "regular", "shouldIgnore": False} for one in files]})
+                    files = [{"path": entry["path"]} for entry in json.loads(content)["files"]]
+                    self.give({"files": [entry | {"uploadMode": "regular", "shouldIgnore": False} for entry in files]})
                 elif "/commit/" in self.path:
                     hub.commit([json.loads(line) for line in content.splitlines()])
                     self.give({"commitUrl": f"{hub.url}/datasets/me/winners/commit/1", "commitOid": "1" * 40})
@@ -351,15 +351,15 @@ class Hub:
 
     @property
     def private(self) -> bool:
-        """As the request says it, in the words of one release of the client or another."""
+        """From the request, whose field depends on the release of the client."""
         return self.made[-1].get("private") is True or self.made[-1].get("visibility") == "private"
 
     def commit(self, operations: list[dict[str, Any]]) -> None:
-        for one in operations:
-            if one["key"] == "file":
-                self.files[one["value"]["path"]] = base64.b64decode(one["value"]["content"])
-            elif one["key"] == "deletedFile":
-                del self.files[one["value"]["path"]]
+        for entry in operations:
+            if entry["key"] == "file":
+                self.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            elif entry["key"] == "deletedFile":
+                del self.files[entry["value"]["path"]]
 
     def __enter__(self) -> Self:
         return self

@@ -157,7 +157,7 @@ class OpenAIEngine:
         else:
             return reply
         if failure.kind == "unreachable" and self._connected:
-            return replace(failure, kind="silent", retryable=True)
+            return replace(failure, kind="no reply", retryable=True)
         self._connected |= failure.kind != "unreachable"
         return failure
 

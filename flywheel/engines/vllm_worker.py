@@ -10,22 +10,22 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from flywheel.engines.contract import Sampling
-from flywheel.engines.texts import fitting, token_ids
+from flywheel.engines.texts import end_tokens, fitting, token_ids, too_long
 from flywheel.errors import first_line
+from flywheel.records import Completion, FinishReason
 
 KV_CACHE_BYTES = 4 << 30
 """Memory for keys and values on a CPU, unless ``engine.args`` has ``kv_cache_memory_bytes``."""
-Fields = tuple[str, int, bool, float | None, int]
-"""A completion's text, tokens, whether it finished, mean log-probability, and prompt tokens."""
 
 
 class Worker:
     """vLLM on one model."""
 
-    def __init__(self, *, cpu: bool, arguments: dict[str, Any], ends: list[int]) -> None:
+    def __init__(self, *, cpu: bool, arguments: dict[str, Any]) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         if cpu:
             # Scheduling in this process is repeatable, and faster where cores are few.
@@ -34,15 +34,15 @@ class Worker:
             arguments = {"enforce_eager": True, "kv_cache_memory_bytes": KV_CACHE_BYTES} | arguments
         from vllm import LLM
 
-        self._cpu, self._ends = cpu, ends
+        self._cpu = cpu
         self._llm = LLM(**({"enable_prefix_caching": True} | arguments))
         self._tokenizer = self._llm.get_tokenizer()
+        self._ends = end_tokens(Path(arguments["model"]), self._tokenizer)
         self._context = self._llm.llm_engine.model_config.max_model_len
 
     def generate(
         self, *, prompts: list[str], n: int, sampling: Sampling, seed: int, seeds: list[int]
-    ) -> list[list[Fields] | None]:
-        """The completions of each prompt; None for one that is too long."""
+    ) -> list[list[Completion]]:
         from vllm import SamplingParams
 
         ids = token_ids(self._tokenizer, prompts)
@@ -64,15 +64,15 @@ class Worker:
         )
         tokens = [{"prompt_token_ids": ids[place]} for place in fits]
         each = parameters if self._cpu else [_seeded(parameters, seeds[place]) for place in fits]
-        completions: list[list[Fields] | None] = [None] * len(prompts)
+        completions = [too_long(n) for _ in prompts]
         for place, output in zip(fits, self._llm.generate(tokens, each, use_tqdm=False), strict=True):
             completions[place] = [
-                (
-                    candidate.text,
-                    len(candidate.token_ids),
-                    candidate.finish_reason == "stop",
-                    candidate.cumulative_logprob / max(1, len(candidate.token_ids)),
-                    len(ids[place]) if number == 0 else 0,
+                Completion(
+                    text=candidate.text,
+                    tokens=len(candidate.token_ids),
+                    finish_reason=FinishReason.STOP if candidate.finish_reason == "stop" else FinishReason.LENGTH,
+                    logprob=candidate.cumulative_logprob / max(1, len(candidate.token_ids)),
+                    prompt_tokens=len(ids[place]) if number == 0 else 0,
                 )
                 for number, candidate in enumerate(output.outputs)
             ]

@@ -61,7 +61,7 @@ def test_every_prompt_gets_its_n_completions_in_order(engine: Engine, asked: lis
     # The base answers `count` with digits and `reverse` with words: a mixed-up order would show.
     counts = [group for prompt, group in zip(asked, written, strict=True) if "Count the words." in prompt]
     assert counts
-    with_digits = [any(letter.isdigit() for letter in one.text) for group in counts for one in group]
+    with_digits = [any(letter.isdigit() for letter in completion.text) for group in counts for completion in group]
     assert sum(with_digits) > 0.8 * len(with_digits)
 
 
@@ -86,27 +86,27 @@ def test_the_same_seed_repeats_and_another_does_not(engine: Engine, asked: list[
 
 def test_finished_texts_stop_and_cut_texts_say_so(engine: Engine, asked: list[str]) -> None:
     cut = [
-        one
+        completion
         for group in engine.generate(asked, n=2, sampling=Sampling(temperature=1, top_p=1, max_tokens=2), seed=1)
-        for one in group
+        for completion in group
     ]
-    assert {one.finish_reason for one in cut} == {FinishReason.STOP, FinishReason.LENGTH}
-    assert max(one.tokens for one in cut) == 2
-    free = [one for group in engine.generate(asked, n=2, sampling=FREE, seed=1) for one in group]
-    assert sum(one.finish_reason == FinishReason.STOP for one in free) > 0.95 * len(free)
-    assert not any("<|end|>" in one.text or "<|pad|>" in one.text for one in free)
+    assert {completion.finish_reason for completion in cut} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(completion.tokens for completion in cut) == 2
+    free = [completion for group in engine.generate(asked, n=2, sampling=FREE, seed=1) for completion in group]
+    assert sum(completion.finish_reason == FinishReason.STOP for completion in free) > 0.95 * len(free)
+    assert not any("<|end|>" in completion.text or "<|pad|>" in completion.text for completion in free)
 
 
 def test_a_stop_string_ends_the_text_before_it(engine: Engine, asked: list[str]) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=(",",))
-    written = [one for group in engine.generate(asked, n=1, sampling=sampling, seed=1) for one in group]
-    assert not any("," in one.text for one in written)
-    assert {one.finish_reason for one in written} == {FinishReason.STOP}
+    written = [completion for group in engine.generate(asked, n=1, sampling=sampling, seed=1) for completion in group]
+    assert not any("," in completion.text for completion in written)
+    assert {completion.finish_reason for completion in written} == {FinishReason.STOP}
 
 
 def test_positions_carry_no_likelihood(engine: Engine, asked: list[str]) -> None:
     written = engine.generate(asked, n=4, sampling=FREE, seed=1)
-    first = sum(max(group, key=lambda one: one.logprob or 0.0) is group[0] for group in written)
+    first = sum(max(group, key=lambda completion: completion.logprob or 0.0) is group[0] for group in written)
     assert first < 40  # sorted output would give 70, chance gives 17
 
 
@@ -120,16 +120,20 @@ def test_any_text_can_be_asked(engine: Engine) -> None:
     asked = ["", "naïve café", "Ελλάδα 你好 🙂", "a\x00b", "line\nline\r\n\ttab", "<|end|>", "{{ x }} </script>"]
     written = engine.generate(asked, n=2, sampling=FREE, seed=1)
     assert [len(group) for group in written] == [2] * len(asked)
-    assert all(one.tokens >= 1 and isinstance(one.text, str) for group in written for one in group)
+    assert all(completion.tokens >= 1 and isinstance(completion.text, str) for group in written for completion in group)
 
 
 def test_a_prompt_without_room_for_an_answer_is_told_and_the_others_are_answered(engine: Engine, asked: list[str]) -> None:
     # nano reads and writes 512 tokens together.
     written = engine.generate([asked[0], "word " * 600, asked[1]], n=3, sampling=FREE, seed=1)
-    assert [{one.finish_reason for one in group} == {FinishReason.PROMPT_TOO_LONG} for group in written] == [False, True, False]
-    assert [(one.text, one.tokens, one.prompt_tokens) for one in written[1]] == [("", 0, 0)] * 3
+    assert [{completion.finish_reason for completion in group} == {FinishReason.PROMPT_TOO_LONG} for group in written] == [
+        False,
+        True,
+        False,
+    ]
+    assert [(completion.text, completion.tokens, completion.prompt_tokens) for completion in written[1]] == [("", 0, 0)] * 3
     (only,) = engine.generate(["word " * 600], n=2, sampling=FREE, seed=1)
-    assert [one.finish_reason for one in only] == [FinishReason.PROMPT_TOO_LONG] * 2
+    assert [completion.finish_reason for completion in only] == [FinishReason.PROMPT_TOO_LONG] * 2
 
 
 def test_a_prompt_is_read_once_for_all_its_candidates(engine: Engine, asked: list[str]) -> None:
@@ -144,18 +148,20 @@ def test_texts_follow_the_models_distribution(engine: Engine, asked: list[str]) 
     model = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
     with torch.inference_mode():
         wanted = model(**tokenizer(asked[0], return_tensors="pt", return_token_type_ids=False)).logits[0, -1]
-    one = Sampling(temperature=0.8, top_p=0.9, max_tokens=1)
-    (written,) = engine.generate([asked[0]], n=2000, sampling=one, seed=3)
+    nucleus_sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=1)
+    (written,) = engine.generate([asked[0]], n=2000, sampling=nucleus_sampling, seed=3)
     (plain,) = engine.generate([asked[0]], n=2000, sampling=Sampling(temperature=0.8, top_p=1.0, max_tokens=1), seed=3)
     probabilities = (wanted / 0.8).softmax(-1)
     ranked, order = probabilities.sort(descending=True)
     nucleus = order[: int((ranked.cumsum(0) < 0.9).sum()) + 1].tolist()
     most_probable = tokenizer.decode([nucleus[0]])
     share = float(probabilities[nucleus[0]])
-    assert sum(found.text == most_probable for found in plain) / 2000 == pytest.approx(share, abs=0.05)
+    assert sum(completion.text == most_probable for completion in plain) / 2000 == pytest.approx(share, abs=0.05)
     within = share / float(probabilities[nucleus].sum())
-    assert sum(found.text == most_probable for found in written) / 2000 == pytest.approx(within, abs=0.05)
-    assert {found.text for found in written} <= {tokenizer.decode([token], skip_special_tokens=True) for token in nucleus}
+    assert sum(completion.text == most_probable for completion in written) / 2000 == pytest.approx(within, abs=0.05)
+    assert {completion.text for completion in written} <= {
+        tokenizer.decode([token], skip_special_tokens=True) for token in nucleus
+    }
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -164,15 +170,15 @@ def test_the_likelihood_is_the_models_own(engine: Engine, asked: list[str], temp
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     model = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
     checked = 0
-    for prompt, (one,) in zip(asked[:12], engine.generate(asked[:12], n=1, sampling=sampling, seed=5), strict=True):
+    for prompt, (completion,) in zip(asked[:12], engine.generate(asked[:12], n=1, sampling=sampling, seed=5), strict=True):
         start = len(tokenizer(prompt).input_ids)
-        ids = tokenizer(prompt + one.text + tokenizer.eos_token, return_tensors="pt").input_ids
-        if ids.shape[1] - start != one.tokens:
+        ids = tokenizer(prompt + completion.text + tokenizer.eos_token, return_tensors="pt").input_ids
+        if ids.shape[1] - start != completion.tokens:
             continue  # the model spelled a word in other tokens than the tokenizer would
         with torch.inference_mode():
             logprobs = model(ids).logits.log_softmax(-1)
         picked = logprobs[0, start - 1 : -1].gather(-1, ids[0, start:, None]).mean()
-        assert one.logprob == pytest.approx(float(picked), abs=2e-3)
+        assert completion.logprob == pytest.approx(float(picked), abs=2e-3)
         checked += 1
     assert checked >= 8
 
@@ -221,7 +227,7 @@ def test_auto_takes_what_is_fastest_here_and_says_why(tmp_path: Path, monkeypatc
 
 
 def texts(written: list[list[Completion]]) -> list[list[str]]:
-    return [[one.text for one in group] for group in written]
+    return [[completion.text for completion in group] for group in written]
 
 
 def test_a_candidates_text_does_not_depend_on_its_batch(asked: list[str], tmp_path: Path) -> None:
@@ -307,6 +313,6 @@ def test_int8_writes_much_the_same(asked: list[str], tmp_path: Path) -> None:
         config = EngineConfig(name="ctranslate2", compute_type=compute_type)
         with closing(load(config, NANO, cache=tmp_path, digest="nano")) as engine:
             written = engine.generate(asked, n=4, sampling=FREE, seed=1)
-        likelihoods.append(sum(one.logprob or 0.0 for group in written for one in group) / (4 * len(asked)))
+        likelihoods.append(sum(completion.logprob or 0.0 for group in written for completion in group) / (4 * len(asked)))
     assert likelihoods[0] == pytest.approx(likelihoods[1], abs=0.05)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nano-float32", "nano-int8"]

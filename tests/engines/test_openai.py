@@ -71,7 +71,7 @@ def connect() -> Iterator[Connect]:
 
 def only(server: NanoServer, prompt: str) -> list[Completion]:
     """What a server wrote for a prompt that it was asked once."""
-    (written,) = [group for one, group in server.written if one == prompt]
+    (written,) = [group for asked_for, group in server.written if asked_for == prompt]
     return written
 
 
@@ -92,12 +92,12 @@ def test_every_prompt_gets_what_was_written_for_it(nano: Engine, asked: list[str
         written = connect(server.url, chat=chat, concurrency=8).generate(asked, n=3, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
             there = only(server, prompt)
-            assert [(one.text, one.tokens, one.finish_reason) for one in group] == [
-                (one.text, one.tokens, one.finish_reason) for one in there
+            assert [(completion.text, completion.tokens, completion.finish_reason) for completion in group] == [
+                (completion.text, completion.tokens, completion.finish_reason) for completion in there
             ]
-            assert [one.logprob for one in group] == pytest.approx([one.logprob for one in there])
+            assert [completion.logprob for completion in group] == pytest.approx([completion.logprob for completion in there])
             assert group[0].prompt_tokens > 20
-            assert [one.prompt_tokens for one in group[1:]] == [0, 0]
+            assert [completion.prompt_tokens for completion in group[1:]] == [0, 0]
         assert len(server.connections) <= 8
         assert set(server.paths) == {"/v1/chat/completions" if chat else "/v1/completions"}
 
@@ -121,20 +121,24 @@ def test_texts_end_at_a_stop_string_that_was_sent_and_at_one_that_was_not(
 ) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
     with NanoServer(nano) as server:
-        texts = [one for group in connect(server.url).generate(asked, n=1, sampling=sampling, seed=1) for one in group]
-        there = [one.text for _, group in server.written for one in group]
+        texts = [
+            completion for group in connect(server.url).generate(asked, n=1, sampling=sampling, seed=1) for completion in group
+        ]
+        there = [completion.text for _, group in server.written for completion in group]
     assert not any("," in text for text in there)
     assert any("a" in text for text in there)
-    assert not any("a" in one.text or "," in one.text for one in texts)
-    assert {one.finish_reason for one in texts} == {FinishReason.STOP}
+    assert not any("a" in completion.text or "," in completion.text for completion in texts)
+    assert {completion.finish_reason for completion in texts} == {FinishReason.STOP}
 
 
 def test_cut_texts_say_so(nano: Engine, asked: list[str], connect: Connect) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
     with NanoServer(nano) as server:
-        written = [one for group in connect(server.url).generate(asked, n=2, sampling=sampling, seed=1) for one in group]
-    assert {one.finish_reason for one in written} == {FinishReason.STOP, FinishReason.LENGTH}
-    assert max(one.tokens for one in written) == 2
+        written = [
+            completion for group in connect(server.url).generate(asked, n=2, sampling=sampling, seed=1) for completion in group
+        ]
+    assert {completion.finish_reason for completion in written} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(completion.tokens for completion in written) == 2
 
 
 def test_seeds_repeat_where_they_are_sent(nano: Engine, asked: list[str], connect: Connect) -> None:
@@ -157,10 +161,10 @@ def test_a_server_that_gives_one_at_a_time_is_asked_again(
         engine = connect(server.url, seeded=True, concurrency=4)
         written = engine.generate(asked, n=4, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
-            there = [one.text for asked_for, (one,) in server.written if asked_for == prompt]
-            assert Counter(one.text for one in group) == Counter(there)
+            there = [completion.text for asked_for, (completion,) in server.written if asked_for == prompt]
+            assert Counter(completion.text for completion in group) == Counter(there)
             assert len(there) == 4
-            assert all(one.prompt_tokens for one in group)  # it was read four times
+            assert all(completion.prompt_tokens for completion in group)  # it was read four times
         # The server is known by now, and a place has the same seed in whichever request it is asked for.
         server.asked.clear()
         assert engine.generate(asked, n=4, sampling=FREE, seed=1) == written
@@ -179,9 +183,11 @@ def test_a_request_asks_for_no_more_choices_than_the_config_says(nano: Engine, c
 def test_a_server_without_log_probabilities_works(nano: Engine, asked: list[str], connect: Connect, logprobs: str) -> None:
     with NanoServer(nano, Manners(logprobs=logprobs)) as server:
         written = connect(server.url).generate(asked, n=2, sampling=FREE, seed=1)
-        assert {one.logprob for group in written for one in group} == {None}
+        assert {completion.logprob for group in written for completion in group} == {None}
         for prompt, group in zip(asked, written, strict=True):
-            assert sum(one.tokens for one in group) == sum(one.tokens for one in only(server, prompt))
+            assert sum(completion.tokens for completion in group) == sum(
+                completion.tokens for completion in only(server, prompt)
+            )
         assert server.asked[-1].get("n") == 2
 
 
@@ -198,20 +204,22 @@ def test_tokens_that_nobody_counted_are_estimated(nano: Engine, asked: list[str]
     with NanoServer(nano, Manners(usage=False)) as server:
         written = connect(server.url).generate(asked, n=2, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
-            assert [one.tokens for one in group] == [one.tokens for one in only(server, prompt)]  # by log-probabilities
+            assert [completion.tokens for completion in group] == [
+                completion.tokens for completion in only(server, prompt)
+            ]  # by log-probabilities
             assert group[0].prompt_tokens == -(-len(prompt) // 4)
     with NanoServer(nano, Manners(usage=False, logprobs="ignored")) as server:
         for group in connect(server.url).generate(asked, n=2, sampling=FREE, seed=1):
-            assert [one.tokens for one in group] == [-(-len(one.text) // 4) for one in group]
+            assert [completion.tokens for completion in group] == [-(-len(completion.text) // 4) for completion in group]
 
 
 def test_only_the_prompt_that_is_too_long_is_dropped(nano: Engine, asked: list[str], connect: Connect) -> None:
     with NanoServer(nano) as server:
         engine = connect(server.url)
         short, long, other = engine.generate([asked[0], "word " * 600, asked[1]], n=3, sampling=FREE, seed=1)
-        assert [one.finish_reason for one in long] == [FinishReason.PROMPT_TOO_LONG] * 3
-        assert [one.text for one in short] == [one.text for one in only(server, asked[0])]
-        assert [one.text for one in other] == [one.text for one in only(server, asked[1])]
+        assert [completion.finish_reason for completion in long] == [FinishReason.PROMPT_TOO_LONG] * 3
+        assert [completion.text for completion in short] == [completion.text for completion in only(server, asked[0])]
+        assert [completion.text for completion in other] == [completion.text for completion in only(server, asked[1])]
         assert {body.get("n") for body in server.asked} == {3}  # nothing was learned from that refusal
 
 
@@ -227,7 +235,7 @@ def test_only_the_prompt_that_is_too_long_is_dropped(nano: Engine, asked: list[s
 def test_servers_say_in_many_ways_that_a_prompt_is_too_long(connect: Connect, answer: Answer) -> None:
     with Says(lambda body: answer) as server:
         (written,) = connect(server.url).generate(["Hello"], n=2, sampling=FREE, seed=1)
-        assert [one.finish_reason for one in written] == [FinishReason.PROMPT_TOO_LONG] * 2
+        assert [completion.finish_reason for completion in written] == [FinishReason.PROMPT_TOO_LONG] * 2
         assert len(server.asked) == 1
 
 
@@ -241,8 +249,8 @@ def test_what_a_filter_cut_or_refused_never_wins(connect: Connect) -> None:
     refused = refusal(400, "Your prompt was flagged", code="content_policy_violation")
     with Says(lambda body: given(reply("half of", reason="content_filter"))) as cuts, Says(lambda body: refused) as refuses:
         for server, text in ((cuts, "half of"), (refuses, "")):
-            ((one,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
-            assert (one.text, one.finish_reason) == (text, FinishReason.LENGTH)
+            ((completion,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
+            assert (completion.text, completion.finish_reason) == (text, FinishReason.LENGTH)
 
 
 def test_faults_between_cost_time_and_nothing_else(nano: Engine, prompts: Prompts, connect: Connect) -> None:
@@ -253,8 +261,8 @@ def test_faults_between_cost_time_and_nothing_else(nano: Engine, prompts: Prompt
     whole = dict(proxy.passed)
     assert len(proxy.passed) == len(whole) == len(asked)  # each prompt was answered once
     for prompt, group in zip(asked, written, strict=True):
-        assert [one.text for one in group] == [choice["text"] for choice in whole[prompt]["choices"]]
-        assert sum(one.tokens for one in group) == whole[prompt]["usage"]["completion_tokens"]
+        assert [completion.text for completion in group] == [choice["text"] for choice in whole[prompt]["choices"]]
+        assert sum(completion.tokens for completion in group) == whole[prompt]["usage"]["completion_tokens"]
         assert prompt_tokens([group]) == whole[prompt]["usage"]["prompt_tokens"]
 
 
@@ -266,12 +274,12 @@ def in_turn(*answers: Answer | None) -> Callable[[dict[str, Any]], Answer | None
 
 def test_a_rate_limit_is_waited_for(connect: Connect) -> None:
     slow = refusal(429, "Slow down", headers={"retry-after": "1.2"})
-    # The client does not wait where it is told not to try again; nor where it is to wait for more than two minutes.
+    # The client itself does not retry after this header, nor after a wait of more than two minutes.
     unclear = refusal(429, "Slow down", headers={"retry-after": "1.2", "x-should-retry": "false"})
     with Says(in_turn(slow, unclear, given(reply("done")))) as server:
         started = time.monotonic()
-        ((one,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
-        assert one.text == "done"
+        ((completion,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
+        assert completion.text == "done"
         assert 2.4 <= time.monotonic() - started < 4
 
 
@@ -336,7 +344,7 @@ def test_an_answer_without_its_cost_is_broken_where_others_had_theirs(connect: C
     silent = given({"choices": reply("?")["choices"]})
     with Says(in_turn(given(reply("one")), silent, given(reply("two")))) as server:
         engine = connect(server.url, concurrency=1)
-        texts = [one.text for (one,) in engine.generate(["a", "b"], n=1, sampling=FREE, seed=1)]
+        texts = [completion.text for (completion,) in engine.generate(["a", "b"], n=1, sampling=FREE, seed=1)]
         assert texts == ["one", "two"]
         assert len(server.asked) == 3
 
@@ -422,8 +430,8 @@ def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: 
 
 def test_a_candidate_of_more_letters_than_any_model_writes_is_cut() -> None:
     body = json.dumps({"choices": [{"text": "x" * 1_000_001, "finish_reason": "stop"}]}).encode()
-    (one,) = read_reply(body, prompt="p", n=1, stop=(), chat=False).completions
-    assert (len(one.text), one.finish_reason) == (1_000_000, FinishReason.LENGTH)
+    (completion,) = read_reply(body, prompt="p", n=1, stop=(), chat=False).completions
+    assert (len(completion.text), completion.finish_reason) == (1_000_000, FinishReason.LENGTH)
 
 
 def test_openai_itself_wants_a_key(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,20 +611,20 @@ def test_the_cost_of_an_answer_is_shared_among_its_texts() -> None:
 
 def test_chats_cut_while_they_think_have_no_text() -> None:
     content = json.dumps(reply(None, reason="length", chat=True)).encode()
-    (one,) = read_reply(content, prompt="?", n=1, stop=(), chat=True).completions
-    assert (one.text, one.finish_reason, one.tokens) == ("", FinishReason.LENGTH, 10)
+    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=True).completions
+    assert (completion.text, completion.finish_reason, completion.tokens) == ("", FinishReason.LENGTH, 10)
 
 
 def test_more_choices_than_were_asked_for_still_cost_what_they_cost() -> None:
     found = read_reply(json.dumps(reply("a", "b", "c")).encode(), prompt="?", n=2, stop=(), chat=False)
-    assert [one.text for one in found.completions] == ["a", "b"]
-    assert sum(one.tokens for one in found.completions) == 10
+    assert [completion.text for completion in found.completions] == ["a", "b"]
+    assert sum(completion.tokens for completion in found.completions) == 10
 
 
 def test_texts_can_be_stored_whatever_they_hold() -> None:
     content = b'{"choices": [{"text": "\\ud83d \\ud83d\\ude00 \\u00e9", "finish_reason": "stop"}]}'
-    (one,) = read_reply(content, prompt="?", n=1, stop=(), chat=False).completions
-    assert one.text == "\ufffd \U0001f600 é"
+    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=False).completions
+    assert completion.text == "\ufffd \U0001f600 é"
 
 
 json_values = st.recursive(

@@ -60,7 +60,7 @@ def asked(prompts: Prompts) -> list[str]:
 
 
 def flat(written: list[list[Completion]]) -> list[Completion]:
-    return [one for group in written for one in group]
+    return [completion for group in written for completion in group]
 
 
 @pytest.mark.usefixtures("key")
@@ -73,12 +73,14 @@ def test_every_prompt_gets_its_n_completions(served: Served, asked: list[str]) -
     with_numbers: dict[bool, list[bool]] = {True: [], False: []}
     for task, group in zip(held_out_tasks(), written, strict=False):
         wanted = any(letter.isdigit() for letter in str(right_output(task)))
-        with_numbers[wanted] += [any(letter.isdigit() for letter in one.text) for one in group]
+        with_numbers[wanted] += [any(letter.isdigit() for letter in completion.text) for completion in group]
     assert mean(with_numbers[True]) > 0.8
     assert mean(with_numbers[False]) < 0.2
-    assert all(one.logprob is not None and one.logprob < 0 for one in flat(written))
-    assert all(group[0].prompt_tokens > 10 and not any(one.prompt_tokens for one in group[1:]) for group in written)
-    assert sum(one.finish_reason == FinishReason.STOP for one in flat(written)) > 0.95 * 4 * len(asked)
+    assert all(completion.logprob is not None and completion.logprob < 0 for completion in flat(written))
+    assert all(
+        group[0].prompt_tokens > 10 and not any(completion.prompt_tokens for completion in group[1:]) for group in written
+    )
+    assert sum(completion.finish_reason == FinishReason.STOP for completion in flat(written)) > 0.95 * 4 * len(asked)
 
 
 @pytest.mark.usefixtures("key")
@@ -86,12 +88,12 @@ def test_texts_stop_where_they_are_told_to(served: Served, asked: list[str]) -> 
     engine = connect(served.url)
     stopped = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
     short = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
-    texts, cut = (flat(engine.generate(asked, n=2, sampling=one, seed=1)) for one in (stopped, short))
+    texts, cut = (flat(engine.generate(asked, n=2, sampling=sampling, seed=1)) for sampling in (stopped, short))
     engine.close()
-    assert not any("a" in one.text or "," in one.text for one in texts)
-    assert {one.finish_reason for one in texts} == {FinishReason.STOP}
-    assert {one.finish_reason for one in cut} == {FinishReason.STOP, FinishReason.LENGTH}
-    assert max(one.tokens for one in cut) == 2
+    assert not any("a" in completion.text or "," in completion.text for completion in texts)
+    assert {completion.finish_reason for completion in texts} == {FinishReason.STOP}
+    assert {completion.finish_reason for completion in cut} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(completion.tokens for completion in cut) == 2
 
 
 @pytest.mark.usefixtures("key")
@@ -99,9 +101,9 @@ def test_a_prompt_that_is_too_long_is_dropped_and_no_other(served: Served, asked
     engine = connect(served.url)
     short, *long, other = engine.generate([asked[0], "word " * 600, "x " * 5000, asked[1]], n=2, sampling=FREE, seed=1)
     engine.close()
-    assert {one.finish_reason for one in flat(long)} == {FinishReason.PROMPT_TOO_LONG}
+    assert {completion.finish_reason for completion in flat(long)} == {FinishReason.PROMPT_TOO_LONG}
     assert [len(group) for group in (short, *long, other)] == [2] * 4
-    assert all(one.tokens for one in (*short, *other))
+    assert all(completion.tokens for completion in (*short, *other))
 
 
 @pytest.mark.usefixtures("key")
@@ -139,8 +141,8 @@ def test_a_thousand_requests_with_faults_between(served: Served, prompts: Prompt
     whole = dict(proxy.passed)
     assert len(proxy.passed) == len(whole) == 1000  # answered once, and never twice
     for prompt, group in zip(asked, written, strict=True):
-        assert [one.text for one in group] == [choice["text"] for choice in whole[prompt]["choices"]]
-        assert sum(one.tokens for one in group) == whole[prompt]["usage"]["completion_tokens"]
+        assert [completion.text for completion in group] == [choice["text"] for choice in whole[prompt]["choices"]]
+        assert sum(completion.tokens for completion in group) == whole[prompt]["usage"]["completion_tokens"]
         assert prompt_tokens([group]) == whole[prompt]["usage"]["prompt_tokens"]
 
 
