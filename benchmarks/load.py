@@ -30,8 +30,8 @@ from flywheel.core.quiet import silence
 from flywheel.evaluation.compare import compare
 from flywheel.evaluation.picks import curve_of, policies_of
 from flywheel.evaluation.trend import trend
-from flywheel.export.export import ExportOptions, export
-from flywheel.export.shapes import Format, Shape
+from flywheel.export.export import export
+from flywheel.export.shapes import ExportOptions, Format, Shape
 from flywheel.records import Stage
 from flywheel.report.page.write import write_report
 from flywheel.round.selection import select_all

@@ -199,8 +199,8 @@ class Flywheel:
         """The winners of a round, or its preference pairs, as a `datasets.Dataset`; a copy in memory."""
         import datasets
 
-        from flywheel.export.export import ExportOptions, export
-        from flywheel.export.shapes import Format
+        from flywheel.export.export import export
+        from flywheel.export.shapes import ExportOptions, Format
 
         with tempfile.TemporaryDirectory() as folder:
             options = ExportOptions(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)

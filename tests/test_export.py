@@ -497,7 +497,7 @@ def test_a_folder_that_is_taken(cli: Cli, turned: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "thesis.tex").read_text() == "mine"
 
 
-def test_templates_that_have_changed_are_told(cli: Cli, turned: Path, tmp_path: Path) -> None:
+def test_templates_that_have_changed_are_reported(cli: Cli, turned: Path, tmp_path: Path) -> None:
     workspace = copy(turned, tmp_path)
     with connection(workspace / "flywheel.duckdb", read_only=False) as db:
         db.execute('UPDATE rounds SET identity = json_merge_patch(identity, \'{"digest.prompts": "other"}\')')

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flywheel.cli.options import AsJson, RoundName, named_workspace
-from flywheel.export.shapes import Format, Shape
+from flywheel.export.shapes import ExportOptions, Format, Shape
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Write the winners of a round as a dataset with a card, for `datasets.load_dataset`."""
-    from flywheel.export.export import ExportOptions, export
+    from flywheel.export.export import export
     from flywheel.report import tables
 
     options = ExportOptions(

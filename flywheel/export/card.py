@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCardData
 from flywheel.core.safe_text import visible
 from flywheel.export.files import data_files
 from flywheel.export.private import public
-from flywheel.export.shapes import Columns, Format, Shape, card_features
+from flywheel.export.shapes import ExportOptions, card_features
 from flywheel.records import Model, Policy, Round
 from flywheel.store.exporting import RoundFacts
 
@@ -34,12 +34,9 @@ class Contents:
     """All rounds in the export, oldest first."""
     models: Sequence[tuple[str, Model]]
     """The models of the named round and the members of its reward model, each with its role."""
-    form: Format
-    shape: Shape
-    pairs: bool
+    options: ExportOptions
     rows: Mapping[str, int]
     """By round."""
-    columns: Columns
     changed: Sequence[str] = ()
     """Rounds whose templates have changed since."""
 
@@ -57,6 +54,9 @@ def card(contents: Contents) -> str:
     environment.filters |= {"escape": _escaped, "cell": _cell}
     values = {field.name: getattr(contents, field.name) for field in fields(contents)} | {
         "name": _name(contents),
+        "pairs": contents.options.pairs,
+        "shape": contents.options.row_shape,
+        "columns": contents.options.columns,
         "front_matter": _front_matter(contents),
         "generator": public(made.config["generator"]),
         "recipe": _recipe(contents),
@@ -101,20 +101,20 @@ def _fenced(values: Any) -> str:
 
 def _name(contents: Contents) -> str:
     names = [facts.name for facts in contents.rounds]
-    what = "preference pairs" if contents.pairs else "winners" if contents.round.policy == Policy.BEST else "selections"
+    what = "preference pairs" if contents.options.pairs else "winners" if contents.round.policy == Policy.BEST else "selections"
     return f"flywheel {what} of {names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}'}"
 
 
 def _front_matter(contents: Contents) -> str:
     rows = sum(contents.rows.values())
-    files = [{"split": "train", "path": data_files(contents.form)}]
+    files = [{"split": "train", "path": data_files(contents.options.form)}]
     data = DatasetCardData(
         pretty_name=_name(contents),
         task_categories=["text-generation"],
-        tags=["synthetic", "best-of-n", "flywheel", "trl", *(["preference", "dpo"] if contents.pairs else ["sft"])],
+        tags=["synthetic", "best-of-n", "flywheel", "trl", *(["preference", "dpo"] if contents.options.pairs else ["sft"])],
         size_categories=[next((size for limit, size in SIZES if rows < limit), "n>10M")],
         configs=[{"config_name": "default", "data_files": files, "default": True}],
-        dataset_info={"config_name": "default", "features": card_features(contents.columns)},
+        dataset_info={"config_name": "default", "features": card_features(contents.options.columns)},
     )
     return str(data.to_yaml())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from flywheel.errors import ConfigError, StoreError
 from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
-from flywheel.export.shapes import Format, Shape, columns, pair_row, pick_row
+from flywheel.export.shapes import ExportOptions, Shape, pair_row, pick_row
 from flywheel.instructions.prompt_style import load_prompts
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Policy, Round
@@ -25,28 +24,6 @@ from flywheel.workspace import Workspace
 
 OURS = {"README.md", "data", "train.parquet", "train.jsonl", ".cache"}
 """Files of an export, which ``overwrite`` may remove; `.cache` is the hub's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """What to export, and how."""
-
-    name: str
-    """A round or a control."""
-    to: Path
-    form: Format = Format.HF
-    shape: Shape | None = None
-    """None is columns, and prompt-completion for pairs."""
-    pairs: bool = False
-    everything: bool = False
-    """With the rounds before it."""
-    overwrite: bool = False
-    push_to: str | None = None
-    public: bool = False
-
-    @property
-    def row_shape(self) -> Shape:
-        return self.shape or (Shape.PROMPT_COMPLETION if self.pairs else Shape.COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +55,15 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     rounds = _rounds(workspace, options)
     if options.push_to is not None:
         check_push(options.push_to)
-    with publish(folder) as unfinished, _write_errors(folder):
-        counts = _write(unfinished, workspace, options, rounds)
-        changed = [made.round for made in rounds if _has_changed(workspace, made, options.row_shape)]
-        text = card(_contents(workspace, options, rounds, counts, changed))
-        (unfinished / "README.md").write_text(text, encoding="utf-8")
+    changed = [made.round for made in rounds if _has_changed(workspace, made, options.row_shape)]
+    try:
+        with publish(folder) as unfinished:
+            counts = _write(unfinished, workspace, options, rounds)
+            text = card(_contents(workspace, options, rounds, counts, changed))
+            (unfinished / "README.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        message = f"cannot write {folder}: {error.strerror or error}"
+        raise StoreError(message, "Free some space or choose another --to.") from None
     return Exported(
         folder=folder,
         rows=counts,
@@ -141,7 +122,7 @@ def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: S
                 if rows:
                     yield rows
 
-    if write_rows(folder, options.form, columns(shape, pairs=options.pairs), blocks()) == 0:
+    if write_rows(folder, options.form, options.columns, blocks()) == 0:
         if options.pairs:
             message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
             raise StoreError(message, "Raise `sampling.n`.")
@@ -180,19 +161,7 @@ def _contents(
         round=made,
         rounds=[exporting.facts(store.path, member.round, member.tasks_of) for member in rounds],
         models=[(role, store.model(model_id)) for role, model_id in roles if model_id is not None],
-        form=options.form,
-        shape=options.row_shape,
-        pairs=options.pairs,
+        options=options,
         rows=counts,
-        columns=columns(options.row_shape, pairs=options.pairs),
         changed=changed,
     )
-
-
-@contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"cannot write {folder}: {error.strerror or error}"
-        raise StoreError(message, "Free some space or choose another --to.") from None

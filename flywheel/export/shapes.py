@@ -1,9 +1,11 @@
-"""The formats of a file and the shapes of a row, as pure functions of the store's records."""
+"""What an export may look like: the formats of its files, and the shapes of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Task
@@ -40,6 +42,32 @@ class Shape(StrEnum):
     """A conversation: the task as the user's message, the output as the assistant's."""
     PROMPT_COMPLETION = "prompt-completion"
     """The two texts that flywheel's training joins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to export, and how."""
+
+    name: str
+    """A round or a control."""
+    to: Path
+    form: Format = Format.HF
+    shape: Shape | None = None
+    """None is columns, and prompt-completion for pairs."""
+    pairs: bool = False
+    everything: bool = False
+    """With the rounds before it."""
+    overwrite: bool = False
+    push_to: str | None = None
+    public: bool = False
+
+    @property
+    def row_shape(self) -> Shape:
+        return self.shape or (Shape.PROMPT_COMPLETION if self.pairs else Shape.COLUMNS)
+
+    @property
+    def columns(self) -> Columns:
+        return columns(self.row_shape, pairs=self.pairs)
 
 
 PICKED = {"task_id": "string", "round": "string", "candidate": "int32", "reward": "float64", "margin": "float64"}

@@ -123,7 +123,7 @@ def test_any_text_can_be_asked(engine: Engine) -> None:
     assert all(completion.tokens >= 1 and isinstance(completion.text, str) for group in written for completion in group)
 
 
-def test_a_prompt_without_room_for_an_answer_is_told_and_the_others_are_answered(engine: Engine, asked: list[str]) -> None:
+def test_a_prompt_without_room_for_an_answer_is_reported_and_the_others_are_answered(engine: Engine, asked: list[str]) -> None:
     # nano reads and writes 512 tokens together.
     written = engine.generate([asked[0], "word " * 600, asked[1]], n=3, sampling=FREE, seed=1)
     assert [{completion.finish_reason for completion in group} == {FinishReason.PROMPT_TOO_LONG} for group in written] == [

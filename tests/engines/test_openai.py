@@ -357,7 +357,7 @@ def test_different_faults_share_one_number_of_retries(connect: Connect) -> None:
         assert server.asked[0] == server.asked[2]
 
 
-def test_a_wrong_address_is_told_at_once(connect: Connect) -> None:
+def test_a_wrong_address_is_reported_at_once(connect: Connect) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -374,7 +374,7 @@ def test_a_wrong_address_is_told_at_once(connect: Connect) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_an_address_that_speaks_no_tls_is_told_at_once(nano: Engine, connect: Connect) -> None:
+def test_an_address_that_speaks_no_tls_is_reported_at_once(nano: Engine, connect: Connect) -> None:
     with NanoServer(nano) as server:
         error = failure(connect(server.url.replace("http:", "https:")))
     assert "https://" in error.message
@@ -382,7 +382,7 @@ def test_an_address_that_speaks_no_tls_is_told_at_once(nano: Engine, connect: Co
     assert "engine.endpoint.base_url" in error.hint
 
 
-def test_a_server_that_dies_is_told_after_the_retries(nano: Engine, asked: list[str], connect: Connect) -> None:
+def test_a_server_that_dies_is_reported_after_the_retries(nano: Engine, asked: list[str], connect: Connect) -> None:
     with NanoServer(nano) as server:
         engine = connect(server.url, retries=1)
         engine.generate(asked[:2], n=1, sampling=FREE, seed=1)
@@ -393,7 +393,7 @@ def test_a_server_that_dies_is_told_after_the_retries(nano: Engine, asked: list[
     assert RESUME in error.hint
 
 
-def test_a_missing_and_a_wrong_key_are_named_and_never_said(
+def test_a_missing_and_a_wrong_key_are_named_and_never_shown(
     nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -445,7 +445,7 @@ def test_openai_itself_wants_a_key(connect: Connect, monkeypatch: pytest.MonkeyP
     assert "sk-" not in str(invalid.value)
 
 
-def test_a_model_that_is_not_served_is_told_with_those_that_are(nano: Engine, connect: Connect) -> None:
+def test_a_model_that_is_not_served_is_reported_with_those_that_are(nano: Engine, connect: Connect) -> None:
     with NanoServer(nano) as server:
         unknown = failure(connect(server.url, model="giga"))
         assert isinstance(unknown, ConfigError)
@@ -468,7 +468,7 @@ def test_a_server_that_knows_no_such_request_gets_the_address_looked_at(connect:
     assert "engine.endpoint.base_url" in error.hint
 
 
-def test_what_a_server_refuses_is_told_in_its_words_and_in_one_line(connect: Connect) -> None:
+def test_what_a_server_refuses_is_reported_in_its_words_and_on_one_line(connect: Connect) -> None:
     with Says(lambda body: refusal(400, "temperature \x1b[31mtoo\thot\nTraceback: ...")) as server:
         error = failure(connect(server.url), n=2)
         assert isinstance(error, EngineError)
@@ -492,7 +492,7 @@ def test_what_a_server_refuses_is_told_in_its_words_and_in_one_line(connect: Con
     assert len(one_line("word " * 100)) == SHOWN
 
 
-def test_redirects_are_told_and_not_followed(nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirects_are_reported_and_not_followed(nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with NanoServer(nano) as elsewhere:
         moved = Answer(status=307, body=b"", headers={"location": f"{elsewhere.url}/completions"})

@@ -84,7 +84,7 @@ def test_every_prompt_gets_its_n_completions(served: Served, asked: list[str]) -
 
 
 @pytest.mark.usefixtures("key")
-def test_texts_stop_where_they_are_told_to(served: Served, asked: list[str]) -> None:
+def test_texts_stop_where_they_are_reported_to(served: Served, asked: list[str]) -> None:
     engine = connect(served.url)
     stopped = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
     short = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
@@ -147,7 +147,7 @@ def test_a_thousand_requests_with_faults_between(served: Served, prompts: Prompt
 
 
 @pytest.mark.usefixtures("key")
-def test_a_server_that_is_killed_at_work_is_told_in_one_line(served: Served, asked: list[str]) -> None:
+def test_a_server_that_is_killed_at_work_is_reported_on_one_line(served: Served, asked: list[str]) -> None:
     """The last test: there is no server after it."""
     long = Sampling(temperature=1.0, top_p=1.0, max_tokens=400)
     engine = connect(served.url, retries=2)

@@ -12,7 +12,7 @@ import pytest
 
 from flywheel import config as configuration
 from flywheel.export import export as exporting
-from flywheel.export.shapes import Format
+from flywheel.export.shapes import ExportOptions, Format
 from flywheel.records import (
     Candidate,
     Chunk,
@@ -77,7 +77,7 @@ def filled(folder: Path, tasks: int) -> Workspace:
 
 
 def written(workspace: Workspace) -> None:
-    asked = exporting.ExportOptions(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
+    asked = ExportOptions(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
     exporting.export(workspace, asked)
 
 
