@@ -121,8 +121,13 @@ def arrow_schema(columns: Columns) -> pa.Schema:
 
 def card_features(columns: Columns) -> list[dict[str, Any]]:
     """The columns as the front matter of a dataset card has them, so that a loader need not guess."""
-    message = [{"name": part, "dtype": "string"} for part in ("role", "content")]
-    return [{"name": name} | ({"list": message} if kind == "messages" else {"dtype": kind}) for name, kind in columns.items()]
+    return [
+        # A list for each column: YAML would write a shared one as an alias, which `datasets` cannot read.
+        {"name": name, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
+        if kind == "messages"
+        else {"name": name, "dtype": kind}
+        for name, kind in columns.items()
+    ]
 
 
 def _prompt(row: Pick | Pair, prompts: Prompts) -> str:
