@@ -157,7 +157,7 @@ def eval_command(
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
     layers = _layers(depths)
     workspace, config = _opened(overrides)
-    from flywheel.evaluation.function_judge import function_judge
+    from flywheel.evaluation.judges import function_judge
     from flywheel.reward.evaluate import evaluate_reward_model
     from flywheel.reward.sources import Split
 
