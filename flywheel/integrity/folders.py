@@ -12,7 +12,7 @@ from typing import Any
 from flywheel.config import Config
 from flywheel.core.assets import ASSET
 from flywheel.core.files import digest_model
-from flywheel.engines.generator import ENDPOINT, configured_generator, configured_student
+from flywheel.engines.generator import ENDPOINT, initial_generator, initial_student
 from flywheel.errors import FlywheelError
 from flywheel.integrity.needed import LAB, ancestry
 from flywheel.records import Model, ModelKind, Round
@@ -130,7 +130,7 @@ def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[F
 def _configured_digests(workspace: Workspace) -> set[str]:
     try:
         config = workspace.config()
-        return {model.digest for model in (configured_generator(config, workspace), configured_student(config, workspace))}
+        return {model.digest for model in (initial_generator(config, workspace), initial_student(config, workspace))}
     except FlywheelError:
         return set()
 

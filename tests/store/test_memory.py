@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from flywheel.export import export as exporting
-from flywheel.export.shapes import Format
+from flywheel.export.shapes import ExportOptions, Format
 from flywheel.round.selection import select_all
 from flywheel.store import store as storing
 from flywheel.workspace import Workspace
@@ -21,7 +21,7 @@ FEW, MANY = 500, 2_000
 
 
 def export(workspace: Workspace) -> None:
-    asked = exporting.Asked(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
+    asked = ExportOptions(name="r1", to=workspace.folder / "out", form=Format.JSONL, overwrite=True)
     exporting.export(workspace, asked)
 
 
