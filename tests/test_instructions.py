@@ -309,7 +309,7 @@ def test_a_broken_script_is_told_in_one_line(tmp_path: Path, cli: Cli, line: str
         ("instructions.temperature=.inf", "should be a finite number"),
         ("budget.minutes=.inf", "should be a finite number"),
         ("instructions.tasks=1e3", "instructions.tasks: input should be a whole number, got '1e3'"),
-        ("instructions.filters.protected=[nowhere.jsonl]", "mend its path in the config"),
+        ("instructions.filters.decontaminate=[nowhere.jsonl]", "mend its path in the config"),
         ("instructions.paraphrases.max_reward_fall=-1", "should be greater than or equal to 0, got -1"),
         ("training.paraphrases=true", "set instructions.paraphrases.per_winner to 2 or more"),
         ("prompt_style=chat", "has no chat template; set prompt_style to completion"),

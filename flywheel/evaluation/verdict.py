@@ -104,8 +104,8 @@ class Evidence:
     min_tasks: int
     margin: float
     rise: float
-    max_diversity_fall: float
-    max_stop_fall: float
+    max_diversity_drop: float
+    max_finish_rate_drop: float
     confidence: float
 
 
@@ -164,8 +164,8 @@ def gather(
         min_tasks=config.min_tasks,
         margin=config.margin,
         rise=config.rise,
-        max_diversity_fall=config.max_diversity_fall,
-        max_stop_fall=config.max_stop_fall,
+        max_diversity_drop=config.max_diversity_drop,
+        max_finish_rate_drop=config.max_finish_rate_drop,
         confidence=confidence,
     )
 
@@ -225,9 +225,9 @@ def decide(evidence: Evidence) -> Verdict:
 def collapse(evidence: Evidence) -> str | None:
     """What gave way, in words; None where variety and endings hold."""
     diversity, stop = evidence.diversity, evidence.stop
-    if diversity.high < -evidence.max_diversity_fall * diversity.before:
+    if diversity.high < -evidence.max_diversity_drop * diversity.before:
         return f"outputs have {diversity.after:.2f} of their words for themselves, it was {diversity.before:.2f}"
-    if stop.high < -evidence.max_stop_fall:
+    if stop.high < -evidence.max_finish_rate_drop:
         return f"{100 * stop.after:.0f} % of the outputs end by themselves, it was {100 * stop.before:.0f} %"
     return None
 

@@ -37,7 +37,7 @@ def check_inputs(config: Config, *, reach: bool = True) -> None:
     held_out = [one.task for one in read_held_out(config.path(config.evaluation.tasks))]
     _refuse_held_out_seeds(config, seeds, held_out)
     tasks = held_out[:3]
-    for path in instructions.filters.protected:
+    for path in instructions.filters.decontaminate:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
     check_training(config, local_folder(config.model(config.training.student or config.generator)))
@@ -186,7 +186,7 @@ def _identity(
     if reward:
         found["digest.reward"] = reward.digest
     own = [source_file(load_function(name, "instructions.filters.custom")) for name in instructions.filters.custom]
-    files = [config.path(path) for path in instructions.filters.protected] + [path for path in own if path]
+    files = [config.path(path) for path in instructions.filters.decontaminate] + [path for path in own if path]
     if instructions.paraphrases.per_winner:
         files.append(config.path(instructions.paraphrases.demos))
     if files:

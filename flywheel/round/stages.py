@@ -139,7 +139,7 @@ class Run:
         """The filters, which know the seeds and every task kept so far."""
         instructions = self.config.instructions
         config, kept = instructions.filters, self.workspace.store.kept_tasks([*self.earlier, self.round.round])
-        protected = [task for path in config.protected for task in read_tasks(self.config.path(path))]
+        protected = [task for path in config.decontaminate for task in read_tasks(self.config.path(path))]
         return Filters(
             config,
             protected=[*(one.task for one in self.held_out), *protected],
