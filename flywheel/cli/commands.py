@@ -58,7 +58,7 @@ app.add_typer(lab.app, name="reward")
 
 def _version(asked: bool) -> None:
     if asked:
-        from flywheel import __version__
+        from flywheel.core.version import __version__
 
         typer.echo(f"flywheel {__version__}")
         raise typer.Exit
