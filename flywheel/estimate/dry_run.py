@@ -31,9 +31,9 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     silence()
     inputs = find_inputs(config)
     check_inputs(inputs.checkable(), reach=False)
-    config, student = inputs.config, inputs.student
     engine = engine_for(config, inputs.generator.folder if inputs.generator else None)
     state = read_state(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
+    config, student = inputs.config, inputs.student
     seeds, held_out = read_seeds(config.path(config.instructions.seeds)), read_tasks(config.path(config.evaluation.tasks))
     generator = trained = writer_of(config, inputs.generator, engine, config.engine, seeds, held_out)
     if student:
