@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flywheel.api import Flywheel, Round, best_of_n, open
+    from flywheel.api import Flywheel, Round, open
     from flywheel.errors import (
         BudgetSpent,
         ConfigError,
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from flywheel.evaluation.verdict import Verdict
     from flywheel.records import Task
     from flywheel.reward.model import RewardModel
-    from flywheel.round.best_of_n import BestOfN
+    from flywheel.round.best_of_n import BestOfN, best_of_n
 
 _MODULES = {
-    "flywheel.api": ("Flywheel", "Round", "best_of_n", "open"),
+    "flywheel.api": ("Flywheel", "Round", "open"),
     "flywheel.core.version": ("__version__",),
     "flywheel.errors": (
         "BudgetSpent", "ConfigError", "DataError", "EngineError", "FlywheelError", "Interrupted", "ModelError", "StoreError",
@@ -38,7 +38,7 @@ _MODULES = {
     "flywheel.evaluation.verdict": ("Verdict",),
     "flywheel.records": ("Task",),
     "flywheel.reward.model": ("RewardModel",),
-    "flywheel.round.best_of_n": ("BestOfN",),
+    "flywheel.round.best_of_n": ("BestOfN", "best_of_n"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flywheel.config import Config, EngineConfig, as_text, find, load, parse
+from flywheel.config import Config, as_text, find, load
 from flywheel.core.html import html_table
 from flywheel.core.progress import Progress
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
     from flywheel.reward.model import RewardModel
-    from flywheel.round.best_of_n import BestOfN, Reward
+    from flywheel.round.best_of_n import BestOfN
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """Config keys with their values: ``{"sampling.n": 8}``, or as the command line takes them: ``["sampling.n=8"]``."""
@@ -290,68 +289,6 @@ def open(
     wheel = Flywheel(folder, overrides=overrides, progress=progress)
     wheel.ensure(config)
     return wheel
-
-
-def best_of_n(
-    prompts: Sequence[str | Task],
-    model: str | Path,
-    reward: RewardModel | Reward,
-    n: int = 4,
-    *,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    max_tokens: int = 256,
-    seed: int = 0,
-    engine: str = "auto",
-    address: str | None = None,
-    cache: str | Path | None = None,
-) -> list[BestOfN]:
-    """N outputs of any model for each prompt, ranked by a reward model or a function of prompts and outputs.
-
-    ``model`` is a folder or hub id, or the name of a model that an OpenAI-compatible server serves at ``address``, such as
-    http://localhost:8080/v1. A prompt is put into the model's chat template if it has one; a Task is rendered by flywheel's
-    own templates first. Converted weights are kept in ``cache``, by default in a temporary folder of this machine.
-    """
-    from flywheel.core.assets import asset
-    from flywheel.core.files import digest_model
-    from flywheel.core.model_folders import chat_format, has_chat_format, local_folder
-    from flywheel.core.quiet import silence
-    from flywheel.engines.contract import Sampling
-    from flywheel.engines.factory import load as load_engine
-    from flywheel.instructions.prompts import Prompts
-    from flywheel.round.best_of_n import rank
-
-    if n < 1 or not temperature > 0:
-        raise ConfigError(f"n is {n} and temperature {temperature}", "Both must be above 0.")
-    silence()
-    if address is not None:
-        from flywheel.engines.openai_engine import OpenAIEngine
-
-        settings = parse(EngineConfig, {"name": "openai", "endpoint": {"base_url": address}}, "engine")
-
-        loaded: Any = OpenAIEngine(str(model), settings, chat=True)
-        chat: Callable[[str], str] | None = str
-    else:
-        if str(model).endswith(".gguf"):
-            raise ModelError(f"{model} is a GGUF file, which no engine loads", "Serve it with llama.cpp, and pass its address.")
-        settings = parse(EngineConfig, {"name": engine}, "engine")
-        folder = local_folder(str(model))
-        converted = Path(cache) if cache else Path(tempfile.gettempdir()) / f"flywheel-{os.getuid()}" / "converted"
-        loaded = load_engine(settings, folder, cache=converted, digest=digest_model(folder)[:12])
-        chat = chat_format(folder) if has_chat_format(folder) else None
-    templates = Prompts(asset("prompts"), chat=chat)
-    texts = [templates.answer(prompt) if isinstance(prompt, Task) else chat(prompt) if chat else prompt for prompt in prompts]
-    function: Reward = reward if callable(reward) else reward.score
-    return rank(
-        loaded,
-        lambda prompts, completions: function(prompts, [completion.text.strip() for completion in completions]),
-        prompts,
-        texts,
-        n=n,
-        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
-        seed=seed,
-        chunk=settings.chunk,
-    )
 
 
 def _policy(name: str) -> Policy:
