@@ -11,7 +11,6 @@ from typing import Any
 
 from flywheel.config import Config, EngineConfig
 from flywheel.core.model_folders import local_folder, not_to_be_had
-from flywheel.core.seeds import generator as seeded
 from flywheel.engines.factory import Choice
 from flywheel.engines.machine import device, workers
 from flywheel.errors import ModelError
@@ -126,7 +125,7 @@ def _find_data(name: str, path: Path) -> Path | None:
     """Where preference data is on this machine; None for data that a round would fetch from the hub."""
     if path.exists():
         return path
-    if "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES):
+    if "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name:
         find_source(name, path)  # raises
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -188,19 +187,17 @@ def writer_of(
 ) -> Writer:  # fmt: skip
     """Describe a model that generates; the prompts of one that is not on this machine are counted without chat template."""
     folder, trust = source.folder if source and source.complete else None, config.engine.trust_remote_code
-    instructions, rng = config.instructions, seeded("dry-run", config.seed)
-    demos, prompts = Demos(instructions, seeds, names=(config.seed, "dry-run")), prompts_of(config, folder)
-    tasks = rng.sample([seed.task for seed in seeds], min(SAMPLED, len(seeds)))
+    instructions, prompts = config.instructions, prompts_of(config, folder)
+    demos, tasks = Demos(instructions, seeds, names=(config.seed, "dry-run")), _sample([seed.task for seed in seeds])
     texts = {
         Stage.PROPOSE: [prompts.propose(demos.choose(number)) for number in range(SAMPLED)],
         Stage.ANSWER: [prompts.answer(task) for task in tasks],
-        Stage.EVALUATE: [prompts.answer(task) for task in rng.sample(list(held_out), min(SAMPLED, len(held_out)))],
+        Stage.EVALUATE: [prompts.answer(task) for task in _sample(held_out)],
     }
     if instructions.paraphrases.per_winner:
-        pairs = read_reworded(config.path(instructions.paraphrases.demos))
-        texts[Stage.PARAPHRASE] = [prompts.paraphrase(task, rng.sample(pairs, REWORDED_DEMOS)) for task in tasks]
+        pairs = read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS]
+        texts[Stage.PARAPHRASE] = [prompts.paraphrase(task, pairs) for task in tasks]
     shape = shape_of(source, trust_remote_code=trust) if source else None
-    here = shape is not None and engine.name != "scripted"
     # CTranslate2 loads the weights once per core.
     on_cpu = engine.name == "ctranslate2"
     copies = workers(settings) if on_cpu else 1
@@ -208,9 +205,13 @@ def writer_of(
         engine=engine,
         shape=shape,
         prompts={stage: _count_tokens(rendered, folder, trust) for stage, rendered in texts.items()},
-        memory=copies * shape.parameters * BYTES[settings.compute_type] if shape and here else None,
-        available=device_memory("cpu" if on_cpu else device(settings)) if here else None,
+        memory=copies * shape.parameters * BYTES[settings.compute_type] if shape else None,
+        available=device_memory("cpu" if on_cpu else device(settings)) if shape else None,
     )
+
+
+def _sample(tasks: Sequence[Task]) -> Sequence[Task]:
+    return tasks[:: max(1, len(tasks) // SAMPLED)]
 
 
 def _count_tokens(texts: Sequence[str], folder: Path | None, trust_remote_code: bool) -> list[int]:
