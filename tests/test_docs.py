@@ -65,6 +65,14 @@ def test_files_named_in_the_documents_exist() -> None:
             assert (ROOT / path).exists() or "NAME" in path, f"{name}: {path}"
 
 
+def test_names_are_in_the_files_that_the_architecture_page_says() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = re.findall(r"`(?:\w+\.)?(\w+)`\s(?:in|of)\s`(flywheel/[\w/]+\.py)`", page)
+    assert len(places) > 8
+    for name, path in places:
+        assert re.search(rf"\b(class|def) {name}\b", (ROOT / path).read_text(encoding="utf-8")), f"{name} in {path}"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"(?:\]\(|src=\")(?!https?:)([^)#\"]+)", document.read_text(encoding="utf-8")):
