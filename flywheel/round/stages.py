@@ -273,7 +273,7 @@ class Run:
     def select(self, done: int, counter: Counter) -> Iterator[Chunk[Selection | Score]]:
         """Every policy's pick for every task; then what each member gave the winners, one member in memory at a time."""
         store, name = self.workspace.store, self.round.round
-        spans, members = store.spans(name, BLOCK), store.model(self.reward_model).numbers["members"]
+        spans, members = store.spans(name, BLOCK), store.model(self.reward_model).facts.members
 
         def left() -> Iterator[Sequence[Selection] | Sequence[Score]]:
             for attempts in spans[done:]:
@@ -349,7 +349,7 @@ class Run:
         )
         folder = self.workspace.models / f"generator-{name}"
         with publish(folder) as unfinished:
-            numbers = train_generator(
+            facts = train_generator(
                 str(self.workspace.locate(start)), unfinished, examples, config,
                 seed=derive(self.config.seed, source, "train"), advance=counter.to,
                 checkpoints=self.workspace.models / f"generator-{name}-{self.round.fingerprint[:12]}.training",
@@ -357,7 +357,7 @@ class Run:
             )  # fmt: skip
         model = Model(
             kind=ModelKind.GENERATOR, name=name, path=self.workspace.inside(folder), digest=digest_model(folder),
-            parent=start.model_id, recipe=config.model_dump(), numbers=numbers,
+            parent=start.model_id, recipe=config.model_dump(), facts=facts,
         )  # fmt: skip
         self.round = replace(self.round, generator_out=model.model_id)
         yield Chunk(rows=[model], last=True)
