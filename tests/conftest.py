@@ -102,9 +102,9 @@ def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempP
     from flywheel.core.quiet import silence
     from flywheel.reward.build import build_reward_model
     from flywheel.round.budget import Budget
-    from flywheel.round.loop import run_round
+    from flywheel.round.context import RoundContext
+    from flywheel.round.loop import run_stages
     from flywheel.round.opening import open_round
-    from flywheel.round.stages import Run
 
     silence()
     workspace = Workspace(tmp_path_factory.mktemp("built") / "workspace")
@@ -112,7 +112,7 @@ def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempP
     reward = build_reward_model(small_config, workspace, Silent())
     opened = open_round(workspace, small_config, reward)
     budget = Budget(small_config.budget, small_config.prices)
-    run_round(Run(workspace=workspace, config=small_config, progress=Silent(), budget=budget, round=opened))
+    run_stages(RoundContext(workspace=workspace, config=small_config, progress=Silent(), budget=budget, round=opened))
     return workspace.folder
 
 
@@ -120,11 +120,11 @@ def built(small: list[str], small_config: Config, tmp_path_factory: pytest.TempP
 def turned(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with r0, r1 and r2; copy it, do not change it."""
     from flywheel.core.progress import Silent
-    from flywheel.round.loop import turn
+    from flywheel.round.loop import run_next_round
 
     workspace = Workspace(copy(built, tmp_path_factory.mktemp("turned")))
     for _ in range(2):
-        turn(workspace, workspace.config(), Silent())
+        run_next_round(workspace, workspace.config(), Silent())
     return workspace.folder
 
 

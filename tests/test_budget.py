@@ -19,7 +19,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, Stage, Winner
 from flywheel.round.budget import Budget
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.training import train_generator, training_examples
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -67,7 +67,7 @@ def test_a_round_stopped_again_and_again_ends_with_the_same_rows(limit: str, bui
     stops: list[tuple[str, ...]] = []
     for _ in range(40):
         try:
-            turn(workspace, config, Silent())
+            run_next_round(workspace, config, Silent())
             break
         except BudgetSpent:
             assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("running",)]
@@ -136,12 +136,12 @@ def test_time_that_is_up_stops_every_stage(
             return begun == [(str(stage),)]
 
     with pytest.raises(BudgetSpent, match=r"budget\.minutes = 10"):
-        turn(workspace, workspace.config(["budget.minutes=10"]), Late())
+        run_next_round(workspace, workspace.config(["budget.minutes=10"]), Late())
     last = rows(workspace.folder, "SELECT stage FROM stages WHERE round = 'r1' ORDER BY started_at DESC LIMIT 1")
     assert last == [(str(stage),)]
     checkpoints = list(workspace.models.glob("*.training/checkpoint-*"))
     assert bool(checkpoints) == (stage == Stage.TRAIN)
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     for table in ("tasks", "candidates", "evaluations", "evaluation_scores"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
         assert rows(workspace.folder, sql) == rows(turned, sql), table

@@ -20,8 +20,9 @@ from flywheel.core.faults import machine_fault
 from flywheel.core.progress import Silent
 from flywheel.records import Stage
 from flywheel.reward.model import RewardModel
-from flywheel.round.loop import turn
-from flywheel.round.stages import Run
+from flywheel.round import stage as stages
+from flywheel.round.context import RoundContext
+from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, Outcome, copy
@@ -53,14 +54,15 @@ def same_round(folder: Path, undisturbed: Path) -> None:
 @contextlib.contextmanager
 def fault_at(stage: Stage, fault: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
     """A fault for the length of one stage of a round."""
-    real = Run.stage
+    real = stages.open_stages
 
-    def struck(self: Run, at: Stage, *arguments: Any, **options: Any) -> None:
-        with fault() if at == stage else contextlib.nullcontext():
-            real(self, at, *arguments, **options)
+    @contextlib.contextmanager
+    def struck(context: RoundContext, *opened: Stage, **options: Any) -> Iterator[Any]:
+        with fault() if stage in opened else contextlib.nullcontext(), real(context, *opened, **options) as opening:
+            yield opening
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "stage", struck)
+        patch.setattr(stages, "open_stages", struck)
         yield
 
 
@@ -222,7 +224,7 @@ def test_a_clock_that_went_back_changes_nothing(built: Path, turned: Path, tmp_p
         db.execute("UPDATE models SET created_at = created_at + INTERVAL 1 DAY")
         db.execute("UPDATE stages SET started_at = started_at + INTERVAL 1 DAY, finished_at = finished_at + INTERVAL 1 DAY")
     workspace = Workspace(folder)
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     same_round(folder, turned)
     assert rows(folder, "SELECT round FROM rounds_summary") == [("r0",), ("r1",)]
 
@@ -250,7 +252,7 @@ def test_short_memory_makes_smaller_work_of_the_same_texts(
         patch.setattr("flywheel.engines.ctranslate2_engine.ctranslate2.Generator.generate_batch", short)
         patch.setattr(RewardModel, "_forward_shared", short_batches)
         threads = torch.get_num_threads()
-        turn(workspace, workspace.config(), Silent())
+        run_next_round(workspace, workspace.config(), Silent())
     assert torch.get_num_threads() == threads, "what comes after it has as many cores as before"
     texts = "SELECT * FROM candidates WHERE round = 'r1' ORDER BY ALL"
     assert rows(workspace.folder, texts) == rows(turned, texts)
@@ -280,22 +282,25 @@ def test_a_round_that_a_limit_on_memory_ended_goes_on_without_it(built: Path, tu
     if ran.returncode > 0:  # a library in C++ may end the process where it gets no memory, which is a kill like any other
         assert "memory" in ran.stderr.splitlines()[-1]
     workspace = Workspace(folder)
-    turn(workspace, workspace.config(), Silent())
+    run_next_round(workspace, workspace.config(), Silent())
     same_round(folder, turned)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "words"),
     [
-        (OSError(28, "No space left on device", "/x/y"), "the disk is full (/x/y)"),
-        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
-        (OSError(30, "Read-only file system", "/x"), "cannot write here"),
-        (MemoryError(), "memory is short"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory is short"),
+        (OSError(28, "No space left on device", "/x/y"), "/x/y"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk"),
+        (OSError(30, "Read-only file system", "/x"), "Read-only"),
+        (MemoryError(), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory"),
     ],
 )
-def test_what_the_machine_does_is_told_whichever_library_meets_it(error: Exception, said: str) -> None:
-    assert said in str(machine_fault(error))
+def test_a_fault_of_the_machine_is_recognised_whichever_library_meets_it(error: Exception, words: str) -> None:
+    fault = machine_fault(error)
+    assert fault is not None
+    assert words in fault.message
+    assert fault.hint
 
 
 def test_a_defect_is_no_fault_of_the_machine() -> None:

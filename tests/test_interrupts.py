@@ -15,7 +15,7 @@ from flywheel.cli.stopping import interruptible
 from flywheel.core.progress import Silent
 from flywheel.engines.ctranslate2_engine import CTranslate2Engine
 from flywheel.errors import Interrupted
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.training import sft
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -80,7 +80,7 @@ def test_ctrl_c_in_a_training_keeps_a_checkpoint(
         stopped = cli("--workspace", workspace.folder, "round")
     assert (stopped.code, stopped.err.splitlines()[-1]) == (130, KEPT)
     assert [path.parent.name for path in workspace.models.glob("*.training/*/whole")] == ["checkpoint-2"]
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     same_round(workspace.folder, turned)
 
 
