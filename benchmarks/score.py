@@ -84,11 +84,11 @@ def operations(scorer: RewardModel, texts: Sequence[str], answers: Sequence[Answ
 
     Two for each weight and token, and four for each pair of positions, width and layer (no padding, nothing else).
     """
-    config = scorer.model.config
+    config = scorer.network.model.config
     layers, width = config.num_hidden_layers, config.hidden_size
-    embeddings = sum(one.weight.numel() for one in scorer.model.modules() if isinstance(one, torch.nn.Embedding))
-    weights = sum(one.numel() for one in scorer.model.parameters()) - embeddings
-    ids = scorer.tokenizer(list(texts)).input_ids
+    embeddings = sum(one.weight.numel() for one in scorer.network.model.modules() if isinstance(one, torch.nn.Embedding))
+    weights = sum(one.numel() for one in scorer.network.model.parameters()) - embeddings
+    ids = scorer.network.tokenizer(list(texts)).input_ids
     whole = sum(2.0 * weights * len(row) + 2.0 * layers * width * len(row) ** 2 for row in ids)
     saved = 0.0
     for _, group in itertools.groupby(range(len(answers)), key=lambda place: answers[place].task):
@@ -101,17 +101,17 @@ def operations(scorer: RewardModel, texts: Sequence[str], answers: Sequence[Answ
 
 def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int, single: int) -> Result:
     prompts = Prompts(asset("prompts"))
-    scorer = RewardModel(folder, prompts, max_length=512)
-    whole = RewardModel(folder, prompts, max_length=512, share_prompts=False)
-    texts = answer_texts(prompts, answers, str(scorer.tokenizer.eos_token))
+    scorer = RewardModel.load(folder, prompts, max_length=512)
+    whole = RewardModel.load(folder, prompts, max_length=512, share_prompts=False)
+    texts = answer_texts(prompts, answers, str(scorer.network.tokenizer.eos_token))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
     pipe = pipeline("text-classification", model=folder.as_posix(), tokenizer=tokenizer, function_to_apply="none", device="cpu")
     few = texts[:: max(1, len(texts) // single)][:single]
     runs: dict[str, tuple[int, Callable[[], list[float]]]] = {
         "pipeline, one text at a time": (len(few), lambda: [pipe(text)[0]["score"] for text in few]),
         "pipeline, batch_size=64": (len(texts), lambda: [one["score"] for one in pipe(list(texts), batch_size=64)]),
-        "flywheel, every text whole": (len(texts), lambda: whole.score(answers)),
-        "flywheel": (len(texts), lambda: scorer.score(answers)),
+        "flywheel, every text whole": (len(texts), lambda: whole.score_answers(answers)),
+        "flywheel": (len(texts), lambda: scorer.score_answers(answers)),
     }
     rates: dict[str, list[float]] = {run: [] for run in runs}
     ceilings, scores = [], {}
@@ -129,9 +129,9 @@ def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int,
     of_whole, of_shared = operations(scorer, texts, answers)
     return Result(
         name=name,
-        parameters=sum(one.numel() for one in scorer.model.parameters()),
+        parameters=sum(one.numel() for one in scorer.network.model.parameters()),
         texts=len(texts),
-        tokens=statistics.median(len(row) for row in scorer.tokenizer(texts).input_ids),
+        tokens=statistics.median(len(row) for row in scorer.network.tokenizer(texts).input_ids),
         rates=rates,
         ceiling=statistics.median(ceilings),
         operations_whole=of_whole / len(texts),

@@ -10,7 +10,8 @@ from typing import Any
 from flywheel.config import Config
 from flywheel.errors import DataError
 from flywheel.estimate.sizes import Found, find_model
-from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.data import PreferenceSet, separate
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import SUFFIXES, find_source, read_source
 
 STAND_IN = "asset:data/nano/generator"

@@ -132,7 +132,7 @@ def _answers(rows: Sequence[Row]) -> int:
 
 def batch_tokens(config: Config, shape: Shape, machine: Machine) -> int:
     """How many tokens a reward model scores at once."""
-    from flywheel.reward.model import ACTIVATIONS_BYTES, GPU_TOKENS
+    from flywheel.reward.network import ACTIVATIONS_BYTES, GPU_TOKENS
 
     fastest = GPU_TOKENS if machine.device == "cuda" else max(128, ACTIVATIONS_BYTES // (4 * shape.widest))
     return config.reward.batch_tokens or fastest

@@ -19,7 +19,7 @@ from flywheel.evaluation.function_judge import ask
 from flywheel.evaluation.pairwise import PairwiseJudge
 from flywheel.instructions.prompts import Prompts, template_file
 from flywheel.records import Judge, Model, ModelKind, Task
-from flywheel.reward.data import read_set
+from flywheel.reward.reading import read_set
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split, find_source, read_source
 from flywheel.reward.text import Answer
@@ -104,8 +104,12 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
     from flywheel.reward.model import RewardModel
 
     try:
-        scorer = RewardModel(
-            folder, Prompts(config.path(config.prompts)), max_length=config.reward.max_length, most_labels=BOTH_LABELS
+        scorer = RewardModel.load(
+            folder,
+            Prompts(config.path(config.prompts)),
+            max_length=config.reward.max_length,
+            device="cpu",
+            most_labels=BOTH_LABELS,
         )
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
         reason = str(error).strip().splitlines()[0]
@@ -113,15 +117,17 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
             f"evaluation.judges.{name}: {folder} cannot judge ({reason}); name a classifier of one label or two that has its "
             "tokenizer"
         ) from None
-    if not getattr(scorer.tokenizer, "chat_template", None):
-        return lambda rows: list(scorer.score([Answer(task=task, output=output) for task, output in rows]))
+    if not getattr(scorer.network.tokenizer, "chat_template", None):
+        return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
     said = Prompts(config.path(config.prompts), chat=str)
 
     def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
         talks = (
             [{"role": "user", "content": said.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
         )
-        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(one, tokenize=False)) for one in talks]))
+        return list(
+            scorer.score_texts([str(scorer.network.tokenizer.apply_chat_template(one, tokenize=False)) for one in talks])
+        )
 
     return judge
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.evaluate import RewardReport
-    from flywheel.reward.search import Found
+    from flywheel.reward.report import RewardReport
+    from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
 
@@ -86,21 +86,21 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         print_line(f"not by mergekit: {sliced.because[:200]}")
 
 
-def print_search(found: Found, *, as_json: bool) -> None:
+def print_search(search: Search, *, as_json: bool) -> None:
     """The best merges of a search, the best single member, and the config that takes the best."""
     if as_json:
         print_json(
-            asdict(found.summary())
+            asdict(search.result)
             | {
-                "weights": dict(found.plan.weights),
-                "merge": found.plan.merge.model_dump(),
-                "tried": [asdict(one) for one in found.trials],
+                "weights": dict(search.plan.weights),
+                "merge": search.plan.merge.model_dump(),
+                "tried": [asdict(one) for one in search.trials],
             }
         )
         return
-    last = max(one.halving for one in found.trials)
-    finalists = sorted((one for one in found.trials if one.halving == last), key=lambda one: (-one.retained, -one.accuracy))
-    sets = list(found.best.accuracies)
+    result, last = search.result, max(trial.halving for trial in search.trials)
+    finalists = sorted((one for one in search.trials if one.halving == last), key=lambda one: (-one.retained, -one.accuracy))
+    sets = list(result.best.accuracies)
     print_table(
         Table(
             columns=("merge", "density", "weights", "worst kept", *sets, "average"),
@@ -113,17 +113,17 @@ def print_search(found: Found, *, as_json: bool) -> None:
             ],
         )
     )  # fmt: skip
-    figures = f"({found.best.accuracy:.3f} against {found.single_accuracy:.3f} on average, on the validation splits)"
-    if not found.merged:
-        print_line(f"no merge beats {found.single} alone {figures}; keep that member only, or train the others better")
+    figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
+    if not result.merged:
+        print_line(f"no merge beats {result.single} alone {figures}; keep that member only, or train the others better")
         return
-    print_line(f"the best merge beats the best single member, {found.single} {figures}; to use it, write into the config:")
+    print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, write into the config:")
     print_line("reward:")
-    for name, weight in found.plan.weights.items():
+    for name, weight in search.plan.weights.items():
         print_line(f"  members.{name}.weight: {weight:g}")
-    merge = {key: value for key, value in found.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
+    merge = {key: value for key, value in search.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
     print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in found.plan.weights.items())
+    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in search.plan.weights.items())
     options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
     print_line(f"or for one call: {weights} {options}")
 
@@ -161,7 +161,7 @@ def print_pairs_made(told: Mapping[str, Any], to: Path, *, as_json: bool) -> Non
 def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     """The report as tables, its sentence first."""
     if as_json:
-        print_json(report.as_json())
+        print_json(asdict(report))
         return
     print_line(report.sentence)
     sets = list(report.sets)

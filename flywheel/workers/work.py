@@ -80,4 +80,4 @@ def score(work: Work, scorer: Scorer) -> Work:
         for task, group in zip(work.tasks, work.written, strict=True)
         for one in group
     ]
-    return replace(work, scores=scorer.score(texts))
+    return replace(work, scores=scorer.score_answers(texts))
