@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import datasets
     import duckdb
 
-    from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
+    from flywheel.evaluation.verdict import Comparison
     from flywheel.reward.model import RewardModel
     from flywheel.round.best_of_n import BestOfN
 

@@ -57,7 +57,7 @@ def test_a_stage_of_which_nothing_can_be_done_is_refused_and_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(Unlucky, "chunks", range(100))
         patched.setattr("flywheel.round.context.Here", Unlucky)
-        with pytest.raises(EngineError, match=r"a chunk could not be done \(ValueError: no such luck\); mend the cause"):
+        with pytest.raises(EngineError, match="ValueError: no such luck"):
             run_next_round(workspace, workspace.config(SMALL), Silent())
     run_next_round(workspace, workspace.config(SMALL), Silent())
     assert reading.query(workspace.store.path, "SELECT * FROM failed_chunks").rows == []

@@ -25,19 +25,10 @@ from flywheel.round.context import RoundContext
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workspace import Workspace
-from tests.conftest import Cli, Outcome, copy
+from tests.conftest import Cli, copy, refused
 from tests.disk import filled, mounted, read_only
 
 TABLES = ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics")
-
-
-def refused(outcome: Outcome, said: str) -> None:
-    """One line, exit code 1."""
-    assert outcome.code == 1, outcome
-    line = outcome.err.splitlines()[-1]
-    assert line.startswith("error: "), outcome.err
-    assert said in line
-    assert "Traceback" not in outcome.err
 
 
 def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -77,7 +68,7 @@ def test_a_disk_that_is_full_stops_each_stage_in_one_line_and_nothing_is_lost(
                 outcome = cli("--workspace", folder, "round")
             if outcome.code == 0:  # DuckDB had room inside its own file for the rest
                 break
-            refused(outcome, "the disk is full")
+            refused(outcome, "disk")
             assert not list(folder.glob("models/*.tmp"))
             stopped.append(stage)
             if stage == Stage.PROPOSE:  # enough for DuckDB's log, but not for its checkpoint
@@ -113,7 +104,7 @@ def test_a_config_that_is_gone_is_not_replaced_by_another(cli: Cli, turned: Path
     folder = copy(turned, tmp_path)
     config = (folder / "config.yaml").rename(folder / "elsewhere.yaml")
     for command in (["round"], ["round", "--dry-run"], ["propose"], ["init"], ["reward", "build"]):
-        refused(cli("--workspace", folder, *command), "config.yaml is gone, but flywheel.duckdb has what was made with it")
+        refused(cli("--workspace", folder, *command), "config.yaml", "flywheel.duckdb")
         assert not (folder / "config.yaml").exists()
     config.rename(folder / "config.yaml")
     assert cli("--workspace", folder, "round", "--dry-run").code == 0
@@ -140,7 +131,7 @@ def test_a_reward_model_that_is_cut_is_told_and_the_round_goes_on_with_a_whole_o
     weights = next(path for path in folder.glob("models/reward-*/model.safetensors"))
     whole = weights.read_bytes()
     weights.write_bytes(whole[:1000])
-    refused(cli("--workspace", folder, "round"), f"{weights.parent} is not what was recorded (its digest has changed)")
+    refused(cli("--workspace", folder, "round"), str(weights.parent))
     weights.write_bytes(whole)
     assert cli("--workspace", folder, "round").code == 0
     same_round(folder, turned)
@@ -153,7 +144,7 @@ def test_a_model_that_has_changed_is_told_before_it_is_used(cli: Cli, built: Pat
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    refused(cli("--workspace", folder, "round"), f"{weights.parent} is not what was recorded (its digest has changed)")
+    refused(cli("--workspace", folder, "round"), str(weights.parent))
     assert rows(folder, "SELECT count(*) FROM tasks WHERE round = 'r1'") == [(0,)]
     content[-1] ^= 1
     weights.write_bytes(content)
@@ -164,7 +155,9 @@ def test_a_generator_that_is_gone_is_told_with_where_to_get_it(cli: Cli, turned:
     folder = copy(turned, tmp_path)
     shutil.rmtree(folder / "models" / "generator-r2")
     for command in (["round"], ["sample", "Say hello."]):
-        refused(cli("--workspace", folder, *command), "put the folder back from a backup")
+        outcome = cli("--workspace", folder, *command)
+        refused(outcome)
+        assert "backup" in outcome.hint
 
 
 def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, turned: Path, tmp_path: Path) -> None:
@@ -174,9 +167,11 @@ def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, t
     for command in (["round"], ["round", "--set", "seed=5"], ["propose"], ["init"], ["reward", "build"]):
         refused(cli("--workspace", folder, *command), "")
         if command != ["init"]:
-            refused(cli("--workspace", folder, *command), "flywheel.duckdb is gone, but models/ has")
+            refused(cli("--workspace", folder, *command), "flywheel.duckdb", "models/")
     assert cli("--workspace", folder, "doctor").code == 1
-    refused(cli("--workspace", folder, "rounds"), "`flywheel restore` a backup")
+    outcome = cli("--workspace", folder, "rounds")
+    refused(outcome)
+    assert "flywheel restore" in outcome.hint
     assert not (folder / "flywheel.duckdb").exists()
     assert sorted(path.name for path in (folder / "models").iterdir()) == before
 
@@ -192,27 +187,27 @@ def test_a_member_that_is_gone_is_built_anew(cli: Cli, built: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("damage", "command", "said"),
+    ("damage", "command", "missing"),
     [
-        ("ALTER TABLE candidates DROP COLUMN output", ["round"], "the column output of candidates is not there"),
-        ("ALTER TABLE candidates DROP COLUMN output", ["show", "r1"], "the column output of candidates is not there"),
-        ("DROP TABLE scores", ["report"], "the table scores is not there"),
+        ("ALTER TABLE candidates DROP COLUMN output", ["round"], "output"),
+        ("ALTER TABLE candidates DROP COLUMN output", ["show", "r1"], "output"),
+        ("DROP TABLE scores", ["report"], "scores"),
     ],
 )
-def test_what_is_gone_of_the_schema_is_told(
-    cli: Cli, turned: Path, tmp_path: Path, damage: str, command: list[str], said: str
+def test_a_missing_table_or_column_is_named(
+    cli: Cli, turned: Path, tmp_path: Path, damage: str, command: list[str], missing: str
 ) -> None:
     folder = copy(turned, tmp_path)
     with duckdb.connect(str(folder / "flywheel.duckdb")) as db:
         db.execute(damage)
-    refused(cli("--workspace", folder, *command), said)
+    refused(cli("--workspace", folder, *command), missing)
 
 
-def test_a_converted_generator_that_is_cut_is_told_with_what_to_remove(cli: Cli, built: Path, tmp_path: Path) -> None:
+def test_a_truncated_conversion_is_named(cli: Cli, built: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     (converted,) = folder.glob("models/converted/*/model.bin")
     converted.write_bytes(converted.read_bytes()[:5000])
-    refused(cli("--workspace", folder, "propose"), f"{converted.parent} is damaged")
+    refused(cli("--workspace", folder, "propose"), str(converted.parent))
     shutil.rmtree(converted.parent)
     assert cli("--workspace", folder, "propose").code == 0
 

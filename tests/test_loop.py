@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from flywheel.core.progress import Silent
-from flywheel.errors import ConfigError, DataError, ModelError, StoreError
+from flywheel.errors import RESUME, ConfigError, DataError, ModelError, WorkspaceHeld
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
@@ -107,8 +107,7 @@ def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, tur
             [sys.executable, "-m", "tests.crash", workspace.folder, stage, "interrupt", "1"], capture_output=True, text=True
         )
         assert stopped.returncode == 130, stopped.stderr[-2000:]
-        told = "stopped: finished chunks and models are kept, the same command without --restart goes on"
-        assert stopped.stderr.splitlines()[-1] == told
+        assert stopped.stderr.splitlines()[-1] == f"hint: {RESUME}"
         assert rows(workspace.folder, f"SELECT chunks FROM stages WHERE round = 'r1' AND stage = '{stage}'") == [(1,)]
     run_next_round(workspace, workspace.config(), Silent())
     for table in ("tasks", "candidates", "evaluations"):
@@ -121,10 +120,11 @@ def test_a_changed_setting_is_refused_for_an_unfinished_round(built: Path, tmp_p
     subprocess.run([sys.executable, "-m", "tests.crash", workspace.folder, "propose", "after", "1"], check=False)
     with pytest.raises(ConfigError) as error:
         run_next_round(workspace, workspace.config(["sampling.n=2"]), Silent())
-    assert "r1 was begun with sampling.n = 4 (now 2); add --set sampling.n=4 to go on with it" in str(error.value)
+    assert "sampling.n = 4 (now 2)" in error.value.message
+    assert "--set sampling.n=4 " in error.value.hint
     seeds = tmp_path / "seeds.jsonl"
     seeds.write_text("\n".join(f'{{"instruction": "Say {word}.", "input": "x"}}' for word in ("a", "b", "c")))
-    with pytest.raises(ConfigError, match=r"begun with instructions\.seeds"):
+    with pytest.raises(ConfigError, match=r"instructions\.seeds"):
         run_next_round(workspace, workspace.config([f"instructions.seeds={seeds}"]), Silent())
     changed = workspace.config(["sampling.n=2", "instructions.tasks=10", "training.epochs=1"])
     assert run_next_round(workspace, changed, Silent(), restart=True) == "r1"
@@ -148,7 +148,7 @@ def test_a_generator_changed_on_disk_is_refused(turned: Path, tmp_path: Path) ->
     weights = workspace.models / "generator-r2" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4] + b"\1\2\3\4")
-    with pytest.raises(ModelError, match="is not what was recorded"):
+    with pytest.raises(ModelError, match="digest"):
         run_next_round(workspace, workspace.config(), Silent())
     weights.write_bytes(whole[:1000])
     with pytest.raises(ModelError, match="is corrupt"):
@@ -166,13 +166,13 @@ def test_a_generator_that_lies_elsewhere_now_is_found_where_the_config_names_it(
 
 def test_two_rounds_at_once_are_refused(turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(turned, tmp_path))
-    with workspace.at_work(), pytest.raises(StoreError, match="is at work in"):
+    with workspace.at_work(), pytest.raises(WorkspaceHeld):
         run_next_round(Workspace(workspace.folder), workspace.config(), Silent())
 
 
 def test_a_failed_round_is_marked_and_goes_on(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
-    with pytest.raises(DataError, match=r"300 attempts \(instructions\.max_attempts = 1 for each task\) gave"):
+    with pytest.raises(DataError, match=r"300 attempts"):
         run_next_round(workspace, workspace.config(["instructions.tasks=300", "instructions.max_attempts=1"]), Silent())
     assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("failed",)]
     attempts = rows(workspace.folder, "SELECT count(*) FROM tasks")[0][0]

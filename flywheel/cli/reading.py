@@ -30,7 +30,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Report whether ROUND is better than BASE, with the evidence."""
-    from flywheel.evaluation.picks import curve_of, policies_of
+    from flywheel.evaluation.best_of_n import curve_of, policies_of
     from flywheel.report import tables
 
     workspace = opened()

@@ -1,4 +1,4 @@
-"""The command that writes the report."""
+"""The command that writes the HTML report."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class ChartFormat(StrEnum):
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
-    charts: Annotated[Path | None, typer.Option("--charts", help="Folder to write the charts to, too.")] = None,
-    form: Annotated[ChartFormat, typer.Option("--format", help="How the charts are written.")] = ChartFormat.SVG,
+    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    charts: Annotated[Path | None, typer.Option("--charts", help="Also write each chart to this folder.")] = None,
+    form: Annotated[ChartFormat, typer.Option("--format", help="File type of the charts.")] = ChartFormat.SVG,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", min=0, help="Tasks a round to carry, at most; default: what 20 MB hold.")
+        int | None, typer.Option("--tasks", min=0, help="Most tasks per round; default: as many as fit into 20 MB.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -27,9 +27,8 @@ from flywheel.store.store import Store
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
     from flywheel.evaluation.best_of_n import Curve, PolicyFigures
-    from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
-    from flywheel.evaluation.verdict import Difference
+    from flywheel.evaluation.verdict import Comparison, Difference
     from flywheel.round.best_of_n import Ranked
 
 CELL = 200
@@ -231,67 +230,61 @@ def _write_parquet(table: Table, out: Path | None) -> None:
 
 
 def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], curve: Curve | None) -> None:
-    """A verdict with its evidence: the sentence, what speaks against it, the figures, and what selecting was worth."""
-    evidence = comparison.evidence
+    """A verdict with its evidence: the sentence, caveats, the figures, and what selecting was worth."""
+    evidence, rates = comparison.evidence, comparison.evidence.rates
     print_line(comparison.sentence)
-    for doubt in comparison.doubts:
-        print_line(f"but {doubt}")
-    percent = f"{100 * evidence.confidence:.0f} % interval"
+    for caveat in comparison.caveats:
+        print_line(f"but {caveat}")
     figures = {"judge": evidence.judge, "reward": evidence.reward}
-    figures |= {f"judge {name}": one for name, one in evidence.others.items()}
-    figures |= {"tokens": evidence.tokens, "ends by itself": evidence.stop, "words of its own": evidence.diversity}
-    rows: list[tuple[Any, ...]] = [(what, one.before, one.after, one.value, _interval(one)) for what, one in figures.items()]
+    figures |= {f"judge {name}": other for name, other in evidence.others.items()}
+    figures |= {"tokens": evidence.tokens, "finish rate": evidence.finish_rate, "output diversity": evidence.diversity}
+    rows: list[tuple[Any, ...]] = [
+        (what, figure.before, figure.after, figure.value, _interval(figure)) for what, figure in figures.items() if figure
+    ]
     if controlled := evidence.length_controlled:
-        rows.insert(1, ("  at equal length", None, None, controlled.value, _interval(controlled)))
+        rows.insert(1, ("judge, length-controlled", None, None, controlled.value, _interval(controlled)))
     print_line()
-    print_table(Table(columns=("held-out", evidence.base, evidence.round, "difference", percent), rows=rows))
+    columns = ("held-out", evidence.base, evidence.round, "Δ", f"{100 * evidence.confidence:.3g} % CI")
+    print_table(Table(columns=columns, rows=rows))
     print_line()
-    outcomes = evidence.outcomes
     print_line(
-        f"{evidence.round} does better on {100 * outcomes.wins:.0f} % of the tasks, as well on {100 * outcomes.ties:.0f} %, "
-        f"worse on {100 * outcomes.losses:.0f} %: {100 * outcomes.net.value:+.0f} points ({100 * outcomes.net.low:+.0f} to "
-        f"{100 * outcomes.net.high:+.0f})"
+        f"win / tie / loss: {100 * rates.win:.1f} / {100 * rates.tie:.1f} / {100 * rates.loss:.1f} % of the tasks, "
+        f"net {100 * rates.net.value:+.1f} ({100 * rates.net.low:+.1f} to {100 * rates.net.high:+.1f})"
     )
-    print_line(f"no difference of the judge at all: p = {evidence.p:.2g} (paired t-test over tasks)")
+    print_line(
+        f"paired t-test over tasks: p = {evidence.p_value:.2g}; smallest detectable difference: "
+        f"{evidence.smallest_detectable:.3f} (80 % power)"
+    )
     print_policies(evidence.round, policies)
     print_curve(evidence.round, curve)
 
 
 def print_policies(name: str, policies: Sequence[PolicyFigures]) -> None:
-    """What the judge says of each policy's picks among the same candidates."""
+    """What the judge says of each selection policy on the same candidates."""
     if not policies:
         return
     print_line()
     rows = [
         (
             one.policy, one.judge, one.reward, one.tokens,
-            None if one.best_less_this is None else one.best_less_this.value,
-            None if one.best_less_this is None else _interval(one.best_less_this),
+            one.difference and one.difference.value, one.difference and _interval(one.difference),
         )
         for one in policies
     ]  # fmt: skip
-    columns = (
-        f"picks of {name}, {policies[0].tasks:,} judged tasks",
-        "judge",
-        "reward",
-        "tokens",
-        "best less this",
-        "interval",
-    )
-    print_table(Table(columns=columns, rows=list(rows)))
+    columns = (f"policy ({name}, {policies[0].tasks:,} tasks)", "judge", "reward", "tokens", "Δ to best-of-N", "CI")
+    print_table(Table(columns=columns, rows=rows))
 
 
 def print_curve(name: str, curve: Curve | None) -> None:
     """What best-of-n gives as n grows, in a line, and where the judge turns."""
     if curve is None:
         return
-    few = [one for one in curve.steps if one.n == curve.steps[-1].n or (one.n & (one.n - 1)) == 0]
+    few = [one for one in curve.points if one.n == curve.points[-1].n or (one.n & (one.n - 1)) == 0]
     shown = ", ".join(f"n = {one.n}: {one.judge.value:.3f} ({one.reward.value:+.2f})" for one in few)
     print_line(f"{name}: judge (reward) of the best of n, {curve.tasks} tasks: {shown}")
-    if curve.turns_at is not None:
+    if curve.over_optimized_after is not None:
         print_line(
-            f"{name}: the judge turns down after n = {curve.turns_at} while the reward rises: more candidates find what only "
-            "the reward model likes"
+            f"{name}: over-optimization after n = {curve.over_optimized_after}: the reward still rises and the judge falls"
         )
 
 
@@ -312,16 +305,16 @@ def print_trend(found: Trend) -> None:
         rows = [
             (
                 f"{step.round} against {step.base}", str(step.comparison.verdict), judge.before, judge.after, judge.value,
-                _interval(judge), f"{step.comparison.evidence.reward.value:+.3f}", f"{step.p:.2g}",
+                _interval(judge), reward and f"{reward.value:+.3f}", f"{step.adjusted_p:.2g}",
             )
             for step in steps
-            for judge in (step.comparison.evidence.judge,)
+            for judge, reward in ((step.comparison.evidence.judge, step.comparison.evidence.reward),)
         ]  # fmt: skip
         columns = (title, "verdict", "judge before", "after", "difference", "interval", "reward difference", "p")
         print_table(Table(columns=columns, rows=list(rows)))
     for step in (*found.against_parent, *found.against_first):
-        for doubt in step.comparison.doubts:
-            print_line(f"{step.round} against {step.base}: {doubt}")
+        for caveat in step.comparison.caveats:
+            print_line(f"{step.round} against {step.base}: {caveat}")
     for reason in found.skipped:
         print_line(reason)
     if any(len(steps) > 1 for steps in (found.against_parent, found.against_first, found.against_control)):

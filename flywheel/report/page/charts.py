@@ -149,16 +149,16 @@ def _lines(name: str, title: str, axis: str, rows: Rows, tints: Callable[[str], 
 
 def _curves(figures: Figures) -> Iterator[Chart]:
     names = list(figures.curves)
-    sizes = {step.n: step.divergence for curve in figures.curves.values() for step in curve.steps}
+    sizes = {step.n: step.kl for curve in figures.curves.values() for step in curve.points}
     labels = {str(n): sizes[n] for n in sorted(sizes) if n & (n - 1) == 0 or n == max(sizes)}
     for field in ("judge", "reward") if names else ():
         rows = [
             {
-                "name": name, "x": step.divergence, "n": step.n,
+                "name": name, "x": step.kl, "n": step.n,
                 "value": (figure := getattr(step, field)).value, "low": figure.low, "high": figure.high,
             }
             for name, curve in figures.curves.items()
-            for step in curve.steps
+            for step in curve.points
         ]  # fmt: skip
         told = "; ".join(
             f"{name}: " + ", ".join(f"N={row['n']} {row['value']:.3f}" for row in rows if row["name"] == name) for name in names
@@ -177,18 +177,18 @@ def _policies(figures: Figures) -> Iterator[Chart]:
     numbers = {one.round: one.number for one in figures.rounds}
     rows: Rows = [
         {
-            "x": numbers[name], "label": f"{name} {one.policy}", "name": one.policy, "value": one.best_less_this.value,
-            "low": one.best_less_this.low, "high": one.best_less_this.high,
+            "x": numbers[name], "label": f"{name} {one.policy}", "name": one.policy, "value": one.difference.value,
+            "low": one.difference.low, "high": one.difference.high,
         }
         for name, policies in figures.policies.items()
         for one in policies
-        if one.best_less_this is not None
+        if one.difference is not None
     ]  # fmt: skip
-    title = "What the winners have over other picks"
+    title = "Other policies against best-of-N"
     if rows:
         policies = [policy for policy in map(str, Policy) if any(row["name"] == policy for row in rows)]
         moved = [row | {"x": row["x"] + ASIDE * (policies.index(row["name"]) - (len(policies) - 1) / 2)} for row in rows]
-        draw = partial(marks.over_rounds, moved, title="judge: best less this", tints=colour, lines=[], zero=True)
+        draw = partial(marks.over_rounds, moved, title="judge: Δ to best-of-N", tints=colour, lines=[], zero=True)
         yield Chart(name="policies-judge", title=title, says=f"{title}: {_spans(rows, 'label')}", draw=draw)
         return
     rewards = [

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from flywheel.core.safe_text import visible
 from flywheel.errors import FlywheelError
-from flywheel.evaluation.best_of_n import Curve, PolicyFigures
-from flywheel.evaluation.picks import curve_of, policies_of
+from flywheel.evaluation.best_of_n import Curve, PolicyFigures, curve_of, policies_of
 from flywheel.evaluation.trend import Trend, trend
 from flywheel.records import Facts, Policy
 from flywheel.store import paging

@@ -31,7 +31,8 @@ def step_grids(trend: Trend | None) -> Iterator[Grid]:
     rows = [
         (
             f"{step.round} against {step.base}", str(step.comparison.verdict), f"{judge.before:.3f}", f"{judge.after:.3f}",
-            _signed(judge), f"{step.p:.2g}", _signed(evidence.reward, 2), f"{evidence.tasks:,}",
+            _signed(judge), f"{step.adjusted_p:.2g}", _signed(evidence.reward, 2) if evidence.reward else "",
+            f"{evidence.tasks:,}",
         )
         for step in (*trend.against_parent, *trend.against_first, *trend.against_control)
         for evidence in (step.comparison.evidence,)
@@ -60,14 +61,14 @@ def policy_grids(figures: Figures) -> Iterator[Grid]:
     title = "What each policy picked"
     judged = tuple(
         (
-            name, one.policy, f"{one.judge:.3f}", "" if one.best_less_this is None else _signed(one.best_less_this),
+            name, one.policy, f"{one.judge:.3f}", "" if one.difference is None else _signed(one.difference),
             f"{one.reward:+.2f}", f"{one.tokens:.1f}", f"{one.tasks:,}",
         )
         for name, policies in figures.policies.items()
         for one in policies
     )  # fmt: skip
     if judged:
-        columns = ("round", "policy", "judge", "best less this", "reward", "tokens", "tasks")
+        columns = ("round", "policy", "judge", "Δ to best-of-N", "reward", "tokens", "tasks")
         yield Grid(title=title, columns=columns, rows=judged, words=("policy",))
     elif figures.picks:
         rows = tuple(
@@ -80,9 +81,9 @@ def policy_grids(figures: Figures) -> Iterator[Grid]:
 def curve_grids(figures: Figures) -> Iterator[Grid]:
     """The points of the curves."""
     rows = tuple(
-        (name, str(step.n), f"{step.divergence:.2f}", _spanned(step.judge), _spanned(step.reward, 2), f"{curve.tasks:,}")
+        (name, str(step.n), f"{step.kl:.2f}", _spanned(step.judge), _spanned(step.reward, 2), f"{curve.tasks:,}")
         for name, curve in figures.curves.items()
-        for step in curve.steps
+        for step in curve.points
     )
     if rows:
         columns = ("round", "N", "log N − (N − 1) / N", "judge", "reward", "tasks")

@@ -86,12 +86,11 @@ def headlines_of(figures: Figures) -> tuple[Told, ...]:
 
 
 def _told(step: Step) -> Told:
-    _, _, sentence = step.comparison.sentence.split(": ", 2)
     return Told(
         word=str(step.comparison.verdict),
         title=f"{step.round} against {step.base}",
-        sentence=sentence[:1].upper() + sentence[1:],
-        doubts=tuple(step.comparison.doubts),
+        sentence=step.comparison.sentence,
+        doubts=tuple(step.comparison.caveats),
     )
 
 
@@ -183,10 +182,9 @@ def _selecting(figures: Figures, charts: Mapping[str, Chart]) -> Section:
     if not any(one.number > 0 for one in figures.rounds):
         notes.append("No round has candidates yet.")
     notes += [
-        f"{name}: the judge turns down after N = {curve.turns_at} while the reward rises: more candidates find what only the "
-        "reward model likes."
+        f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls."
         for name, curve in figures.curves.items()
-        if curve.turns_at is not None
+        if curve.over_optimized_after is not None
     ]
     return Section(
         id="selecting",
