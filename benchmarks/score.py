@@ -88,7 +88,7 @@ def operations(scorer: RewardModel, texts: Sequence[str], answers: Sequence[Answ
     layers, width = config.num_hidden_layers, config.hidden_size
     embeddings = sum(one.weight.numel() for one in scorer.network.model.modules() if isinstance(one, torch.nn.Embedding))
     weights = sum(one.numel() for one in scorer.network.model.parameters()) - embeddings
-    ids = scorer.network.tokenizer(list(texts)).input_ids
+    ids = scorer.tokenizer(list(texts)).input_ids
     whole = sum(2.0 * weights * len(row) + 2.0 * layers * width * len(row) ** 2 for row in ids)
     saved = 0.0
     for _, group in itertools.groupby(range(len(answers)), key=lambda place: answers[place].task):
@@ -103,7 +103,7 @@ def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int,
     prompts = Prompts(asset("prompts"))
     scorer = RewardModel.load(folder, prompts, max_length=512)
     whole = RewardModel.load(folder, prompts, max_length=512, share_prompts=False)
-    texts = answer_texts(prompts, answers, str(scorer.network.tokenizer.eos_token))
+    texts = answer_texts(prompts, answers, str(scorer.tokenizer.eos_token))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
     pipe = pipeline("text-classification", model=folder.as_posix(), tokenizer=tokenizer, function_to_apply="none", device="cpu")
     few = texts[:: max(1, len(texts) // single)][:single]
@@ -131,7 +131,7 @@ def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int,
         name=name,
         parameters=sum(one.numel() for one in scorer.network.model.parameters()),
         texts=len(texts),
-        tokens=statistics.median(len(row) for row in scorer.network.tokenizer(texts).input_ids),
+        tokens=statistics.median(len(row) for row in scorer.tokenizer(texts).input_ids),
         rates=rates,
         ceiling=statistics.median(ceilings),
         operations_whole=of_whole / len(texts),

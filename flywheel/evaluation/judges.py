@@ -146,7 +146,7 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
             f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",
             f"Set `evaluation.judges.{name}.model` to a classifier of one or two labels that has a tokenizer.",
         ) from None
-    if not getattr(scorer.network.tokenizer, "chat_template", None):
+    if not getattr(scorer.tokenizer, "chat_template", None):
         return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
     chat = Prompts(config.path(config.prompts), chat=str)
 
@@ -154,9 +154,7 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
         talks = (
             [{"role": "user", "content": chat.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
         )
-        return list(
-            scorer.score_texts([str(scorer.network.tokenizer.apply_chat_template(talk, tokenize=False)) for talk in talks])
-        )
+        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(talk, tokenize=False)) for talk in talks]))
 
     return judge
 

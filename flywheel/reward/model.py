@@ -24,6 +24,8 @@ from flywheel.reward.answers import is_text
 from flywheel.reward.text import Answer, answer_texts, end_mark, shared_beginning, token_ids
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from flywheel.reward.network import Ids, Network
 
 SCALE = "scale.json"
@@ -50,6 +52,11 @@ class RewardModel:
     batch_tokens: int
     shares_prompts: bool
     """Whether a prompt is read once for all of its outputs."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; it pads on the right."""
+        return self.network.tokenizer
 
     @classmethod
     def load(
@@ -102,7 +109,7 @@ class RewardModel:
 
     def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         """One score per answer, in order. Answers to one task are cheapest beside each other."""
-        texts = answer_texts(self.prompts, answers, end_mark(self.network.tokenizer))
+        texts = answer_texts(self.prompts, answers, end_mark(self.tokenizer))
         return self._standardised(texts, [answer.task for answer in answers])
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
@@ -118,7 +125,7 @@ class RewardModel:
     def _raw(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
         if not texts:
             return []
-        ids = token_ids(self.network.tokenizer, texts, max_length=self.max_length)
+        ids = token_ids(self.tokenizer, texts, max_length=self.max_length)
         groups, alone = _group(ids, tasks) if self.shares_prompts else ([], list(range(len(ids))))
         scores = [0.0] * len(ids)
         for batch in _batches(alone, lambda row: len(ids[row]), lambda row: len(ids[row]), self.batch_tokens):

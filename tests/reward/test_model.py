@@ -72,18 +72,18 @@ def test_long_texts_lose_their_beginning_and_keep_their_end(folder: Path, prompt
     together = scorer.score_answers(long)
     assert together == pytest.approx([scorer.score_answers([answer])[0] for answer in long], abs=1e-4)
     assert len(set(together)) == len(long)
-    ids = token_ids(scorer.network.tokenizer, ["bee " * 40 + "cat"], max_length=24)[0]
+    ids = token_ids(scorer.tokenizer, ["bee " * 40 + "cat"], max_length=24)[0]
     assert len(ids) == 24
-    assert scorer.network.tokenizer.decode(ids).endswith("cat")
+    assert scorer.tokenizer.decode(ids).endswith("cat")
 
 
 def test_an_encoder_keeps_its_first_mark_when_it_is_cut(tmp_path: Path) -> None:
     build_base(str(make_model("bert", tmp_path / "source")), tmp_path / "base", layers=2, seed=0)
     scorer = RewardModel.load(tmp_path / "base", max_length=10)
-    ids = token_ids(scorer.network.tokenizer, ["bee " * 40], max_length=10)[0]
+    ids = token_ids(scorer.tokenizer, ["bee " * 40], max_length=10)[0]
     assert len(ids) == 10
-    assert ids[0] == scorer.network.tokenizer.cls_token_id
-    assert ids[-1] == scorer.network.tokenizer.sep_token_id
+    assert ids[0] == scorer.tokenizer.cls_token_id
+    assert ids[-1] == scorer.tokenizer.sep_token_id
 
 
 def test_no_more_tokens_are_read_than_the_model_has_positions(tmp_path: Path) -> None:
