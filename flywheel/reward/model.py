@@ -97,10 +97,7 @@ class RewardModel:
         if isinstance(prompts, str) or isinstance(outputs, str):
             raise DataError("prompts and outputs must be lists, got one text", "Put the text into a list.")
         if len(prompts) != len(outputs):
-            raise DataError(
-                f"there are {len(prompts)} prompts and {len(outputs)} outputs",
-                "Give one prompt for each output, in the same order.",
-            )
+            raise DataError(f"there are {len(prompts)} prompts and {len(outputs)} outputs", "Give one prompt for each output.")
         tasks = [Task(instruction=prompt, input="None") if isinstance(prompt, str) else prompt for prompt in prompts]
         answers = [Answer(task=task, output=output) for task, output in zip(tasks, outputs, strict=True)]
         if (bad := next((number for number, answer in enumerate(answers, start=1) if not is_text(answer)), None)) is not None:
@@ -127,19 +124,15 @@ class RewardModel:
             return []
         ids = token_ids(self.tokenizer, texts, max_length=self.max_length)
         groups, alone = _group(ids, tasks) if self.shares_prompts else ([], list(range(len(ids))))
-        scores = [0.0] * len(ids)
+        scores: dict[int, float] = {}
         for batch in _batches(alone, lambda row: len(ids[row]), lambda row: len(ids[row]), self.batch_tokens):
-            for row, score in zip(
-                batch, _halved(lambda rows: self.network.score([ids[row] for row in rows]), batch), strict=True
-            ):
-                scores[row] = score
+            scores |= zip(batch, _halved(lambda rows: self.network.score([ids[row] for row in rows]), batch), strict=True)
         for together in _batches(groups, lambda group: len(group.prompt), lambda group: group.tokens, self.batch_tokens):
             rows = [row for group in together for row in group.rows]
-            for row, score in zip(rows, _halved(self._score_groups, together), strict=True):
-                scores[row] = score
-        if not all(math.isfinite(score) for score in scores):
+            scores |= zip(rows, _halved(self._score_groups, together), strict=True)
+        if not all(map(math.isfinite, scores.values())):
             raise ModelError("the reward model gives a score that is not a number: its weights are broken", "Build it again.")
-        return scores
+        return [scores[row] for row in range(len(ids))]
 
     def _score_groups(self, groups: Sequence[_Group]) -> list[float]:
         return self.network.score_shared([group.prompt for group in groups], [group.rests for group in groups])
