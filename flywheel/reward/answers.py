@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.core.files import encodable
+from flywheel.errors import DataError
 from flywheel.instructions.tasks import LONGEST_FIELD
 from flywheel.records import Task
 from flywheel.reward.text import Answer
@@ -58,6 +59,13 @@ def is_text(answer: Answer) -> bool:
     task = answer.task
     parts = (answer.output, *((task.instruction, task.input, task.constraints) if task else ()))
     return all(len(part) <= LONGEST_FIELD and encodable(part) for part in parts)
+
+
+def refuse_unreadable(answers: Sequence[Answer]) -> None:
+    """Raise DataError for the first answer that no model can read."""
+    for number, answer in enumerate(answers, start=1):
+        if not is_text(answer):
+            raise DataError(f"text {number} or its prompt is too long or not valid Unicode", "Fix or remove it.")
 
 
 def _own_task(cell: Mapping[str, Any]) -> tuple[Answer, str]:

@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedModel,
+    DataCollatorWithPadding,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
@@ -27,7 +27,7 @@ from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import CurvePoint
-from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb
+from flywheel.reward.data import PreferenceSet, Row, Thumb
 from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.sources import Split
 from flywheel.reward.text import answer_texts, end_mark
@@ -90,7 +90,13 @@ def train_member(
         # A name that neither trainer knows is refused here, for thumbs too.
         RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | dict(settings.args)))
         if data.kind == "thumbs":
-            trainer = _thumbs_trainer(model, tokenizer, dataset, evaluated, arguments)
+            # One label, or it could not be merged with pairwise members; transformers' name for
+            # binary cross-entropy on one label (its default would be a squared error).
+            model.config.problem_type = "multi_label_classification"
+            trainer = Trainer(
+                model, TrainingArguments(**arguments, remove_unused_columns=False),
+                data_collator=DataCollatorWithPadding(tokenizer), train_dataset=dataset, eval_dataset=evaluated,
+            )  # fmt: skip
         else:
             config = RewardTrainerConfig(**({"max_length": settings.max_length, "gradient_checkpointing": False} | arguments))
             trainer = RewardTrainer(
@@ -160,38 +166,13 @@ def _curve(history: Sequence[Mapping[str, Any]], *, every: int) -> tuple[CurvePo
     return tuple(CurvePoint(step=step, name=name, value=statistics.fmean(some)) for (step, name), some in values.items())
 
 
-def _thumbs_trainer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
-    evaluated: Dataset | None,
-    arguments: dict[str, Any],
-) -> Trainer:
-    # One label, or it could not be merged with pairwise members; transformers' name for
-    # binary cross-entropy on one label (its default would be a squared error).
-    model.config.problem_type = "multi_label_classification"
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        padded = tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
-        return dict(padded) | {"labels": torch.tensor([[row["labels"]] for row in rows])}
-
-    settings = TrainingArguments(**arguments, remove_unused_columns=False)
-    return Trainer(model, settings, data_collator=collate, train_dataset=dataset, eval_dataset=evaluated)
-
-
 def _dataset(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, *, max_length: int) -> Dataset:
     """Tokenized here and not by the trainer, so that training and scoring read the same tokens."""
     texts = answer_texts(prompts, [answer for row in rows for answer in row.answers], end_mark(tokenizer))
     ids = iter(tokenizer(texts).input_ids if texts else [])
-    columns: dict[str, list[Any]] = {}
+    kept = []
     for row in rows:
-        match row:
-            case Thumb():
-                cells: dict[str, Any] = {"input_ids": next(ids)}
-                labels = {"labels": float(row.liked)}
-            case Pair():
-                cells, labels = {"chosen_ids": next(ids), "rejected_ids": next(ids)}, {}
+        cells = {name: next(ids) for name in (("input_ids",) if isinstance(row, Thumb) else ("chosen_ids", "rejected_ids"))}
         if max(map(len, cells.values())) <= max_length:
-            for name, value in {**cells, **labels}.items():
-                columns.setdefault(name, []).append(value)
-    return Dataset.from_dict(columns)
+            kept.append(cells | ({"labels": [float(row.liked)]} if isinstance(row, Thumb) else {}))
+    return Dataset.from_list(kept)

@@ -20,7 +20,7 @@ from flywheel.core.faults import short_of_memory
 from flywheel.errors import DataError, EngineError, ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
-from flywheel.reward.answers import is_text
+from flywheel.reward.answers import refuse_unreadable
 from flywheel.reward.text import Answer, answer_texts, end_mark, shared_beginning, token_ids
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ class RewardModel:
             raise DataError(f"there are {len(prompts)} prompts and {len(outputs)} outputs", "Give one prompt for each output.")
         tasks = [Task(instruction=prompt, input="None") if isinstance(prompt, str) else prompt for prompt in prompts]
         answers = [Answer(task=task, output=output) for task, output in zip(tasks, outputs, strict=True)]
-        if (bad := next((number for number, answer in enumerate(answers, start=1) if not is_text(answer)), None)) is not None:
-            raise DataError(f"prompt or output {bad} is too long, or has half characters", "Give a text that a model can read.")
+        refuse_unreadable(answers)
         return self.score_answers(answers)
 
     def score_answers(self, answers: Sequence[Answer]) -> list[float]:

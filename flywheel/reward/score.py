@@ -9,7 +9,7 @@ from flywheel.config import Config
 from flywheel.core.quiet import silence
 from flywheel.errors import DataError, ModelError
 from flywheel.records import ModelKind, Task
-from flywheel.reward.answers import is_text
+from flywheel.reward.answers import refuse_unreadable
 from flywheel.reward.build import configured_reward_model
 from flywheel.reward.check import Finding, check_reward_model
 from flywheel.reward.model import RewardModel, load_scorer
@@ -32,10 +32,9 @@ def score_texts(workspace: Workspace, name: str, texts: Sequence[str], task: Tas
     ``name`` is a recorded model's name or id (the newest of that name), or a folder, which needs no workspace.
     """
     answers = [Answer(task=task, output=text) for text in texts]
-    for number, answer in enumerate(answers, start=1):
-        if not answer.output.strip() or not is_text(answer):
-            what = "is too long, or has half characters" if answer.output.strip() else "is empty"
-            raise DataError(f"text {number} {what}", "Give a text that a model can read.")
+    refuse_unreadable(answers)
+    if empty := [number for number, text in enumerate(texts, start=1) if not text.strip()]:
+        raise DataError(f"text {empty[0]} is empty", "Give a text to score.")
     config = workspace.config() if workspace.exists else None
     folder = find_reward_model(workspace, config, name)
     silence()
