@@ -36,7 +36,7 @@ from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
 from flywheel.instructions.prompts import format_task
-from flywheel.records import Model, ModelKind, Task
+from flywheel.records import Facts, Model, ModelKind, Task
 from flywheel.report import tables
 from flywheel.reward.text import Answer
 from flywheel.round import context
@@ -64,7 +64,7 @@ SETTINGS = (
 class Letters:
     """A reward model that costs nothing: the same text has the same score, and few have one in common."""
 
-    def score(self, answers: Sequence[Answer]) -> list[float]:
+    def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         return [zlib.crc32(one.output.encode()) / 2**32 for one in answers]
 
 
@@ -95,7 +95,7 @@ def prepare(folder: Path, size: int) -> None:
     members = [Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12) for name in MEMBERS]
     reward = Model(
         kind=ModelKind.REWARD, name="letters", path="letters", digest="letters" * 12,
-        numbers={"members": [one.model_id for one in members]},
+        facts=Facts(members=tuple(member.model_id for member in members)),
     )  # fmt: skip
     for model in (*members, reward):
         (folder / model.path).mkdir()

@@ -239,7 +239,7 @@ class Flywheel:
         prompts, sampling = load_prompts(config, workspace, generator), config.sampling
         return rank(
             load_engine(config, workspace, generator),
-            lambda _, completions: load_scorer(workspace.locate(reward), config).score(
+            lambda _, completions: load_scorer(workspace.locate(reward), config).score_answers(
                 [
                     Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
                     for task, completion in zip((task for task in tasks for _ in range(sampling.n)), completions, strict=True)

@@ -13,11 +13,10 @@ from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
-    from flywheel.records import Model
+    from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.evaluate import RewardReport
-    from flywheel.reward.search import Found
-    from flywheel.reward.slice import Sliced
+    from flywheel.reward.report import RewardReport
+    from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
 
@@ -32,40 +31,46 @@ def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> No
     for line in (_dropped(model) for model in members):
         if line:
             print_line(line)
-    if "search" in merged.numbers:
-        found = merged.numbers["search"]
-        word = "beats" if found["merged"] else "does not beat"
+    if search := merged.facts.search:
+        word = "beats" if search.merged else "does not beat"
         print_line(
-            f"the best of {found['trials']} merges {word} {found['single']} alone on the validation splits "
-            f"({found['best']['accuracy']:.3f}, {found['single_accuracy']:.3f}); "
-            + ("it selects" if found["merged"] else f"{found['single']} selects")
+            f"the best of {search.trials} merges {word} {search.single} alone on the validation splits "
+            f"({search.best.accuracy:.3f}, {search.single_accuracy:.3f}); "
+            + ("it selects" if search.merged else f"{search.single} selects")
         )
 
 
 def print_members(members: Sequence[Model], *, as_json: bool) -> None:
     """Members that were trained."""
     if as_json:
-        print_json([{"name": one.name, "model_id": one.model_id, "path": one.path} | dict(one.numbers) for one in members])
+        print_json([_member_row(model) for model in members])
         return
     print_table(_accuracy_table(members))
     for model in members:
-        print_line(_dropped(model) or f"{model.name}: trained on all {model.numbers['rows']:,} rows")
+        print_line(_dropped(model) or f"{model.name}: trained on all {model.facts.rows:,} rows")
+
+
+def _member_row(model: Model) -> dict[str, Any]:
+    facts = model.facts
+    return {
+        "name": model.name, "model_id": model.model_id, "path": model.path, "rows": facts.rows, "dropped": dict(facts.dropped),
+        "loss": facts.loss, "seconds": facts.seconds, "accuracy": dict(facts.accuracy),
+    }  # fmt: skip
 
 
 def _accuracy_table(models: Sequence[Model]) -> Table:
     """Held-out accuracy of each model on every set, with the average."""
-    sets = list(models[-1].numbers["accuracy"])
+    sets = list(models[-1].facts.accuracy)
     rows = []
     for model in models:
-        found = model.numbers["accuracy"]
+        found = model.facts.accuracy
         rows.append((model.name, *(found.get(one) for one in sets), sum(found.values()) / len(found)))
     return Table(columns=("model", *sets, "average"), rows=rows)
 
 
 def _dropped(model: Model) -> str:
-    dropped: Mapping[str, int] = model.numbers.get("dropped", {})
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-    return f"{model.name}: trained on {model.numbers['rows']:,} rows; dropped {reasons}" if reasons else ""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in model.facts.dropped.items())
+    return f"{model.name}: trained on {model.facts.rows:,} rows; dropped {reasons}" if reasons else ""
 
 
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
@@ -81,21 +86,21 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         print_line(f"not by mergekit: {sliced.because[:200]}")
 
 
-def print_search(found: Found, *, as_json: bool) -> None:
+def print_search(search: Search, *, as_json: bool) -> None:
     """The best merges of a search, the best single member, and the config that takes the best."""
     if as_json:
         print_json(
-            found.summary()
+            asdict(search.result)
             | {
-                "weights": dict(found.plan.weights),
-                "merge": found.plan.merge.model_dump(),
-                "tried": [asdict(one) for one in found.trials],
+                "weights": dict(search.plan.weights),
+                "merge": search.plan.merge.model_dump(),
+                "tried": [asdict(one) for one in search.trials],
             }
         )
         return
-    last = max(one.halving for one in found.trials)
-    finalists = sorted((one for one in found.trials if one.halving == last), key=lambda one: (-one.retained, -one.accuracy))
-    sets = list(found.best.accuracies)
+    result, last = search.result, max(trial.halving for trial in search.trials)
+    finalists = sorted((one for one in search.trials if one.halving == last), key=lambda one: (-one.retained, -one.accuracy))
+    sets = list(result.best.accuracies)
     print_table(
         Table(
             columns=("merge", "density", "weights", "worst kept", *sets, "average"),
@@ -108,17 +113,17 @@ def print_search(found: Found, *, as_json: bool) -> None:
             ],
         )
     )  # fmt: skip
-    figures = f"({found.best.accuracy:.3f} against {found.single_accuracy:.3f} on average, on the validation splits)"
-    if not found.merged:
-        print_line(f"no merge beats {found.single} alone {figures}; keep that member only, or train the others better")
+    figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
+    if not result.merged:
+        print_line(f"no merge beats {result.single} alone {figures}; keep that member only, or train the others better")
         return
-    print_line(f"the best merge beats the best single member, {found.single} {figures}; to use it, write into the config:")
+    print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, write into the config:")
     print_line("reward:")
-    for name, weight in found.plan.weights.items():
+    for name, weight in search.plan.weights.items():
         print_line(f"  members.{name}.weight: {weight:g}")
-    merge = {key: value for key, value in found.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
+    merge = {key: value for key, value in search.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
     print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in found.plan.weights.items())
+    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in search.plan.weights.items())
     options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
     print_line(f"or for one call: {weights} {options}")
 
@@ -156,7 +161,7 @@ def print_pairs_made(told: Mapping[str, Any], to: Path, *, as_json: bool) -> Non
 def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     """The report as tables, its sentence first."""
     if as_json:
-        print_json(report.as_json())
+        print_json(asdict(report))
         return
     print_line(report.sentence)
     sets = list(report.sets)

@@ -134,17 +134,17 @@ def stages(path: Path) -> Table:
 
 
 def reward_models(path: Path) -> Table:
-    """The reward models that selected, with their numbers (JSON) and the rounds they did it in."""
+    """The reward models that selected, with their facts (JSON) and the rounds they did it in."""
     return query(
         path,
-        "SELECT m.model_id, m.numbers, list(r.round ORDER BY r.number) AS rounds FROM rounds AS r "
+        "SELECT m.model_id, m.facts, list(r.round ORDER BY r.number) AS rounds FROM rounds AS r "
         "JOIN models AS m ON m.model_id = r.reward_model WHERE r.policy = 'best' GROUP BY ALL ORDER BY min(r.number)",
     )
 
 
 def members(path: Path) -> Table:
-    """All members, with their numbers (JSON)."""
-    return query(path, "SELECT model_id, name, numbers FROM models WHERE kind = 'member'")
+    """All members, with their facts (JSON)."""
+    return query(path, "SELECT model_id, name, facts FROM models WHERE kind = 'member'")
 
 
 def answered(path: Path) -> Table:

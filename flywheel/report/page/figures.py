@@ -5,7 +5,6 @@ Whatever is not there (no verdict, no judge, no control) is an empty field, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from flywheel.core.safe_text import visible
 from flywheel.errors import FlywheelError
 from flywheel.evaluation.best_of_n import Curve, PolicyFigures, curve_of, policies_of
 from flywheel.evaluation.trend import Trend, trend
-from flywheel.records import Policy
+from flywheel.records import Facts, Policy
 from flywheel.store import paging
+from flywheel.store.facts import facts_from_json
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
 
@@ -220,27 +220,27 @@ def _drops(path: Path) -> tuple[Drop, ...]:
 
 def _merges(path: Path) -> tuple[Merge, ...]:
     members = {
-        row["model_id"]: _part(row["name"], "member", json.loads(row["numbers"]), None)
+        row["model_id"]: _part(row["name"], "member", facts_from_json(row["facts"]), None)
         for row in paging.members(path).as_dicts()
     }
     used = paging.reward_models(path).as_dicts()
-    return tuple(_merge(row["model_id"], row["rounds"], json.loads(row["numbers"]), members) for row in used)
+    return tuple(_merge(row["model_id"], row["rounds"], facts_from_json(row["facts"]), members) for row in used)
 
 
-def _merge(model_id: str, rounds: Sequence[str], numbers: Mapping[str, Any], members: Mapping[str, Part]) -> Merge:
-    weights, settings = numbers.get("weights", {}), dict(numbers.get("merge", {}))
-    found = [members[one] for one in numbers.get("members", ()) if one in members]
+def _merge(model_id: str, rounds: Sequence[str], facts: Facts, members: Mapping[str, Part]) -> Merge:
+    settings = dict(facts.merge)
+    found = [members[member] for member in facts.members if member in members]
     return Merge(
         model_id=model_id,
         rounds=tuple(rounds),
-        method=settings.pop("method", None),
+        method=str(settings.pop("method")) if "method" in settings else None,
         settings=settings,
         parts=(
-            *(replace(one, weight=weights.get(one.name)) for one in found),
-            _part("merged", "reward", numbers, None),
+            *(replace(one, weight=facts.weights.get(one.name)) for one in found),
+            _part("merged", "reward", facts, None),
         ),
     )
 
 
-def _part(name: str, kind: str, numbers: Mapping[str, Any], weight: float | None) -> Part:
-    return Part(name=name, kind=kind, weight=weight, rows=numbers.get("rows"), accuracy=numbers.get("accuracy", {}))
+def _part(name: str, kind: str, facts: Facts, weight: float | None) -> Part:
+    return Part(name=name, kind=kind, weight=weight, rows=facts.rows or None, accuracy=facts.accuracy)
