@@ -199,12 +199,12 @@ class Flywheel:
         """The winners of a round, or its preference pairs, as a `datasets.Dataset`; a copy in memory."""
         import datasets
 
-        from flywheel.export.export import Asked, export
-        from flywheel.export.shapes import Format
+        from flywheel.export.export import export
+        from flywheel.export.shapes import ExportOptions, Format
 
         with tempfile.TemporaryDirectory() as folder:
-            asked = Asked(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)
-            written = export(self.workspace, asked)
+            options = ExportOptions(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)
+            written = export(self.workspace, options)
             files = [str(written.folder / file) for file in written.files if file.endswith(".parquet")]
             return datasets.load_dataset("parquet", data_files=files, split="train", keep_in_memory=True, cache_dir=folder)
 

@@ -191,7 +191,7 @@ def test_a_plan_is_told_in_words(cli: Cli, tmp_path: Path) -> None:
     lines = told.out.splitlines()
     assert lines[:2] == [
         "dry run of r1: nothing is changed",
-        "engine: ctranslate2 (no GPU, and CTranslate2 is fastest on a CPU)",
+        "engine: ctranslate2 (No GPU found; using CTranslate2 on CPU.)",
     ]
     assert "generator: llama, 4 layers, 935,040 parameters" in lines
     assert "reward: llama, 3 layers, 721,920 parameters" in lines
@@ -432,9 +432,9 @@ def test_data_that_was_not_fetched_is_not_counted(cli: Cli, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["generator=someone/nothing"], "'someone/nothing' is neither a folder nor to be had from the hub"),
+        (["generator=someone/nothing"], "'someone/nothing'"),
         (["generator=/nowhere/model"], "no model folder at /nowhere/model"),
-        (["reward.base=someone/nothing"], "'someone/nothing' is neither a folder nor to be had from the hub"),
+        (["reward.base=someone/nothing"], "'someone/nothing'"),
         (["reward.layers=9"], "reward.layers is 9, but the base has 4; ask for at most that"),
         (["reward.members.form.data=gone.jsonl"], "gone.jsonl; mend its path in the config"),
         (["instructions.seeds=gone.jsonl"], "no file"),

@@ -17,8 +17,7 @@ from dataclasses import replace
 
 from flywheel.config import Config
 from flywheel.core.quiet import silence
-from flywheel.engines.factory import check
-from flywheel.engines.generator import engine_for
+from flywheel.engines.factory import check, choose
 from flywheel.errors import FlywheelError, ModelError
 from flywheel.estimate.doubts import budget_short, disk_short, memory_short, texts_too_long, thinks_aloud
 from flywheel.estimate.inputs import Inputs, find_inputs
@@ -46,7 +45,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     silence()
     inputs = find_inputs(config)
     check_inputs(inputs.checkable(), reach=False)
-    engine = engine_for(inputs.config, inputs.generator.folder if inputs.generator else None)
+    engine = choose(inputs.config.engine, inputs.generator.folder if inputs.generator else None)
     state = state_of(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
     machine, writing = machines(inputs, engine)
     readings = Readings(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.core.model_folders import local_folder, not_to_be_had
+from flywheel.core.model_folders import local_folder, not_found
 from flywheel.errors import ModelError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def find_model(source: str) -> Found:
     try:
         return Found(source=source, folder=Path(hf_hub_download(source, "config.json")).parent, whole=False)
     except refusals as error:
-        raise not_to_be_had(source, error) from None
+        raise not_found(source, error) from None
 
 
 def read_config(found: Found, *, trust_remote_code: bool = False) -> PretrainedConfig:

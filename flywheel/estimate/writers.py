@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flywheel.engines.factory import Choice, choose
-from flywheel.engines.generator import ENDPOINT, student_engine
+from flywheel.engines.generator import ENDPOINT, local_engine
 from flywheel.engines.machine import device
 from flywheel.estimate.inputs import Inputs
 from flywheel.estimate.machine import Machine, measure
@@ -58,7 +58,7 @@ def trained_of(inputs: Inputs, workspace: Workspace, readings: Readings, generat
     config = inputs.config
     if inputs.student is None:
         return generator
-    settings = student_engine(config)
+    settings = local_engine(config)
     engine = choose(settings, inputs.student.folder)
     return _writer(inputs, workspace, readings, inputs.student, engine, machine, settings.compute_type)
 

@@ -76,7 +76,7 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
             ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
         elif reach:
             with closing(_endpoint(name, judge)) as engine:
-                engine.reach()
+                engine.check_connection()
 
 
 def load_judge_of(

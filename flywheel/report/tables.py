@@ -369,15 +369,6 @@ def print_schema(table: Table) -> None:
         print_line()
 
 
-def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
-    """What `flywheel doctor` found, the remedy where something is amiss."""
-    width = max(len(one["what"]) for one in findings)
-    for one in findings:
-        print_line(f"{'ok' if one['ok'] else '!!'}  {one['what']:<{width}}  {one['found']}".rstrip())
-        if not one["ok"]:
-            print_line(f"{'':<{width + 6}}{one['remedy']}")
-
-
 def ranked_table(ranked: Sequence[Ranked]) -> Table:
     """Candidates of one task, best first."""
     return Table(

@@ -42,11 +42,10 @@ from flywheel.reward.recipe import (
     training_recipe,
 )
 from flywheel.reward.search import Plan, Search, search_merge
-from flywheel.reward.side_by_side import train_side_by_side
+from flywheel.reward.side_by_side import Job, train_side_by_side
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
-from flywheel.reward.worker import Job
 from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
