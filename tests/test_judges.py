@@ -128,9 +128,9 @@ def test_a_judge_that_learned_from_a_members_rows_is_refused(cli: Cli, built: Pa
 @pytest.mark.parametrize(
     ("named", "decides", "said"),
     [
-        ({"truth": VERIFIER}, "other", "evaluation.judge (other) must be one of truth, or a module:function"),
-        ({"own": {"kind": "model"}}, "own", "a judge of kind model needs a model"),
-        ({"own": {"kind": "verifier"}}, "own", "a judge of kind verifier needs a function"),
+        ({"truth": VERIFIER}, "other", "judge = 'other'"),
+        ({"own": {"kind": "model"}}, "own", "a judge of kind 'model'"),
+        ({"own": {"kind": "verifier"}}, "own", "a judge of kind 'verifier'"),
         ({"own": {"kind": "model", "model": "/nope"}}, "own", "/nope"),
         ({"own": {"kind": "wise", "model": "x"}}, "own", "evaluation.judges.own.kind"),
     ],

@@ -41,7 +41,7 @@ def full_identity(
     if reward:
         identity["digest.reward"] = reward.digest
     functions = [load_function(name, "instructions.filters.custom") for name in instructions.filters.custom]
-    files = [config.path(path) for path in instructions.filters.protected]
+    files = [config.path(path) for path in instructions.filters.decontaminate]
     files += [path for path in map(source_file, functions) if path]
     if instructions.paraphrases.per_winner:
         files.append(config.path(instructions.paraphrases.demos))

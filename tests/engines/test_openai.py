@@ -575,15 +575,12 @@ def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (
-            {"base_url": "localhost:8000/v1"},
-            "engine.endpoint: base_url must be an address such as http://localhost:8000/v1, got",
-        ),
-        ({"base_url": "http://host:port/v1"}, "must be an address"),
-        ({"base_url": "http://my host/v1"}, "must be an address"),
-        ({"base_url": "http://host\x1b[2J/v1"}, "must be an address"),
-        ({"base_url": f"https://me:{KEY}@host/v1"}, "base_url has a name or a password in it; take it out"),
-        ({"key_env": KEY}, "key_env must be the name of an environment variable"),
+        ({"base_url": "localhost:8000/v1"}, "engine.endpoint: base_url = 'localhost:8000/v1'"),
+        ({"base_url": "http://host:port/v1"}, "base_url = 'http://host:port/v1'"),
+        ({"base_url": "http://my host/v1"}, "base_url = 'http://my host/v1'"),
+        ({"base_url": "http://host\x1b[2J/v1"}, "base_url = "),
+        ({"base_url": f"https://me:{KEY}@host/v1"}, "base_url"),
+        ({"key_env": KEY}, "key_env"),
         ({"concurrency": 0}, "concurrency"),
         ({"timeout": 0}, "timeout"),
     ],
@@ -591,7 +588,7 @@ def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_endpoint_that_makes_no_sense_is_refused(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(EngineConfig, {"name": "openai", "endpoint": raw}, "engine")
-    assert message.removeprefix("engine.") in str(caught.value)
+    assert message in caught.value.message
     assert KEY not in str(caught.value)
 
 
