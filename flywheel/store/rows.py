@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flywheel.records import (
     Candidate,
+    Facts,
     FailedChunk,
     FinishReason,
     HeldOutTask,
@@ -132,7 +133,7 @@ def insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
 
 def _value(record: Any, name: str) -> Any:
     value = getattr(record, name)
-    if name == "facts":
+    if isinstance(value, Facts):
         return facts_to_json(value)
     return json.dumps(value) if name in JSON_COLUMNS else value
 
