@@ -444,7 +444,7 @@ class Store:
     def judged_candidates(self, name: str, reward_model: str, judge: str) -> JudgedCandidates:
         """The candidates of a round with a number of the judge's, and who picked them."""
         policies = [str(policy) for policy in Policy]
-        flags = ", ".join(f"coalesce(bool_or(s.policy = '{policy}'), false) AS {policy}" for policy in policies)
+        flags = ", ".join(f"coalesce(bool_or(s.policy = '{policy}'), false) AS \"{policy}\"" for policy in policies)
         with connection(self.path) as db:
             found = db.execute(
                 "SELECT c.task_id, c.candidate, any_value(r.score) AS reward, any_value(j.score) AS judge, "
