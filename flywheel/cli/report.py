@@ -14,7 +14,7 @@ app = typer.Typer()
 
 
 class ChartFormat(StrEnum):
-    """How charts are written."""
+    """File formats of charts."""
 
     SVG = "svg"
     PNG = "png"
@@ -23,21 +23,21 @@ class ChartFormat(StrEnum):
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
-    charts: Annotated[Path | None, typer.Option("--charts", help="Folder to write the charts to, too.")] = None,
-    form: Annotated[ChartFormat, typer.Option("--format", help="How the charts are written.")] = ChartFormat.SVG,
+    charts: Annotated[Path | None, typer.Option("--charts", help="Also write the charts to this folder.")] = None,
+    form: Annotated[ChartFormat, typer.Option("--format", help="File format of the charts.")] = ChartFormat.SVG,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", min=0, help="Tasks a round to carry, at most; default: what 20 MB hold.")
+        int | None, typer.Option("--tasks", min=0, help="Tasks per round, at most; by default as many as fit into 20 MB.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one HTML page: verdicts, charts, and a browser of all tasks with their candidates."""
+    """Write one HTML page: verdicts, charts, and a task browser with every candidate."""
     from flywheel.report.page.write import write_report
     from flywheel.report.tables import print_json, print_line
 
-    written = write_report(named_workspace().store, out, most=tasks, folder=charts, form=form.value)
+    written = write_report(named_workspace().store, out, tasks=tasks, folder=charts, form=form.value)
     if as_json:
         print_json(written.as_json())
         return
-    print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.of:,} tasks")
+    print_line(f"Wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.answered:,} tasks")
     if charts is not None:
-        print_line(f"wrote {len(written.charts)} charts to {charts}")
+        print_line(f"Wrote {len(written.charts)} charts to {charts}")

@@ -29,7 +29,7 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
+def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""
     with connection(path) as db:
         try:

@@ -178,7 +178,7 @@
       row.addEventListener("click", () => { select(task); read(); });
       return row;
     });
-    state.list.replaceChildren(...(rows.length ? rows : [el("li", { class: "empty", role: "option", "aria-disabled": "true" }, "No task is like this.")]));
+    state.list.replaceChildren(...(rows.length ? rows : [el("li", { class: "empty", role: "option", "aria-disabled": "true" }, "No task matches.")]));
     $("count").textContent = shown.length === tasks.length
       ? `${tasks.length.toLocaleString("en")} tasks`
       : `${shown.length.toLocaleString("en")} of ${tasks.length.toLocaleString("en")} tasks`;
@@ -241,29 +241,29 @@
         el("span", {}, `candidate ${one.candidate}`),
         won ? el("span", { class: "badge" }, "winner") : null,
         liked ? el("span", { class: "badge favourite" }, "judge’s favourite") : null,
-        ...policies.map((policy) => el("span", { class: "badge policy", title: `picked by the policy ${policy}` }, policy))),
-      el("p", { class: one.output.trim() ? "output" : "output none", tabindex: one.output.length > 1200 ? "0" : "-1" }, one.output.trim() ? marked(one.output) : "nothing"),
+        ...policies.map((policy) => el("span", { class: "badge policy", title: `selected by the policy ${policy}` }, policy))),
+      el("p", { class: one.output.trim() ? "output" : "output none", tabindex: one.output.length > 1200 ? "0" : "-1" }, one.output.trim() ? marked(one.output) : "empty"),
       el("dl", { class: "scores" },
         ...entry("reward", figure(one.reward), { class: "main" }),
         ...data.judges.flatMap((name, index) => (one.judges.length ? entry(`judge ${name}`, figure(one.judges[index])) : [])),
         ...data.members.flatMap((name, index) => (one.members.length ? entry(name, figure(one.members[index])) : [])),
-        ...entry("ended by", { stop: "itself", length: "token limit", "prompt-too-long": "prompt too long" }[one.finish] ?? one.finish, cut ? { class: "cut" } : {}),
+        ...entry("finish reason", { length: "token limit", "prompt-too-long": "prompt too long" }[one.finish] ?? one.finish, cut ? { class: "cut" } : {}),
         ...entry("tokens", String(one.tokens)),
         ...(one.logprob === null ? [] : entry("log-probability", figure(one.logprob)))));
   }
 
-  function demo(index) {
-    const [id, text, origin] = data.demos[index];
+  function demo(id) {
+    const [text, origin] = data.demos[id] ?? [null, null];
     const known = origin && origin !== "seed" ? byId.get(`${origin}/${id}`) : null;
     const body = text || `task ${id}`;
-    if (!known) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this store"));
+    if (!known) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this workspace"));
     const link = el("a", { href: `#task=${origin}/${id}` }, body);
     return el("li", {}, link, " ", el("small", {}, `winner of ${origin}`));
   }
 
   function detail() {
     const task = current;
-    if (!task) { state.detail.replaceChildren(el("p", { class: "lead" }, "No task is chosen.")); return; }
+    if (!task) { state.detail.replaceChildren(el("p", { class: "lead" }, "No task is selected.")); return; }
     const leave = el("button", { type: "button", class: "back" }, "‹ All tasks");
     leave.addEventListener("click", back);
     const best = favourite(task);
@@ -278,14 +278,14 @@
       el("dl", { class: "fields" },
         el("dt", {}, "Input"), el("dd", {}, marked(task.input)),
         el("dt", {}, "Constraints"), el("dd", {}, marked(task.constraints))),
-      el("h4", {}, task.winner ? `${task.candidates.length} candidates` : `${task.candidates.length} candidates, none of them chosen`),
+      el("h4", {}, task.winner ? `${task.candidates.length} candidates` : `${task.candidates.length} candidates, none selected`),
       el("ul", { class: "candidates" }, ...ranked.map((one) => candidate(task, one, best))),
       ...(task.paraphrases.length ? [
-        el("h4", {}, "Said in another way, with the winner’s output"),
+        el("h4", {}, "Paraphrases, trained on with the winner’s output"),
         el("ul", { class: "origins" }, ...task.paraphrases.map(([text, reason]) => el("li", {}, marked(text), reason ? el("small", {}, ` dropped: ${reason}`) : ""))),
       ] : []),
       ...(task.demos.length ? [
-        el("h4", {}, "ProposalProgress after these were shown"),
+        el("h4", {}, "Demos in the prompt that proposed it"),
         el("ol", { class: "origins" }, ...task.demos.map(demo)),
       ] : []),
     );
