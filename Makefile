@@ -1,4 +1,4 @@
-# make round | test | test-vllm | test-ray | crash | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
+# make round | test | test-all | test-vllm | test-ray | crash | fuzz | audit | lint | bench | bench-distilabel | nano | clean — each sets up what it needs in .venv on a machine with Python 3.11.
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,13 +9,18 @@ DISTILABEL := .venv-distilabel
 AUDIT := .venv-audit
 FUZZ_SECONDS ?= 600
 
-.PHONY: round test test-vllm test-ray crash fuzz audit lint bench bench-distilabel nano clean
+.PHONY: round test test-all test-vllm test-ray crash fuzz audit lint bench bench-distilabel nano clean
 
 round: $(INSTALLED)
 	$(BIN)/flywheel round --n 4
 
+# The ring for every day: pure functions, the store, the command line and one tiny round from end to end.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+# Everything that needs no other environment.
+test-all: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 # vLLM pins what it needs, so it has an environment of its own.
 test-vllm: $(VLLM)/installed $(RAY)/installed

@@ -43,7 +43,9 @@ from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Chunk, Completion, FinishReason, Model, ModelKind, Proposal, Stage, Task
-from flywheel.round.stages import Run
+from flywheel.round.context import RoundContext
+from flywheel.round.stage import open_stage
+from flywheel.round.stages.answer import answer_and_score as stages_answer_and_score
 from flywheel.store import reading
 from flywheel.workers.steps import Pool, Writing
 from flywheel.workers.storage import Stored
@@ -174,11 +176,13 @@ def prepare(folder: Path, tasks: int) -> None:
         )
         for span in spans
     )
-    run.stage(Stage.PROPOSE, lambda done, counter: chunks, total=tasks, unit="tasks")
+    with open_stage(run, Stage.PROPOSE, total=tasks, unit="tasks") as stage:
+        for chunk in chunks if stage else ():
+            stage.commit(chunk)
 
 
 @contextmanager
-def begun(folder: Path) -> Iterator[Run]:
+def begun(folder: Path) -> Iterator[RoundContext]:
     """The round, and a cluster of two cores that works for it."""
     from flywheel.workers.on_ray import OnRay
 
@@ -186,12 +190,12 @@ def begun(folder: Path) -> Iterator[Run]:
     run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
     pools = {Do.WRITE: Pool(step=Named(), size=1, cpus=1, gpus=0), Do.SCORE: Pool(step=Lengths(), size=1, cpus=1, gpus=0)}
     with cluster(2):
-        run.workers = OnRay(pools, retries=2)
+        vars(run)["workers"] = OnRay(pools, retries=2)
         _ = run.prompts
         yield run
 
 
-def answer_and_score(run: Run) -> float:
+def answer_and_score(run: RoundContext) -> float:
     """Both stages; returns the most memory in MiB that the driver had to itself: what lies in Ray's object store is apart."""
     done, most = threading.Event(), [0.0]
 
@@ -202,7 +206,7 @@ def answer_and_score(run: Run) -> float:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        run.stages((Stage.ANSWER, Stage.SCORE), run.answer_and_score, total=None, unit="candidates")
+        stages_answer_and_score(run)
     finally:
         done.set()
         looking.join()

@@ -42,7 +42,7 @@ from flywheel.engines.transformers_engine import TransformersEngine
 from flywheel.errors import EngineError
 from flywheel.report import tables
 from flywheel.reward.model import RewardModel
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.workspace import Workspace
 
 PROMPT, NEW = 128, 128
@@ -174,7 +174,7 @@ def nano_round(folder: Path, device: str, *, tiny: bool) -> dict[str, Any]:
         sets += [f"reward.members.{name}.epochs=0.02" for name in ("thumbs", "pairs", "form")]
     workspace.init(configuration.find("nano"), sets)
     started = time.perf_counter()
-    turn(workspace, workspace.config(), Silent())
+    run_next_round(workspace, workspace.config(), Silent())
     seconds = time.perf_counter() - started
     told = tables.summary(workspace.store.path, "r1")
     print("nano round", f"{seconds:.1f} s", told["verdict"], flush=True)

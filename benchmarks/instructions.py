@@ -25,7 +25,7 @@ from flywheel.report import tables
 from flywheel.report.progress import Terminal
 from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 
@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Workspace(Path(folder) / "base")
         base.init(configuration.find("nano"))
-        turn(base, base.config(["instructions.tasks=500"]), Terminal())
+        run_next_round(base, base.config(["instructions.tasks=500"]), Terminal())
         print("\n500 asked, 500 kept, in each of 5 seeds")
         for seed in SEEDS:
             told = measured(base, [f"seed={seed}"])
@@ -83,7 +83,7 @@ def measured(base: Workspace, sets: list[str], *, rounds: int = 1) -> dict[str, 
         workspace = Workspace(Path(shutil.copytree(base.folder, Path(folder) / "workspace")))
         workspace.store.set_status("r1", "failed")
         for number in range(rounds):
-            name = turn(workspace, workspace.config(sets), Terminal(), restart=number == 0)
+            name = run_next_round(workspace, workspace.config(sets), Terminal(), restart=number == 0)
         path = workspace.store.path
         told = tables.summary(path, name)
         told["propose_s"] = next(stage["seconds"] for stage in told["stages"] if stage["stage"] == "propose")

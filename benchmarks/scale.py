@@ -36,11 +36,14 @@ from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
 from flywheel.instructions.prompts import format_task
-from flywheel.records import Model, ModelKind, Stage, Task
+from flywheel.records import Model, ModelKind, Task
 from flywheel.report import tables
 from flywheel.reward.text import Answer
-from flywheel.round import stages
-from flywheel.round.stages import Run
+from flywheel.round import context
+from flywheel.round.context import RoundContext
+from flywheel.round.stages.answer import answer, score
+from flywheel.round.stages.propose import propose
+from flywheel.round.stages.select import select
 from flywheel.store import reading
 from flywheel.training import training_examples
 from flywheel.workspace import Workspace
@@ -100,7 +103,7 @@ def prepare(folder: Path, size: int) -> None:
     begin(workspace, workspace.config(), reward)
 
 
-def views(run: Run) -> None:
+def views(run: RoundContext) -> None:
     """What a user looks at after a round."""
     path, name = run.workspace.store.path, run.round.round
     reading.rounds_summary(path)
@@ -109,7 +112,7 @@ def views(run: Run) -> None:
     reading.query(path, "SELECT * FROM best_of_n_curve WHERE round = ?", [name])
 
 
-def texts_to_train(run: Run) -> None:
+def texts_to_train(run: RoundContext) -> None:
     """What the train stage reads before its trainer starts."""
     store, name = run.workspace.store, run.round.round
     shown = {seed.task.task_id: seed.task for seed in run.seeds}
@@ -124,16 +127,16 @@ def texts_to_train(run: Run) -> None:
     deque(examples, maxlen=0)
 
 
-def known_tasks(run: Run) -> None:
+def known_tasks(run: RoundContext) -> None:
     """What the next round's filters learn before its first task."""
     assert run.filters.knows(run.seeds[0].task)
 
 
-STEPS: dict[str, Callable[[Run], None]] = {
-    "propose": lambda run: run.stage(Stage.PROPOSE, run.propose, total=None, unit="tasks"),
-    "answer": lambda run: run.stage(Stage.ANSWER, run.answer, total=None, unit="candidates"),
-    "score": lambda run: run.stage(Stage.SCORE, run.score, total=None, unit="candidates"),
-    "select": lambda run: run.stage(Stage.SELECT, run.select, total=None, unit="tasks"),
+STEPS: dict[str, Callable[[RoundContext], None]] = {
+    "propose": propose,
+    "answer": answer,
+    "score": score,
+    "select": select,
     "texts to train on": texts_to_train,
     "next round's filters": known_tasks,
     "summaries and views": views,
@@ -141,10 +144,10 @@ STEPS: dict[str, Callable[[Run], None]] = {
 
 
 @contextmanager
-def begun(folder: Path) -> Iterator[Run]:
+def begun(folder: Path) -> Iterator[RoundContext]:
     """The unfinished r1 with all loaded that is no cost of a step."""
     workspace = Workspace(folder)
-    with mock.patch.object(stages, "load_scorer", return_value=Letters()):
+    with mock.patch.object(context, "load_scorer", return_value=Letters()):
         run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
         _ = run.workers.engine, run.prompts, run.seeds, run.held_out
         yield run

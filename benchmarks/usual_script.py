@@ -47,7 +47,10 @@ from flywheel.instructions.tasks import read_tasks
 from flywheel.records import Model, Stage, Task
 from flywheel.reward.build import build_reward_model
 from flywheel.reward.text import Answer
-from flywheel.round.stages import Run
+from flywheel.round.context import RoundContext
+from flywheel.round.stages.answer import answer, score
+from flywheel.round.stages.select import select
+from flywheel.round.stages.train import train
 from flywheel.training import Example, training_examples
 from flywheel.workspace import Workspace
 
@@ -124,7 +127,7 @@ def prepare(folder: Path, n: int) -> tuple[Workspace, Model]:
     return workspace, build_reward_model(workspace.config(), workspace, Silent())
 
 
-def fresh_round(workspace: Workspace, reward: Model, tasks: Sequence[Task], seed: int) -> Run:
+def fresh_round(workspace: Workspace, reward: Model, tasks: Sequence[Task], seed: int) -> RoundContext:
     """A round that has its tasks, and its models loaded."""
     workspace.store.discard_unfinished()
     run = begin(workspace, workspace.config([f"seed={seed}"]), reward)
@@ -141,7 +144,7 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def examples_of(run: Run) -> list[Example]:
+def examples_of(run: RoundContext) -> list[Example]:
     """The texts that the round's train stage trains on."""
     store, name = run.workspace.store, run.round.round
     shown = {seed.task.task_id: seed.task for seed in run.seeds}
@@ -179,13 +182,13 @@ def main() -> None:
             answered["script"].append(len(prompts) * arguments.n / seconds)
             script_parts["generate"].append(seconds - script.scoring_s)
             script_parts["score"].append(script.scoring_s)
-            for stage, work in ((Stage.ANSWER, run.answer), (Stage.SCORE, run.score), (Stage.SELECT, run.select)):
-                stages[stage].append(timed(partial(run.stage, stage, work, total=None, unit="candidates")))
+            for stage, work in ((Stage.ANSWER, answer), (Stage.SCORE, score), (Stage.SELECT, select)):
+                stages[stage].append(timed(partial(work, run)))
             answered["flywheel"].append(len(tasks) * arguments.n / sum(found[-1] for found in stages.values()))
             examples = examples_of(run)
             seconds = timed(partial(script.train, examples, run.config, Path(root) / "script"))
             trained["script"].append(len(examples) * run.config.training.epochs / seconds)
-            seconds = timed(partial(run.stage, Stage.TRAIN, run.train, total=None, unit="steps"))
+            seconds = timed(partial(train, run))
             rows = workspace.store.model(run.round.generator_out or "").numbers["rows"]
             trained["flywheel"].append(rows * run.config.training.epochs / seconds)
     if arguments.json:

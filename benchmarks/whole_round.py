@@ -35,7 +35,7 @@ from flywheel.core.seeds import derive
 from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
 from flywheel.records import ModelKind
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.training import training_examples
 from flywheel.workspace import Workspace
 
@@ -55,12 +55,12 @@ def main() -> None:
         # The reward model is built with little: its size counts here, not its judgement.
         small = ["reward.joint.epochs=0.05", *(f"reward.members.{name}.epochs=0.05" for name in ("thumbs", "pairs", "form"))]
         begun.init(configuration.find("nano"), [*small, f"instructions.tasks={arguments.tasks}"])
-        turn(begun, begun.config(), Silent())
+        run_next_round(begun, begun.config(), Silent())
         for repeat in range(arguments.repeats):
             workspace = Workspace(Path(shutil.copytree(begun.folder, Path(folder) / f"w{repeat}")))
             config = workspace.config()
             started = time.perf_counter()
-            turn(workspace, config, Silent())
+            run_next_round(workspace, config, Silent())
             seconds.setdefault("flywheel round", []).append(time.perf_counter() - started)
             for name, value in raw_parts(workspace, config, Path(folder) / f"raw{repeat}").items():
                 seconds.setdefault(name, []).append(value)

@@ -5,6 +5,8 @@ Any other exception is a defect of flywheel and keeps its traceback.
 
 from __future__ import annotations
 
+import signal
+
 RESUME = "Finished chunks and models are kept. Run the same command to resume."
 
 
@@ -58,9 +60,9 @@ class BudgetSpent(Stopped):
 class Interrupted(Stopped):
     """Ctrl-C or SIGTERM."""
 
-    def __init__(self, number: int, message: str = RESUME) -> None:
-        super().__init__(message)
-        self.args = (number, message)
+    def __init__(self, number: int, hint: str = RESUME) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}", hint)
+        self.args = (number, hint)
         self.signal = number
 
 

@@ -1,4 +1,4 @@
-"""Where things lie on disk: `flywheel.duckdb`, `models/`, `config.yaml`, and who is at work on them."""
+"""A workspace on disk: `flywheel.duckdb`, `models/`, `config.yaml`, and the lock of the process that is using it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
 
 MADE = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
-"""Names of folders that hold what a database recorded."""
-PUT_BACK = "put the folder back from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
-"""What to do where a model is gone or altered."""
+"""Names of the folders of recorded models."""
+RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
+"""What to do about a missing or changed model."""
 
 
 class Workspace:
@@ -29,23 +29,23 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = expanded(folder).resolve()
         if self.folder.exists() and not self.folder.is_dir():
-            raise StoreError(f"cannot write the workspace {self.folder}: it is a file; name another with --workspace")
+            raise StoreError(f"cannot use {self.folder} as a workspace: it is a file", "Choose another with --workspace.")
         self.config_file = self.folder / "config.yaml"
         self.models = self.folder / "models"
         self.store = Store(self.folder / "flywheel.duckdb")
 
     @property
     def exists(self) -> bool:
-        """Whether `flywheel init` was here."""
+        """Whether the folder has a configuration."""
         return self.config_file.exists()
 
     def init(self, config: Path, overrides: Sequence[str] = ()) -> None:
-        """Make the folder, copy the configuration into it with the overrides, create the tables.
+        """Create the folder and the tables, and copy the configuration into it with the overrides.
 
-        Raises StoreError where there is a configuration already or the folder cannot be written.
+        Raises StoreError where a configuration already exists or the folder cannot be written.
         """
         if self.exists:
-            raise StoreError(f"{self.config_file} is there already; edit it, or name another workspace with --workspace")
+            raise StoreError(f"{self.config_file} already exists", "Edit it, or choose another workspace with --workspace.")
         self.refuse_lost_config()
         self.refuse_lost_database()
         load(config, overrides)
@@ -56,7 +56,7 @@ class Workspace:
             write_whole(self.config_file, text)
         except OSError as error:
             raise StoreError(
-                f"cannot write the workspace {self.folder}: {error.strerror}; choose another with --workspace"
+                f"cannot write the workspace {self.folder}: {error.strerror}", "Choose another with --workspace."
             ) from None
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
@@ -64,51 +64,51 @@ class Workspace:
         self.refuse_lost_config()
         self.refuse_lost_database()
         if not self.exists:
-            raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round` or `flywheel init`")
+            raise StoreError(f"no workspace at {self.folder}", "Create one with `flywheel round` or `flywheel init`.")
         return load(self.config_file, overrides)
 
     def refuse_lost_config(self) -> None:
-        """Raise StoreError where the configuration of a workspace with models or rounds is gone: none may take its place."""
+        """Raise StoreError where a workspace with models or rounds has lost its configuration: no other may take its place."""
         if self.exists or not self.store.path.exists():
             return
         self.store.migrate()
         if not self.store.is_empty:
             raise StoreError(
-                f"{self.config_file} is gone, but {self.store.path.name} has what was made with it; put the file back (the "
-                "column config of the table rounds says what each round ran with), or name another --workspace"
+                f"{self.config_file} is missing, but {self.store.path.name} has models or rounds made with it",
+                "Restore the file (rounds.config has what each round ran with), or choose another --workspace.",
             )
 
     def refuse_lost_database(self) -> None:
-        """Raise StoreError where the database is gone of models that flywheel made: new ones would take their names."""
+        """Raise StoreError where models have lost their database: new models would take their names."""
         if self.store.path.exists() or not self.models.is_dir():
             return
         if made := sorted(path.name for path in self.models.iterdir() if MADE.fullmatch(path.name)):
             raise StoreError(
-                f"{self.store.path} is gone, but models/ has {made[0]} and others that it recorded; put it back (`flywheel "
-                "restore` a backup), or name another --workspace"
+                f"{self.store.path} is missing, but models/ has {made[0]}, which it recorded",
+                "Restore it (`flywheel restore` unpacks a backup), or choose another --workspace.",
             )
 
     def locate(self, model: Model) -> Path:
-        """The folder of a recorded model; raises ModelError for one that was pruned, or is gone."""
+        """The folder of a recorded model; raises ModelError for one that was pruned or is missing."""
         folder = self.folder / model.path
         if model.pruned_at is not None and not folder.exists():
             raise ModelError(
-                f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}; a backup made before has it "
-                "(`flywheel --workspace OTHER restore BACKUP`)"
+                f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
+                "A backup from before has it (`flywheel --workspace OTHER restore BACKUP`).",
             )
         if not folder.exists():
-            raise ModelError(f"{model.model_id} is gone from {folder}; {_remedy(model)}")
+            raise ModelError(f"{model.model_id} is missing: {folder}", _how_to_fix(model))
         return folder
 
     def refuse_altered(self, models: Iterable[Model]) -> None:
-        """Raise ModelError where a recorded model is not what it was when it was recorded; each file is read."""
+        """Raise ModelError where the files of a recorded model have changed; every file is read."""
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{folder} is not what was recorded (its digest has changed); {_remedy(model)}")
+                raise ModelError(f"{folder} has changed since it was recorded (its digest differs)", _how_to_fix(model))
 
     def has(self, model: Model) -> bool:
-        """Whether the folder of a recorded model is there."""
+        """Whether the folder of a recorded model exists."""
         return (self.folder / model.path).is_dir()
 
     def inside(self, path: Path) -> str:
@@ -116,17 +116,17 @@ class Workspace:
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
     def refuse_if_at_work(self) -> None:
-        """Raise WorkspaceHeld where some process has the workspace for itself: who, and since when."""
+        """Raise WorkspaceHeld where a process is using the workspace: which one, and since when."""
         try:
             with self.at_work():
                 pass
         except WorkspaceHeld:
             raise
-        except StoreError:  # it cannot be written, so nobody writes it
+        except StoreError:  # a folder that cannot be written is in no use
             pass
 
     def is_at_work(self) -> bool:
-        """Whether some process has the workspace for itself."""
+        """Whether a process is using the workspace."""
         try:
             self.refuse_if_at_work()
         except WorkspaceHeld:
@@ -135,33 +135,35 @@ class Workspace:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Keep other processes from turning the same wheel; the lock goes with the process, however it ends.
+        """Lock the workspace for the length of a with block; the lock goes with the process, however it ends.
 
         Raises WorkspaceHeld where another process has it.
         """
         from filelock import FileLock, Timeout
 
         if not self.folder.exists():
-            raise StoreError(f"no workspace at {self.folder}; make one with `flywheel round`, or name another with --workspace")
+            raise StoreError(
+                f"no workspace at {self.folder}", "Create one with `flywheel round`, or choose another with --workspace."
+            )
         note = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
         except Timeout:
-            raise WorkspaceHeld(f"{_holder(note)} is at work in {self.folder}; wait for it, or stop it first") from None
+            raise WorkspaceHeld(f"{_holder(note)} is using {self.folder}", "Wait for it, or stop it first.") from None
         except OSError as error:
             if error.errno in FULL:
                 raise
-            raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}; mend the rights") from None
+            raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}", "Fix its permissions.") from None
         with lock:
-            _say_who(note)
+            _write_note(note)
             try:
                 yield
             finally:
                 note.unlink(missing_ok=True)
 
 
-def _say_who(note: Path) -> None:
-    """Only the lock counts, so a full disk is no reason not to begin: what is begun may be to free some of it."""
+def _write_note(note: Path) -> None:
+    """Write which process has the lock. Only the lock counts, so a full disk is ignored: the work may be to free space."""
     try:
         write_whole(note, f"{os.getpid()} {socket.gethostname()} {datetime.now().astimezone().isoformat(timespec='seconds')}")
     except OSError as error:
@@ -169,14 +171,14 @@ def _say_who(note: Path) -> None:
             raise
 
 
-def _remedy(model: Model) -> str:
+def _how_to_fix(model: Model) -> str:
     if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
-        return f"{PUT_BACK}, or remove what is left of it and build it anew with `flywheel reward build`"
-    return f"{PUT_BACK}; `flywheel doctor --deep` tells what else is amiss"
+        return f"{RESTORE}, or delete what is left of it and rebuild it with `flywheel reward build`."
+    return f"{RESTORE}. `flywheel doctor --deep` reports what else is wrong."
 
 
 def _holder(note: Path) -> str:
-    """Who has the lock, as the note beside it says. Only the lock counts: a note that a killed process left stops nobody."""
+    """Which process has the lock, as the note beside it says. A note that a killed process left does no harm."""
     try:
         number, host, since = note.read_text(encoding="utf-8").split()
         process = int(number)

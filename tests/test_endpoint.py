@@ -14,7 +14,7 @@ from flywheel.core.progress import Silent
 from flywheel.engines.contract import Engine
 from flywheel.engines.factory import load
 from flywheel.errors import BudgetSpent, ConfigError, EngineError
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 from tests.servers import NANO, Manners, NanoServer
@@ -43,7 +43,7 @@ def test_the_endpoint_writes_and_the_student_is_trained(
     workspace = Workspace(copy(built, tmp_path))
     with NanoServer(engine, Manners(key=KEY)) as server:
         config = workspace.config(through(server))
-        assert [turn(workspace, config, Silent()) for _ in range(2)] == ["r1", "r2"]
+        assert [run_next_round(workspace, config, Silent()) for _ in range(2)] == ["r1", "r2"]
     ran = rows(
         workspace.folder,
         "SELECT r.round, g.path, json_extract_string(r.engine, 'name'), t.parent, p.generator_out FROM rounds AS r "
@@ -89,13 +89,13 @@ def test_a_server_that_dies_loses_nothing_and_another_goes_on(engine: Engine, bu
     with NanoServer(engine) as whole:
         dying = Dying(engine)
         with pytest.raises(EngineError, match=r"what is done is kept, and the same command goes on"):
-            turn(workspace, workspace.config(through(dying)), Silent())
+            run_next_round(workspace, workspace.config(through(dying)), Silent())
         assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("failed",)]
         kept = "SELECT task_id, candidate, output FROM candidates WHERE round = 'r1' ORDER BY ALL"
         before = rows(workspace.folder, kept)
         assert len(before) == 48 * 4
         # The address is not part of what a round is.
-        assert turn(workspace, workspace.config(through(whole)), Silent()) == "r1"
+        assert run_next_round(workspace, workspace.config(through(whole)), Silent()) == "r1"
     after = rows(workspace.folder, kept)
     assert set(before) < set(after)
     assert len(after) == 320
@@ -108,7 +108,9 @@ def test_a_hard_budget_is_never_passed(engine: Engine, built: Path, tmp_path: Pa
         config = workspace.config(through(server, "budget.cost=0.3"))
         for _ in range(3):
             with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.3 could be passed by the next chunk"):
-                turn(workspace, config.model_copy(update={"sampling": config.sampling.model_copy(update={"n": 64})}), Silent())
+                run_next_round(
+                    workspace, config.model_copy(update={"sampling": config.sampling.model_copy(update={"n": 64})}), Silent()
+                )
     spent = rows(workspace.folder, "SELECT sum(cost) FROM stages WHERE round = 'r1'")[0][0]
     assert 0 < spent < 0.3
 

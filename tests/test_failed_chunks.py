@@ -9,7 +9,7 @@ import pytest
 
 from flywheel.core.progress import Silent
 from flywheel.errors import EngineError
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workers.here import Here
 from flywheel.workers.work import Do, Failed, Work
@@ -36,8 +36,8 @@ def test_a_round_goes_on_without_a_chunk_and_names_it(
 ) -> None:
     workspace = Workspace(copy(built, tmp_path))
     monkeypatch.setattr(Unlucky, "step", step)
-    monkeypatch.setattr("flywheel.round.stages.Here", Unlucky)
-    turn(workspace, workspace.config(SMALL), Silent())
+    monkeypatch.setattr("flywheel.round.context.Here", Unlucky)
+    run_next_round(workspace, workspace.config(SMALL), Silent())
     path = workspace.store.path
     tasks = reading.query(path, "SELECT task_id FROM tasks WHERE kept ORDER BY attempt").rows
     winners = reading.query(path, "SELECT task_id FROM selections WHERE policy = 'best'").rows
@@ -56,8 +56,8 @@ def test_a_stage_of_which_nothing_can_be_done_is_refused_and_goes_on(
     workspace = Workspace(copy(built, tmp_path))
     with monkeypatch.context() as patched:
         patched.setattr(Unlucky, "chunks", range(100))
-        patched.setattr("flywheel.round.stages.Here", Unlucky)
-        with pytest.raises(EngineError, match=r"a chunk could not be done \(ValueError: no such luck\); mend the cause"):
-            turn(workspace, workspace.config(SMALL), Silent())
-    turn(workspace, workspace.config(SMALL), Silent())
+        patched.setattr("flywheel.round.context.Here", Unlucky)
+        with pytest.raises(EngineError, match="ValueError: no such luck"):
+            run_next_round(workspace, workspace.config(SMALL), Silent())
+    run_next_round(workspace, workspace.config(SMALL), Silent())
     assert reading.query(workspace.store.path, "SELECT * FROM failed_chunks").rows == []

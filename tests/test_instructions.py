@@ -25,7 +25,7 @@ from flywheel.errors import BudgetSpent, DataError
 from flywheel.instructions.prompts import Prompts, format_task
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.round.budget import Budget
-from flywheel.round.loop import propose_only, turn
+from flywheel.round.loop import propose_only, run_next_round
 from flywheel.training import Example, train_generator
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -134,7 +134,7 @@ def test_a_model_of_random_weights_proposes_nothing_and_every_attempt_says_why(r
 
 def test_the_whole_path_with_another_model_engine_style_and_seeds(taught_model: Path, tmp_path: Path) -> None:
     workspace = unlike_nano(tmp_path, taught_model)
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     assert rows(workspace.folder, "SELECT count(*) FROM tasks WHERE origin = 'proposed' AND kept") == [(12,)]
     assert rows(workspace.folder, "SELECT count(*) FROM candidates") == [(24,)]
     stages = [row[0] for row in rows(workspace.folder, "SELECT stage FROM stages WHERE round = 'r1' ORDER BY started_at")]
@@ -168,7 +168,7 @@ def test_tasks_that_were_proposed_alone_are_those_of_the_round(
     workspace = Workspace(copy(built, tmp_path))
     assert propose_only(workspace, workspace.config(), Silent()) == "r1"
     assert propose_only(workspace, workspace.config(), Silent()) == "r1"
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     for table in ("tasks", "candidates", "scores", "evaluations"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
         assert rows(workspace.folder, sql) == rows(turned, sql), table
@@ -178,7 +178,7 @@ def test_a_round_that_was_opened_without_a_reward_model_gets_one(small: list[str
     alone = Workspace(tmp_path / "alone")
     alone.init(configuration.find("nano"), small)
     propose_only(alone, alone.config(["instructions.tasks=8"]), Silent())
-    assert turn(alone, alone.config(["instructions.tasks=8"]), Silent()) == "r1"
+    assert run_next_round(alone, alone.config(["instructions.tasks=8"]), Silent()) == "r1"
     assert rows(alone.folder, "SELECT round, status, reward_model IS NOT NULL FROM rounds ORDER BY number") == [
         ("r0", "done", True), ("r1", "done", True),
     ]  # fmt: skip
@@ -197,7 +197,7 @@ def test_evolving_demos_can_be_followed_back_to_the_seeds(built: Path, tmp_path:
     config = workspace.config(["instructions.demos=evolving", "instructions.evolving_share=0.5", "instructions.tasks=40",
                                "instructions.filters.compare=task"])  # fmt: skip
     for _ in range(2):
-        turn(workspace, config, Silent())
+        run_next_round(workspace, config, Silent())
     winners = {row[0] for row in rows(workspace.folder, "SELECT task_id FROM dataset WHERE round = 'r1'")}
     shown = rows(workspace.folder, "SELECT task_id, demos FROM tasks WHERE round = 'r2' AND kept")
     share = sum(demo in winners for _, demos in shown for demo in demos) / (3 * len(shown))
@@ -221,17 +221,19 @@ def test_paraphrases_of_a_killed_or_stopped_round_are_the_same(built: Path, tmp_
             "instructions.paraphrases.per_winner=1", "instructions.paraphrases.max_reward_fall=null",
             "instructions.filters.near_duplicate=null"]  # fmt: skip
     whole, stopped, killed = (Workspace(copy(built, tmp_path / name)) for name in ("whole", "stopped", "killed"))
-    turn(whole, whole.config(sets), Silent())
+    run_next_round(whole, whole.config(sets), Silent())
     tokens = rows(whole.folder, "SELECT sum(tokens) FROM stages WHERE round = 'r1' AND stage IN ('propose', 'answer')")[0][0]
     config = stopped.config(sets)
     with pytest.raises(BudgetSpent):
-        turn(stopped, config, Silent(), budget=Budget(config.budget.model_copy(update={"tokens": tokens + 1}), config.prices))
+        run_next_round(
+            stopped, config, Silent(), budget=Budget(config.budget.model_copy(update={"tokens": tokens + 1}), config.prices)
+        )
     assert rows(stopped.folder, "SELECT chunks FROM stages WHERE stage = 'paraphrase'") == [(1,)]
-    turn(stopped, config, Silent())
+    run_next_round(stopped, config, Silent())
     arguments = [sys.executable, "-m", "tests.crash", killed.folder, "paraphrase", "after", "1"]
     died = subprocess.run([*arguments, *(f"--set={one}" for one in sets)], capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    turn(killed, killed.config(sets), Silent())
+    run_next_round(killed, killed.config(sets), Silent())
     kept = "SELECT * FROM tasks WHERE origin = 'paraphrased' ORDER BY ALL"
     assert len(rows(whole.folder, kept)) == 10
     assert rows(stopped.folder, kept) == rows(whole.folder, kept) == rows(killed.folder, kept)

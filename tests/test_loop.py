@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 from flywheel.core.progress import Silent
-from flywheel.errors import ConfigError, DataError, ModelError, StoreError
+from flywheel.errors import RESUME, ConfigError, DataError, ModelError, WorkspaceHeld
 from flywheel.records import Stage
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import copy
@@ -74,7 +74,7 @@ def test_generators_are_chained_and_the_held_out_seeds_are_the_same_in_every_rou
 
 def test_two_workspaces_with_one_seed_hold_the_same_dataset(built: Path, turned: Path, tmp_path: Path) -> None:
     again = Workspace(copy(built, tmp_path))
-    turn(again, again.config(), Silent())
+    run_next_round(again, again.config(), Silent())
     first = "SELECT * FROM dataset WHERE round = 'r1' ORDER BY ALL"
     assert rows(again.folder, first) == rows(turned, first)
     other = "SELECT generator_out FROM rounds WHERE round = 'r1'"
@@ -92,7 +92,7 @@ def test_a_round_killed_in_every_stage_ends_with_the_same_rows(built: Path, turn
         assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
         assert rows(folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("running",)]
     workspace = Workspace(folder)
-    assert turn(workspace, workspace.config(), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(), Silent()) == "r1"
     for table in ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
         assert rows(folder, sql) == rows(turned, sql), table
@@ -107,10 +107,9 @@ def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, tur
             [sys.executable, "-m", "tests.crash", workspace.folder, stage, "interrupt", "1"], capture_output=True, text=True
         )
         assert stopped.returncode == 130, stopped.stderr[-2000:]
-        told = "stopped: finished chunks and models are kept, the same command without --restart goes on"
-        assert stopped.stderr.splitlines()[-1] == told
+        assert stopped.stderr.splitlines()[-1] == f"hint: {RESUME}"
         assert rows(workspace.folder, f"SELECT chunks FROM stages WHERE round = 'r1' AND stage = '{stage}'") == [(1,)]
-    turn(workspace, workspace.config(), Silent())
+    run_next_round(workspace, workspace.config(), Silent())
     for table in ("tasks", "candidates", "evaluations"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
         assert rows(workspace.folder, sql) == rows(turned, sql), table
@@ -120,20 +119,21 @@ def test_a_changed_setting_is_refused_for_an_unfinished_round(built: Path, tmp_p
     workspace = Workspace(copy(built, tmp_path))
     subprocess.run([sys.executable, "-m", "tests.crash", workspace.folder, "propose", "after", "1"], check=False)
     with pytest.raises(ConfigError) as error:
-        turn(workspace, workspace.config(["sampling.n=2"]), Silent())
-    assert "r1 was begun with sampling.n = 4 (now 2); add --set sampling.n=4 to go on with it" in str(error.value)
+        run_next_round(workspace, workspace.config(["sampling.n=2"]), Silent())
+    assert "sampling.n = 4 (now 2)" in error.value.message
+    assert "--set sampling.n=4 " in error.value.hint
     seeds = tmp_path / "seeds.jsonl"
     seeds.write_text("\n".join(f'{{"instruction": "Say {word}.", "input": "x"}}' for word in ("a", "b", "c")))
-    with pytest.raises(ConfigError, match=r"begun with instructions\.seeds"):
-        turn(workspace, workspace.config([f"instructions.seeds={seeds}"]), Silent())
+    with pytest.raises(ConfigError, match=r"instructions\.seeds"):
+        run_next_round(workspace, workspace.config([f"instructions.seeds={seeds}"]), Silent())
     changed = workspace.config(["sampling.n=2", "instructions.tasks=10", "training.epochs=1"])
-    assert turn(workspace, changed, Silent(), restart=True) == "r1"
+    assert run_next_round(workspace, changed, Silent(), restart=True) == "r1"
     assert rows(workspace.folder, "SELECT count(*) FROM candidates WHERE round = 'r1'") == [(20,)]
 
 
 def test_training_may_start_from_the_base_on_all_winners_so_far(turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(turned, tmp_path))
-    turn(workspace, workspace.config(["training.start=base", "training.data=accumulate"]), Silent())
+    run_next_round(workspace, workspace.config(["training.start=base", "training.data=accumulate"]), Silent())
     parents = dict(rows(workspace.folder, "SELECT name, parent FROM models WHERE kind = 'generator'"))
     base = rows(workspace.folder, "SELECT generator_in FROM rounds WHERE round = 'r0'")[0][0]
     assert parents["r1"] == parents["r3"] == base
@@ -148,34 +148,34 @@ def test_a_generator_changed_on_disk_is_refused(turned: Path, tmp_path: Path) ->
     weights = workspace.models / "generator-r2" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4] + b"\1\2\3\4")
-    with pytest.raises(ModelError, match="is not what was recorded"):
-        turn(workspace, workspace.config(), Silent())
+    with pytest.raises(ModelError, match="digest"):
+        run_next_round(workspace, workspace.config(), Silent())
     weights.write_bytes(whole[:1000])
     with pytest.raises(ModelError, match="is corrupt"):
-        turn(workspace, workspace.config(), Silent())
+        run_next_round(workspace, workspace.config(), Silent())
 
 
 def test_a_generator_that_lies_elsewhere_now_is_found_where_the_config_names_it(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     with duckdb.connect(str(workspace.store.path)) as db:
         db.execute("UPDATE models SET path = '/another/checkout/generator' WHERE name = 'r0'")
-    assert turn(workspace, workspace.config(["instructions.tasks=10", "training.epochs=1"]), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config(["instructions.tasks=10", "training.epochs=1"]), Silent()) == "r1"
     ((path,),) = rows(workspace.folder, "SELECT path FROM models WHERE name = 'r0'")
     assert Path(path).is_dir()
 
 
 def test_two_rounds_at_once_are_refused(turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(turned, tmp_path))
-    with workspace.at_work(), pytest.raises(StoreError, match="is at work in"):
-        turn(Workspace(workspace.folder), workspace.config(), Silent())
+    with workspace.at_work(), pytest.raises(WorkspaceHeld):
+        run_next_round(Workspace(workspace.folder), workspace.config(), Silent())
 
 
 def test_a_failed_round_is_marked_and_goes_on(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
-    with pytest.raises(DataError, match=r"300 attempts \(instructions\.max_attempts = 1 for each task\) gave"):
-        turn(workspace, workspace.config(["instructions.tasks=300", "instructions.max_attempts=1"]), Silent())
+    with pytest.raises(DataError, match=r"300 attempts"):
+        run_next_round(workspace, workspace.config(["instructions.tasks=300", "instructions.max_attempts=1"]), Silent())
     assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("failed",)]
     attempts = rows(workspace.folder, "SELECT count(*) FROM tasks")[0][0]
-    turn(workspace, workspace.config(["instructions.tasks=300"]), Silent())
+    run_next_round(workspace, workspace.config(["instructions.tasks=300"]), Silent())
     assert rows(workspace.folder, "SELECT status FROM rounds WHERE round = 'r1'") == [("done",)]
     assert rows(workspace.folder, "SELECT count(*) FROM tasks")[0][0] > attempts

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("vllm")
 
 from flywheel.core.progress import Silent
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.test_loop import rows
@@ -35,7 +35,7 @@ def reference(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def round_on(built: Path, folder: Path, *sets: str) -> Path:
     workspace = Workspace(copy(built, folder))
-    assert turn(workspace, workspace.config([*sets, "instructions.tasks=150"]), Silent()) == "r1"
+    assert run_next_round(workspace, workspace.config([*sets, "instructions.tasks=150"]), Silent()) == "r1"
     return workspace.folder
 
 

@@ -1,4 +1,4 @@
-"""The command line. Nothing is imported here, so that Ctrl-C is told in one line however early it comes."""
+"""The command line. Nothing is imported at this level, so that an early Ctrl-C also ends without a traceback."""
 
 
 def main() -> None:
@@ -10,5 +10,5 @@ def main() -> None:
     except KeyboardInterrupt:
         import sys
 
-        sys.stderr.write("stopped: by Ctrl-C, before anything was done\n")
+        sys.stderr.write("stopped: interrupted by SIGINT before anything was done\n")
         raise SystemExit(130) from None

@@ -1,4 +1,4 @@
-"""All commands, and what becomes of their errors: parse, call, print. Answers go to stdout, progress to stderr.
+"""All commands, and how their errors are printed. Answers go to stdout, progress and errors to stderr.
 
 Nothing heavy is imported before a command runs.
 """
@@ -13,24 +13,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flywheel.cli import export, report
-from flywheel.cli import reading as telling
-from flywheel.cli import reward as lab
-from flywheel.cli import rounds as wheel
-from flywheel.cli import upkeep as care
+from flywheel.cli import export, reading, report, reward, rounds, upkeep
 from flywheel.cli.options import State
 from flywheel.cli.stopping import interruptible
 from flywheel.core.faults import machine_fault
 from flywheel.core.safe_text import visible, without_secrets
 from flywheel.errors import FlywheelError, Interrupted, Stopped
 
-AGAIN = "the same command can be given again"
+AGAIN = "Run the same command again."
 LONGEST_ERROR = 2_000
-"""Characters of the line that tells an error."""
+"""Characters of a line that reports an error."""
 
 
 class _Commands(TyperGroup):
-    """Ctrl-C in a command is told by `run`; else typer says only that it was aborted."""
+    """Turns Ctrl-C into Interrupted, which `run` reports; typer would only print that it aborted."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with interruptible(AGAIN):
@@ -43,22 +39,22 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="A synthetic-data flywheel using best-of-N.",
+    help="A synthetic-data flywheel with best-of-N sampling.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(wheel.app)
-app.add_typer(telling.app)
+app.add_typer(rounds.app)
+app.add_typer(reading.app)
 app.add_typer(export.app)
 app.add_typer(report.app)
-app.add_typer(care.app)
-app.add_typer(lab.app, name="reward")
+app.add_typer(upkeep.app)
+app.add_typer(reward.app, name="reward")
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from flywheel import __version__
+        from flywheel.core.version import __version__
 
         typer.echo(f"flywheel {__version__}")
         raise typer.Exit
@@ -71,43 +67,42 @@ def options(
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """A synthetic-data flywheel using best-of-N."""
+    """A synthetic-data flywheel with best-of-N sampling."""
     State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
 
 
-class _Told(logging.Handler):
-    """What the library has to say beside its answers goes to stderr."""
+class _Stderr(logging.Handler):
+    """Prints what the library logs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         typer.echo(record.getMessage(), err=True)
 
 
 def run() -> None:
-    """Run the command line; a FlywheelError and what the machine does become one line and exit code 1."""
+    """Run the command line; a FlywheelError or a fault of the machine becomes two lines and exit code 1."""
     log = logging.getLogger("flywheel")
-    log.handlers, log.propagate = [_Told()], False
+    log.handlers, log.propagate = [_Stderr()], False
     try:
         app()
     except Stopped as stopped:
-        typer.echo(f"stopped: {_fit(str(stopped))}", err=True)
-        raise SystemExit(128 + stopped.signal if isinstance(stopped, Interrupted) else 1) from None
+        _end("stopped", stopped, 128 + stopped.signal if isinstance(stopped, Interrupted) else 1)
     except FlywheelError as error:
-        _tell(error.message, error.hint)
+        _end("error", error, 1)
     except Exception as error:
-        told = machine_fault(error)
-        if told is None:
+        fault = machine_fault(error)
+        if fault is None:
             raise
-        _tell(told)
+        _end("error", fault, 1)
 
 
-def _tell(error: str, hint: str = "") -> None:
-    typer.echo(f"error: {_fit(error)}", err=True)
-    if hint:
-        typer.echo(f"hint: {_fit(hint)}", err=True)
-    raise SystemExit(1) from None
+def _end(kind: str, error: FlywheelError, code: int) -> None:
+    typer.echo(f"{kind}: {_fit(error.message)}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {_fit(error.hint)}", err=True)
+    raise SystemExit(code) from None
 
 
 def _fit(text: str) -> str:
-    """What an error says in one line; it may quote files, models and servers."""
+    """A text as one line that is safe to print: it may quote files, models and servers."""
     line = visible(without_secrets(" ".join(text.split())))
     return line if len(line) <= LONGEST_ERROR else f"{line[: LONGEST_ERROR - 1]}…"

@@ -1,4 +1,4 @@
-"""The command that hands a round's winners to other programs."""
+"""The command that exports a round's winners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli.options import AsJson, named_workspace
+from flywheel.cli.options import AsJson, RoundName, named_workspace
 from flywheel.export.shapes import Format, Shape
 
 app = typer.Typer()
@@ -15,25 +15,25 @@ app = typer.Typer()
 
 @app.command("export")
 def export_command(
-    name: Annotated[str, typer.Argument(metavar="ROUND", help="Such as r2, or a control such as r2-random.")],
+    name: RoundName,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write.")],
     form: Annotated[
         Format,
-        typer.Option("--format", help="hf: shards as on the hub; partitioned: a folder a round; parquet, jsonl: one file."),
+        typer.Option("--format", help="hf: shards as on the hub; partitioned: a folder per round; parquet, jsonl: one file."),
     ] = Format.HF,
     shape: Annotated[
-        Shape | None, typer.Option("--shape", help="What a row is; default columns, for --pairs prompt-completion.")
+        Shape | None, typer.Option("--shape", help="Form of a row; default columns, with --pairs prompt-completion.")
     ] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst of each task, as preference pairs.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="The rounds before it, too.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in place of an earlier export.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst output of each task, as preference pairs.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the rounds before it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     push_to: Annotated[
         str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make what is pushed public; default private.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the pushed dataset public; default private.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the winners of a round as a data set with a card, which `datasets.load_dataset` reads."""
+    """Write the winners of a round as a dataset with a card, for `datasets.load_dataset`."""
     from flywheel.export.export import Asked, export
     from flywheel.report import tables
 
@@ -43,9 +43,9 @@ def export_command(
     )  # fmt: skip
     done = export(named_workspace(), asked)
     if done.unfinished:
-        typer.echo(f"{', '.join(done.unfinished)} is not finished, so nothing is known of what training on it does", err=True)
+        typer.echo(f"{', '.join(done.unfinished)} is not finished, so there is no verdict on training with it", err=True)
     if done.changed:
-        typer.echo(f"the templates have changed since {', '.join(done.changed)} ran; the card says so", err=True)
+        typer.echo(f"the prompt templates changed after {', '.join(done.changed)} ran; the card says so", err=True)
     rows = sum(done.rows.values())
     if as_json:
         pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None

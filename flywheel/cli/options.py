@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from flywheel.api import Flywheel
     from flywheel.workspace import Workspace
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Samples = Annotated[int | None, typer.Option("--n", help="Candidates per task.")]
+RoundName = Annotated[str, typer.Argument(metavar="ROUND", help="Such as r2, or a control such as r2-random.")]
+Instruction = Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")]
+Input = Annotated[str, typer.Option("--input", help="The input of the task.")]
+Constraints = Annotated[str, typer.Option("--constraints", help="The constraints on the output.")]
 
 
 class State:
@@ -21,8 +26,13 @@ class State:
     workspace = Path("workspace")
 
 
-def named_workspace() -> Workspace:
-    """The workspace that the command line names."""
-    from flywheel.workspace import Workspace
+def opened(overrides: list[str] | None = None) -> Flywheel:
+    """The workspace that the command line names; it need not exist yet."""
+    from flywheel.api import Flywheel
 
-    return Workspace(State.workspace)
+    return Flywheel(State.workspace, overrides=overrides or [])
+
+
+def named_workspace() -> Workspace:
+    """The folder of the workspace that the command line names."""
+    return opened().workspace

@@ -1,4 +1,4 @@
-"""Commands that tell what the wheel did, and use what came of it."""
+"""Commands that show what the rounds did, and use what came of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli.options import AsJson, Samples, named_workspace
+from flywheel.cli.options import AsJson, Constraints, Input, Instruction, RoundName, Samples, named_workspace, opened
 
 app = typer.Typer()
 
@@ -24,34 +24,33 @@ class Format(StrEnum):
 
 
 @app.command()
-def compare(base: str, name: Annotated[str, typer.Argument(metavar="ROUND")], as_json: AsJson = False) -> None:
-    """Tell whether ROUND is better than BASE, with the evidence."""
-    from flywheel.evaluation.compare import compare as compare_rounds
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The round to compare against, such as r1.")],
+    name: RoundName,
+    as_json: AsJson = False,
+) -> None:
+    """Report whether ROUND is better than BASE, with the evidence."""
     from flywheel.evaluation.picks import curve_of, policies_of
     from flywheel.report import tables
 
-    store = named_workspace().store
-    comparison = compare_rounds(store, base, name)
-    made = next(one for one in store.rounds(controls=True) if one.round == name)
-    policies, curve = policies_of(store, made), curve_of(store, made)
+    workspace = opened()
+    comparison, store = workspace.compare(base, name), workspace.workspace.store
+    compared = next(row for row in store.rounds(controls=True) if row.round == name)
+    policies, curve = policies_of(store, compared), curve_of(store, compared)
     if as_json:
-        told = {"policies": [asdict(one) for one in policies], "curve": asdict(curve) if curve else None}
-        tables.print_json(comparison.as_json() | told)
+        about = {"policies": [asdict(policy) for policy in policies], "curve": asdict(curve) if curve else None}
+        tables.print_json(comparison.as_json() | about)
     else:
         tables.print_comparison(comparison, policies, curve)
 
 
 @app.command()
 def trend(as_json: AsJson = False) -> None:
-    """Tell every round's verdict against the one before and against the first, corrected for their number."""
-    from flywheel.evaluation.trend import trend as trend_of
+    """Show every round's verdict against its parent and against r0, corrected for the number of comparisons."""
     from flywheel.report import tables
 
-    found = trend_of(named_workspace().store)
-    if as_json:
-        tables.print_json(found.as_json())
-    else:
-        tables.print_trend(found)
+    found = opened().trend()
+    tables.print_json(found.as_json()) if as_json else tables.print_trend(found)
 
 
 @app.command()
@@ -66,31 +65,30 @@ def rounds(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="ROUND")],
-    task: Annotated[str | None, typer.Argument(help="Task id, or its beginning.")] = None,
+    name: RoundName,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task id, or its beginning.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one round, or one task of it with all its candidates and scores."""
+    """Show a round, or one of its tasks with all candidates and scores."""
     from flywheel.report import tables
     from flywheel.store import reading
 
-    path = named_workspace().store.path
     if task is not None:
-        found = reading.task(path, name, task)
+        found = reading.task(named_workspace().store.path, name, task)
         tables.print_json(found.as_dicts()) if as_json else tables.print_task(found)
         return
-    told = tables.summary(path, name)
-    tables.print_json(told) if as_json else tables.print_round(told)
+    summary = opened()[name].summary
+    tables.print_json(summary) if as_json else tables.print_round(summary)
 
 
 @app.command()
 def sql(
-    statement: str,
+    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="Such as 'FROM dataset'; `flywheel schema` explains.")],
     form: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option("--out", help="Write to a file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a SQL statement that reads."""
+    """Run a read-only SQL statement."""
     from flywheel.report import tables
     from flywheel.store import reading
 
@@ -99,9 +97,9 @@ def sql(
 
 @app.command()
 def sample(
-    instruction: str,
-    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
-    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
+    instruction: Instruction,
+    text: Input = "None",
+    constraints: Constraints = "None",
     n: Samples = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another draw.")] = None,
     as_json: AsJson = False,
@@ -109,13 +107,11 @@ def sample(
     """Answer one task N times with the latest generator, ranked by the reward model."""
     from flywheel.records import Task
     from flywheel.report import tables
-    from flywheel.round.sampling import best_of
 
-    workspace = named_workspace()
-    sets = [*([f"sampling.n={n}"] if n is not None else []), *([f"seed={seed}"] if seed is not None else [])]
-    config = workspace.config(sets)
-    task = Task(instruction=instruction, input=text, constraints=constraints)
-    table = tables.ranked_table(best_of(workspace, config, task, n=config.sampling.n))
+    settings = {"sampling.n": n, "seed": seed}
+    workspace = opened([f"{key}={value}" for key, value in settings.items() if value is not None])
+    (ranked,) = workspace.sample([Task(instruction=instruction, input=text, constraints=constraints)])
+    table = tables.ranked_table(ranked.candidates)
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 

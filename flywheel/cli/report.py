@@ -1,4 +1,4 @@
-"""The command that writes the report."""
+"""The command that writes the HTML report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer()
 
 
 class ChartFormat(StrEnum):
-    """File formats of charts."""
+    """How charts are written."""
 
     SVG = "svg"
     PNG = "png"
@@ -22,15 +22,15 @@ class ChartFormat(StrEnum):
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
-    charts: Annotated[Path | None, typer.Option("--charts", help="Also write the charts to this folder.")] = None,
-    form: Annotated[ChartFormat, typer.Option("--format", help="File format of the charts.")] = ChartFormat.SVG,
+    out: Annotated[Path, typer.Option("--out", help="The HTML file.")] = Path("report.html"),
+    charts: Annotated[Path | None, typer.Option("--charts", help="Also write each chart to this folder.")] = None,
+    form: Annotated[ChartFormat, typer.Option("--format", help="File type of the charts.")] = ChartFormat.SVG,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", min=0, help="Tasks per round, at most; by default as many as fit into 20 MB.")
+        int | None, typer.Option("--tasks", min=0, help="Most tasks per round; default: as many as fit into 20 MB.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one HTML page: verdicts, charts, and a task browser with every candidate."""
+    """Write one HTML page: verdicts, charts, and a browser of all tasks with their candidates."""
     from flywheel.report.page.write import write_report
     from flywheel.report.tables import print_json, print_line
 
@@ -38,6 +38,6 @@ def report(
     if as_json:
         print_json(written.as_json())
         return
-    print_line(f"Wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.answered:,} tasks")
+    print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.answered:,} tasks")
     if charts is not None:
-        print_line(f"Wrote {len(written.charts)} charts to {charts}")
+        print_line(f"wrote {len(written.charts)} charts to {charts}")

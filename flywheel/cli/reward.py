@@ -1,4 +1,4 @@
-"""The reward lab: build, merge, measure and trust a reward model."""
+"""Build, merge, measure and check reward models."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from flywheel.core.progress import Progress
     from flywheel.workspace import Workspace
 
-app = typer.Typer(help="The reward lab: build, merge, measure and trust a reward model.", no_args_is_help=True)
+app = typer.Typer(help="Build, merge, measure and check reward models.", no_args_is_help=True)
 
-To = Annotated[Path, typer.Option("--to", help="The folder to make.")]
+To = Annotated[Path, typer.Option("--to", help="The folder to create.")]
 
 
 class Part(StrEnum):
-    """The splits that a report can be about."""
+    """The splits that can be reported on."""
 
     TEST = "test"
     VALIDATION = "validation"
@@ -31,7 +31,7 @@ class Part(StrEnum):
 
 @app.command()
 def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Build what is missing of the reward model: slice, members, merge, self-test; print its held-out accuracies."""
+    """Build whatever the reward model is missing: slice, members, merge, self-test; print its held-out accuracies."""
     from flywheel.report import reward as report
 
     workspace, config = _opened(overrides)
@@ -48,7 +48,7 @@ def slice_command(
     source: Annotated[str, typer.Argument(help="Folder or hub id of a language model.")],
     to: To,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Layers to keep, from the first.")],
-    seed: Annotated[int, typer.Option("--seed", help="For the head's first weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the head's initial weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Cut a language model to its first layers and attach the one head that all members share."""
@@ -77,7 +77,7 @@ def train(
     wanted = names or list(config.reward.members)
     for name in wanted:
         if name not in config.reward.members:
-            raise ConfigError(f"no member {name!r}; the config has {', '.join(config.reward.members)}")
+            raise ConfigError(f"no member {name!r}", f"The config has {', '.join(config.reward.members)}.")
     from flywheel.reward.build import Lab
 
     with finishing(), workspace.at_work():
@@ -96,10 +96,10 @@ def merge(
     density: Annotated[float, typer.Option("--density", help="Share of each member's changes to keep.")] = 1.0,
     normalize: Annotated[bool, typer.Option(help="Divide the weights by their sum.")] = True,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")] = "float32",
-    seed: Annotated[int, typer.Option("--seed", help="For methods that drop changes at random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of methods that drop changes at random.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Merge reward models that lie in folders; print mergekit's YAML, which is kept beside the result."""
+    """Merge reward models in folders; print mergekit's YAML, which is kept with the result."""
     from flywheel.config import MergeConfig, parse
     from flywheel.report import reward as report
 
@@ -107,7 +107,7 @@ def merge(
     weights: dict[Path, float] = {}
     for folder, weight in map(_weighted, members):
         if folder in weights:
-            raise ConfigError(f"{folder} is named twice; name it once, with the sum of its weights")
+            raise ConfigError(f"{folder} is named twice", "Name it once, with the sum of its weights.")
         weights[folder] = weight
     checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype}, "merge")
     from flywheel.core.quiet import silence
@@ -124,7 +124,7 @@ def search(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for the merge that keeps most of every member, on the validation splits; the test splits stay unread.
+    """Search for the merge that keeps most of every member, on the validation splits; the test splits are not read.
 
     Prints the best and what to write into the config to use it.
     """
@@ -146,7 +146,7 @@ def search(
 def eval_command(
     split: Annotated[Part, typer.Option("--split", help="Which held-out rows.")] = Part.TEST,
     depths: Annotated[str | None, typer.Option("--depths", help="Layers to try, such as 2,4,8.")] = None,
-    chart: Annotated[Path | None, typer.Option("--chart", help="Draw it to a .png or .svg.")] = None,
+    chart: Annotated[Path | None, typer.Option("--chart", help="Also draw a chart, a .png or .svg file.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -154,7 +154,7 @@ def eval_command(
     from flywheel.report import reward as report
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
-        raise ConfigError(f"--chart must end in .png or .svg, got {chart.name!r}")
+        raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
     layers = _layers(depths)
     workspace, config = _opened(overrides)
     from flywheel.evaluation.function_judge import function_judge
@@ -190,7 +190,7 @@ def check(
 
     findings = examine(named_workspace(), model, overrides or [])
     report.print_checks(findings, as_json=as_json)
-    if not all(one.ok for one in findings):
+    if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
@@ -219,20 +219,20 @@ def pairs(
     group_by: Annotated[str, typer.Option("--group-by", help="Outputs that share this column's value are paired.")],
     to: Annotated[Path, typer.Option("--to", help="The jsonl file to write.")],
     columns: Annotated[list[str] | None, typer.Option("--column", metavar="WHAT=NAME", help="Such as text=input_text.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="Labels of at least this are likes.")] = None,
-    liked: Annotated[list[str] | None, typer.Option("--liked", help="A label that is a like, where labels are words.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="For who meets whom within a group.")] = 0,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Labels from this value on count as liked.")] = None,
+    liked: Annotated[list[str] | None, typer.Option("--liked", help="A label, if it is a word, that counts as liked.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the pairing within a group.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make pairs out of thumbs: within each group, a liked output against a disliked one."""
+    """Make pairs from thumbs: within each group, a liked output and a disliked one."""
     from flywheel.config import DataConfig, parse
     from flywheel.report import reward as report
 
-    named = dict(_split_once(one, "--column wants WHAT=NAME, such as text=input_text") for one in columns or [])
+    named = dict(_split_once(column, "--column takes WHAT=NAME, such as text=input_text.") for column in columns or [])
     values = {"kind": "thumbs", "data": data, "columns": named, "threshold": threshold, "liked": liked or ()}
     checked = parse(DataConfig, values, "pairs")
     if to.exists():
-        raise DataError(f"{to} is there already; remove it, or choose another --to")
+        raise DataError(f"{to} already exists", "Remove it, or choose another --to.")
     from flywheel.reward.pairs import write_pairs
 
     made = write_pairs(checked, group_by, to, seed=seed)
@@ -240,7 +240,7 @@ def pairs(
 
 
 def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:
-    """The workspace and its configuration; nano's where there is none yet."""
+    """The workspace, created with the nano preset where it is missing, and its configuration."""
     from flywheel.config import find, load
 
     workspace = named_workspace()
@@ -251,7 +251,7 @@ def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:
 
 
 def _watched(config: Config) -> Progress:
-    """Progress on the terminal that stops where the budget is spent, or a signal asks to."""
+    """Progress that stops the work where the budget is spent or a signal asks to stop."""
     from flywheel.report.progress import Terminal
     from flywheel.round.budget import Budget
 
@@ -260,13 +260,13 @@ def _watched(config: Config) -> Progress:
 
 def _refuse_existing(folder: Path) -> None:
     if folder.exists():
-        raise ConfigError(f"{folder} is there already; remove it, or choose another --to")
+        raise ConfigError(f"{folder} already exists", "Remove it, or choose another --to.")
 
 
 def _split_once(text: str, wanted: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
-        raise ConfigError(f"{wanted}, got {text!r}")
+        raise ConfigError(f"cannot read {text!r}", wanted)
     return name, value
 
 
@@ -279,15 +279,17 @@ def _weighted(text: str) -> tuple[Path, float]:
     except ValueError:
         number = math.nan
     if not folder or not number > 0 or math.isinf(number):
-        raise ConfigError(f"a member is FOLDER=WEIGHT with a weight above 0, such as members/thumbs=0.5, got {text!r}")
+        raise ConfigError(
+            f"cannot read the member {text!r}", "Write FOLDER=WEIGHT with a weight above 0, such as members/thumbs=0.5."
+        )
     return Path(folder), number
 
 
 def _layers(depths: str | None) -> list[int]:
     try:
-        layers = [int(one) for one in depths.split(",")] if depths else []
+        layers = [int(number) for number in depths.split(",")] if depths else []
     except ValueError:
         layers = [0]
-    if any(one < 1 for one in layers):
-        raise ConfigError(f"--depths wants numbers of layers such as 2,4,8, got {depths!r}")
+    if any(number < 1 for number in layers):
+        raise ConfigError(f"cannot read --depths {depths!r}", "Write numbers of layers, such as 2,4,8.")
     return layers

@@ -1,10 +1,11 @@
-"""How a command ends that is stopped: in one line, with what is done kept."""
+"""How Ctrl-C and SIGTERM end a command: without a traceback, and with what is finished kept."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import typer
 
@@ -13,8 +14,8 @@ from flywheel.errors import RESUME, Interrupted, Stopped
 
 
 @contextmanager
-def interruptible(said: str = RESUME) -> Iterator[None]:
-    """Ctrl-C stops at once, which is told with these words."""
+def interruptible(hint: str = RESUME) -> Iterator[None]:
+    """Turn a Ctrl-C, which stops at once, into Interrupted."""
     try:
         yield
     except (Stopped, SystemExit):
@@ -22,23 +23,23 @@ def interruptible(said: str = RESUME) -> Iterator[None]:
     except BaseException as error:
         if (number := signal_behind(error)) is None:
             raise
-        raise Interrupted(number, said) from None
+        raise Interrupted(number, hint) from None
 
 
 def signal_behind(error: BaseException) -> int | None:
-    """The signal that an error comes from: a library may raise one of its own where Ctrl-C strikes it."""
+    """The signal that caused an error; a library that Ctrl-C interrupts may raise an error of its own."""
     seen: set[int] = set()
-    behind: BaseException | None = error
-    while behind is not None and id(behind) not in seen:
-        if isinstance(behind, KeyboardInterrupt):
-            return int(behind.args[0]) if behind.args else signal.SIGINT
-        seen.add(id(behind))
-        behind = behind.__cause__ or behind.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, KeyboardInterrupt):
+            return int(cause.args[0]) if cause.args else signal.SIGINT
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop when the chunk at work is kept, a second one at once."""
-    with interruptible(), finishing_chunks(lambda line: typer.echo(line, err=True)):
+    """Let the first Ctrl-C or SIGTERM finish the current chunk; a second one stops at once."""
+    with interruptible(), finishing_chunks(partial(typer.echo, err=True)):
         yield

@@ -1,4 +1,4 @@
-"""Commands that take care of a workspace: whether all in it is sound, copies of it, the space that it takes."""
+"""Commands that look after a workspace: check it, back it up, restore it, free space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Check every row and every model, too.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also check every row and every model.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the machine, the versions and the workspace."""
@@ -26,7 +26,7 @@ def doctor(
     if deep:
         from flywheel.integrity.deep import examine_deeply
 
-        findings += [one for one in examine_deeply(workspace) if one not in findings]
+        findings += [finding for finding in examine_deeply(workspace) if finding not in findings]
     tables.print_json(findings) if as_json else tables.print_findings(findings)
     if any(not finding["ok"] for finding in findings):
         raise typer.Exit(1)
@@ -37,7 +37,7 @@ def backup(
     to: Annotated[Path, typer.Argument(metavar="DIR_OR_FILE", help="A new folder, or a file that ends in .tar.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the database, the models and the config, also while a round runs; what is written is verified."""
+    """Copy the database, the models and the config, and verify the copy; a round may be running."""
     from flywheel.integrity.backup import back_up
     from flywheel.report import upkeep as care
 
@@ -46,13 +46,13 @@ def backup(
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `flywheel backup` made.")],
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="A backup made by `flywheel backup`.")],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Take the place of a workspace, which is kept beside.")
+        bool, typer.Option("--overwrite", help="Replace a workspace, which is kept under another name.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a workspace of a backup, verified by its digests; an unfinished round goes on in it."""
+    """Create a workspace from a backup, verified by its digests; an unfinished round can be resumed in it."""
     from flywheel.integrity.backup import restore as restore_backup
     from flywheel.report import upkeep as care
 
@@ -61,11 +61,11 @@ def restore(
 
 @app.command()
 def prune(
-    keep: Annotated[list[str] | None, typer.Option("--keep", metavar="ROUND", help="Keep its generator, too.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only told.")] = False,
+    keep: Annotated[list[str] | None, typer.Option("--keep", metavar="ROUND", help="Also keep this round's generator.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only list it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what nothing needs any more: models of older rounds, and what killed runs left; --yes removes it.
+    """List what is no longer needed, models of older rounds and what killed runs left; --yes removes it.
 
     The rows stay. The newest round, the best one, unfinished ones and r0 keep their models.
     """

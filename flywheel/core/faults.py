@@ -1,8 +1,10 @@
-"""What the machine does, whichever library meets it: a full disk, a place that cannot be written, memory that is short."""
+"""Faults of the machine, whichever library meets them: a full disk, a read-only folder, too little memory."""
 
 from __future__ import annotations
 
 import errno
+
+from flywheel.errors import FlywheelError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -12,19 +14,20 @@ UNWRITABLE_WORDS = ("Read-only file system", "os error 30")
 MEMORY_WORDS = ("bad_alloc", "allocate memory", "out of memory", "Cannot allocate", "can't start new thread")
 
 
-def machine_fault(error: BaseException) -> str | None:
-    """What to tell in one line where it was the machine, and what to do; None for any other error."""
-    said = " ".join(str(error).split())
+def machine_fault(error: BaseException) -> FlywheelError | None:
+    """What to report where the machine is at fault, and what to do; None for any other error."""
+    text = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-    if number in FULL or any(words in said for words in FULL_WORDS):
-        return f"the disk is full{place}; free some space, then the same command goes on: what was committed is kept"
-    if number in UNWRITABLE or any(words in said for words in UNWRITABLE_WORDS):
-        return f"cannot write here ({said}); mend the rights, or name another workspace with --workspace"
+    if number in FULL or any(words in text for words in FULL_WORDS):
+        return FlywheelError(f"the disk is full{place}", "Free some space and run the same command: finished chunks are kept.")
+    if number in UNWRITABLE or any(words in text for words in UNWRITABLE_WORDS):
+        return FlywheelError(f"cannot write: {text}", "Fix the permissions, or choose another workspace with --workspace.")
     if number == errno.ENOMEM or short_of_memory(error):
-        return (
-            "memory is short; close other programs or lower engine.chunk (propose, answer, evaluate), reward.batch_tokens "
-            "(score) or training.batch_size / training.accumulate (train): what was committed is kept"
+        return FlywheelError(
+            "out of memory",
+            "Close other programs, or lower engine.chunk (propose, answer, evaluate), reward.batch_tokens (score) or "
+            "training.batch_size and training.accumulate (train). Finished chunks are kept.",
         )
     return None
 

@@ -1,4 +1,4 @@
-"""What long work tells while it runs; `report/progress.py` shows it on a terminal."""
+"""How long work reports its progress; `flywheel.report.progress` shows it on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int, int], None]
-"""Takes the optimizer steps done and those in all; may raise Stopped to stop."""
+"""Takes the optimizer steps done and their total; may raise Stopped to stop."""
 
 
 class Counter(Protocol):
     """Counts what is done of one piece of work."""
 
     def to(self, done: int, total: int | None = None) -> None:
-        """Set how much is done, and how much there is where that has become known."""
+        """Set how much is done, and the total if it has become known."""
         ...
 
 

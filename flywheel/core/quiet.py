@@ -1,4 +1,4 @@
-"""Libraries that train and generate, without their own progress bars and warnings: flywheel shows progress."""
+"""Silences the progress bars and warnings of the libraries that train and generate; flywheel shows its own progress."""
 
 from __future__ import annotations
 

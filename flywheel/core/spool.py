@@ -1,4 +1,4 @@
-"""Rows that lie in a file instead of in memory, for what has to be gone through out of order."""
+"""Rows in a temporary file instead of in memory, for what is read out of order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Row = TypeVar("Row")
 
 
 class Spooled(Sequence[Row]):
-    """The rows of an iterable in a file without a name, gone when nobody holds it; of each, memory has where it begins.
+    """The rows of an iterable, in an unnamed file that goes with this object; only their offsets are in memory.
 
-    Raises StoreError where the folder has no room for them.
+    Raises StoreError where the folder has no space for them.
     """
 
     def __init__(self, rows: Iterable[Row], folder: Path) -> None:
@@ -29,7 +29,7 @@ class Spooled(Sequence[Row]):
                 pickle.dump(row, self._file, protocol=pickle.HIGHEST_PROTOCOL)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror or error}; give it room, then go on") from None
+            raise StoreError(f"cannot write to {folder}: {error.strerror or error}", "Free some space, then resume.") from None
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -40,6 +40,6 @@ class Spooled(Sequence[Row]):
     def __getitem__(self, place: slice) -> list[Row]: ...
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+            return [self[index] for index in range(*place.indices(len(self)))]
         self._file.seek(self._starts[place])
         return pickle.load(self._file)

@@ -34,7 +34,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.records import ModelKind
 from flywheel.reward.recipe import key_of, recipe_of
-from flywheel.round.opening import check_inputs
+from flywheel.round.checks import check_inputs
 from flywheel.workspace import Workspace
 
 

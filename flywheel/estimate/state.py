@@ -9,7 +9,7 @@ from typing import Any
 from flywheel.config import Config
 from flywheel.estimate.history import Rate, rates
 from flywheel.records import Stage
-from flywheel.round.opening import refuse_changes
+from flywheel.round.fingerprint import refuse_changes
 from flywheel.store.reading import query
 from flywheel.workspace import Workspace
 

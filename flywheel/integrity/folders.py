@@ -16,7 +16,7 @@ from flywheel.integrity.named import named_paths
 from flywheel.integrity.rebuilding import rebuilding
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checking import Fault
-from flywheel.workspace import PUT_BACK, Workspace
+from flywheel.workspace import RESTORE, Workspace
 
 CONVERTED = "converted"
 """Where engines keep weights in their own format; a folder begins with the start of the model's digest."""
@@ -86,7 +86,7 @@ def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Faul
     for path, model in on_disk(models).items():
         folder = workspace.folder / path
         own = folder.is_relative_to(workspace.folder)
-        remedy = f"{PUT_BACK}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else PUT_BACK
+        remedy = f"{RESTORE}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else RESTORE
         remedy = (
             remedy
             if own

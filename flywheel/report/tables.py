@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
     from flywheel.evaluation.verdict import Difference
-    from flywheel.round.sampling import Ranked
+    from flywheel.round.best_of_n import Ranked
 
 CELL = 200
 """Longest text of a cell on a terminal, in characters."""

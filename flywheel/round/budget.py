@@ -1,6 +1,6 @@
-"""What one call may spend: tokens, minutes, money. It stops between chunks, and everything done is kept.
+"""What one call may spend: tokens, minutes, money. It stops between chunks, and every finished chunk is kept.
 
-Tokens and money are counted when a chunk is committed, time whenever work tells how far it is; a training that is stopped
+Tokens and money are counted when a chunk is committed, time whenever work reports progress; a training that is stopped
 keeps a checkpoint.
 """
 
@@ -30,7 +30,7 @@ class Budget:
         self._judged, self._due = 0.0, 0.0
 
     def spend(self, tokens: int, prompt_tokens: int = 0, *, free: bool = False) -> None:
-        """Count tokens generated and read, which are not paid for where they are free; raises BudgetSpent as `check` does."""
+        """Count tokens generated and read; ``free`` ones cost no money. Raises BudgetSpent as `check` does."""
         self._tokens += tokens
         if not free:
             self._priced = (self._priced[0] + tokens, self._priced[1] + prompt_tokens)
@@ -41,15 +41,15 @@ class Budget:
         return self._prices.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=seconds)
 
     def guard(self, engine: Engine, *, choices: int) -> Engine:
-        """The engine, which begins nothing that could cost more than is left where tokens have a price.
+        """The generator's engine; where tokens have a price, it refuses a request that could cost more than is left.
 
-        A prompt is read once for so many ``choices``.
+        A prompt is read once per ``choices`` completions.
         """
         priced = self._prices.million_tokens or self._prices.million_prompt_tokens
         return _Guarded(engine, self, choices) if priced and self._limits.cost is not None else engine
 
     def metered(self, engine: Engine, prices: PricesConfig) -> Engine:
-        """An engine that is no generator, such as a judge's: what it writes is paid for at prices of its own."""
+        """Another engine, such as a judge's, whose tokens are paid at prices of their own."""
         return _Metered(engine, self, prices)
 
     def owe(self, cost: float) -> None:
@@ -58,41 +58,40 @@ class Budget:
         self._due += cost
 
     def due(self) -> float:
-        """What metered engines have cost since this was last asked."""
+        """What metered engines have cost since the last call."""
         due, self._due = self._due, 0.0
         return due
 
     def reserve(self, *, tokens: int, prompt_tokens: int, prices: PricesConfig | None = None) -> None:
-        """Raise BudgetSpent where so much more, at ``prices`` or the configured ones, could cost more than is left."""
+        """Raise BudgetSpent where this many more tokens, at ``prices`` or the configured ones, could cost more than is left."""
         limit, spent = self._limits.cost, self._cost_so_far()
         most = (prices or self._prices).cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=0.0)
         if limit is not None and spent + most > limit:
             raise BudgetSpent(
-                f"budget.cost = {limit:,} could be passed by the next chunk ({spent:,.4g} is spent, it may cost up to "
-                f"{most:,.4g}); what is done is kept, the same command goes on with a larger budget"
+                f"the next chunk could exceed budget.cost = {limit:,} ({spent:,.4g} is spent, it may cost up to {most:,.4g})",
+                "Finished chunks are kept. Run the same command with a larger budget to resume.",
             )
-
-    def _cost_so_far(self) -> float:
-        seconds = time.monotonic() - self._started
-        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds) + self._judged
 
     def check(self) -> None:
         """Raise BudgetSpent where a limit is reached, Interrupted where a signal has asked to stop."""
         interrupts.check()
-        seconds = time.monotonic() - self._started
-        spent = {"tokens": self._tokens, "minutes": seconds / 60, "cost": self._cost_so_far()}
-        for name, value in spent.items():
+        minutes = (time.monotonic() - self._started) / 60
+        for name, value in {"tokens": self._tokens, "minutes": minutes, "cost": self._cost_so_far()}.items():
             limit = getattr(self._limits, name)
             if limit is not None and value >= limit:
                 figure = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
                 raise BudgetSpent(
-                    f"budget.{name} = {limit:,} is spent ({figure}); what is done is kept, "
-                    "the same command goes on with a new budget"
+                    f"budget.{name} = {limit:,} is spent ({figure})",
+                    "Finished chunks are kept. Run the same command with a new budget to resume.",
                 )
 
     def watch(self, progress: Progress) -> Progress:
-        """Progress that raises as `check` does where work goes on."""
+        """Progress that checks the budget whenever work reports how far it is."""
         return _Watched(progress, self)
+
+    def _cost_so_far(self) -> float:
+        seconds = time.monotonic() - self._started
+        return self.cost(tokens=self._priced[0], prompt_tokens=self._priced[1], seconds=seconds) + self._judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class _WatchedCounter:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """Asks the budget before every chunk; a token has at least one byte, so the bytes of a prompt are its most tokens."""
+    """Reserves the cost of every request. A token has at least one byte, so a prompt has at most as many tokens as bytes."""
 
     engine: Engine
     budget: Budget
@@ -151,10 +150,10 @@ class _Metered:
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         read = sum(len(prompt.encode()) for prompt in prompts)
         self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read, prices=self.prices)
-        written = self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
-        tokens = sum(one.tokens for group in written for one in group)
-        self.budget.owe(self.prices.cost(tokens=tokens, prompt_tokens=prompt_tokens(written), seconds=0.0))
-        return written
+        completions = self.engine.generate(prompts, n=n, sampling=sampling, seed=seed)
+        tokens = sum(completion.tokens for group in completions for completion in group)
+        self.budget.owe(self.prices.cost(tokens=tokens, prompt_tokens=prompt_tokens(completions), seconds=0.0))
+        return completions
 
     def close(self) -> None:
         self.engine.close()

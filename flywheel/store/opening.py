@@ -100,6 +100,6 @@ def read_every_block(db: duckdb.DuckDBPyConnection) -> None:
 def damaged(path: Path, error: duckdb.Error, doing: str) -> StoreError:
     """What is told of a file that DuckDB cannot read or write: the machine's fault where it is one, else its own words."""
     if fault := machine_fault(error):
-        return StoreError(f"cannot {doing} {path}: {fault}")
+        return StoreError(f"cannot {doing} {path}: {fault.message}", fault.hint)
     remedy = "mend the rights or free some space; where the file is damaged, `flywheel restore` a backup"
     return StoreError(f"cannot {doing} {path}: {first_line(error)}; {remedy}")

@@ -28,6 +28,12 @@ class Table:
         """One dict a row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
+    def as_arrow(self) -> Any:
+        """The rows as a `pyarrow.Table`, with the types that Arrow infers."""
+        import pyarrow
+
+        return pyarrow.Table.from_pylist(self.as_dicts()) if self.rows else pyarrow.table({name: [] for name in self.columns})
+
 
 def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""

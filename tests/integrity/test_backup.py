@@ -20,7 +20,7 @@ from flywheel.core.progress import Silent
 from flywheel.errors import StoreError
 from flywheel.integrity import backup
 from flywheel.integrity.backup import back_up, restore
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import checking, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -70,7 +70,7 @@ def test_a_round_goes_on_in_a_restored_workspace_as_if_nothing_had_happened(buil
     restore(tmp_path / "copy.tar", again)
     assert [one.status for one in again.store.rounds()] == ["done", "running"]
     assert list(checking.faults(again.store.path)) == []
-    assert turn(again, again.config(), Silent()) == "r1"
+    assert run_next_round(again, again.config(), Silent()) == "r1"
     for table in ("tasks", "candidates", "scores", "selections", "evaluations"):
         sql = f"SELECT * FROM {table} WHERE round = 'r1' ORDER BY ALL"
         assert reading.query(again.store.path, sql).rows == reading.query(turned / "flywheel.duckdb", sql).rows, table

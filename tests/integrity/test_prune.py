@@ -17,7 +17,7 @@ from flywheel.core.progress import Silent
 from flywheel.integrity.needed import ancestry, freeable, kept_rounds, needed
 from flywheel.integrity.prune import plan_prune
 from flywheel.records import Model, ModelKind, Policy, Round
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import checking
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
@@ -68,7 +68,7 @@ def test_it_is_told_first_and_done_when_asked(workspace: Workspace, cli: Cli) ->
 
 def test_the_wheel_turns_on_after_a_prune(workspace: Workspace, cli: Cli) -> None:
     pruned(cli, workspace, "--yes")
-    assert turn(workspace, workspace.config(["instructions.tasks=20", "training.epochs=1"]), Silent()) == "r3"
+    assert run_next_round(workspace, workspace.config(["instructions.tasks=20", "training.epochs=1"]), Silent()) == "r3"
     assert list(checking.faults(workspace.store.path)) == []
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from flywheel.engines import ctranslate2_engine
 from flywheel.export import export as exporting
 from flywheel.reward.build import Lab
-from flywheel.round.stages import Run
+from flywheel.round import stage as stages
+from flywheel.round.context import RoundContext
 from flywheel.store import database, migrating
 from flywheel.store import store as storing
 
@@ -49,13 +50,14 @@ class Trace:
     def install(self) -> None:
         """Patch this process, which runs one command and ends."""
         trace = self
-        stage, generate = Run.stage, ctranslate2_engine.CTranslate2Engine.generate
+        opened, generate = stages.open_stages, ctranslate2_engine.CTranslate2Engine.generate
         start, member, merge, base = Lab.start, Lab._member, Lab._merge, Lab.base
         convert, migrate, export = ctranslate2_engine.convert, migrating.migrate, exporting.export
 
-        def traced_stage(self: Run, at: Any, *arguments: Any, **options: Any) -> None:
-            with trace.place(f"{self.round.round} {at}"):
-                stage(self, at, *arguments, **options)
+        @contextmanager
+        def traced_stages(context: RoundContext, *names: Any, **options: Any) -> Iterator[Any]:
+            with trace.place(f"{context.name} {names[0]}"), opened(context, *names, **options) as opening:
+                yield opening
 
         def traced_generate(self: Any, prompts: Any, **options: Any) -> Any:
             key = json.dumps([self._folder.name, list(prompts), options["n"], options["seed"]])
@@ -85,7 +87,7 @@ class Trace:
             with trace.place(f"convert {folder.name}"):
                 return convert(model, folder, config)
 
-        Run.stage = traced_stage  # type: ignore[method-assign]
+        stages.open_stages = traced_stages
         ctranslate2_engine.CTranslate2Engine.generate = traced_generate  # type: ignore[method-assign]
         Lab.base, Lab.start, Lab._member, Lab._merge = traced_base, traced_start, traced_member, traced_merge  # type: ignore[method-assign]
         ctranslate2_engine.convert = traced_convert

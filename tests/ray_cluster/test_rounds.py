@@ -16,7 +16,7 @@ import pytest
 from flywheel.core.progress import Counter, Silent
 from flywheel.errors import RESUME
 from flywheel.records import Stage
-from flywheel.round.loop import turn
+from flywheel.round.loop import run_next_round
 from flywheel.store import reading
 from flywheel.workers.steps import Writing
 from flywheel.workspace import Workspace
@@ -47,7 +47,7 @@ def all_rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
 def alone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of a round without a cluster."""
     workspace = Workspace(copy(built, tmp_path_factory.mktemp("alone")))
-    turn(workspace, workspace.config(SETS), Silent())
+    run_next_round(workspace, workspace.config(SETS), Silent())
     found = all_rows(workspace.folder)
     assert all(found.values())
     return found
@@ -95,7 +95,7 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
     nodes.mkdir()
     monkeypatch.setattr("flywheel.workers.cluster.Writing", lambda **one: Slow(step=Writing(**one), seconds=0.2, nodes=nodes))
     workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
-    turn(workspace, workspace.config(on(cluster, workers=3)), leaving)
+    run_next_round(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]
     assert all_rows(workspace.folder) == alone
     assert reading.query(workspace.store.path, "SELECT * FROM failed_chunks").rows == []

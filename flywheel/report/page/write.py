@@ -16,8 +16,8 @@ import vl_convert
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from flywheel import __version__
 from flywheel.core.files import write_whole
+from flywheel.core.version import __version__
 from flywheel.errors import ConfigError, StoreError
 from flywheel.report.page.charts import Chart, charts_of
 from flywheel.report.page.figures import Figures, gather

@@ -1,0 +1,3 @@
+"""The version of flywheel."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,151 @@
+"""Best-of-N over given prompts: N outputs of a generator for each, ranked by a reward model. No round, nothing is stored."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.config import EngineConfig, parse
+from flywheel.core.assets import asset
+from flywheel.core.files import digest_model
+from flywheel.core.model_folders import chat_format, has_chat_format, local_folder
+from flywheel.core.quiet import silence
+from flywheel.core.seeds import derive
+from flywheel.engines.contract import Engine, Sampling
+from flywheel.engines.factory import load
+from flywheel.errors import ConfigError, DataError, ModelError
+from flywheel.instructions.prompts import Prompts
+from flywheel.records import Completion, FinishReason, Task
+
+if TYPE_CHECKING:
+    from flywheel.reward.model import RewardModel
+
+Reward = Callable[[Sequence[str | Task], Sequence[str]], Sequence[float]]
+"""Takes prompts and outputs of equal number; returns a number for each, higher is better."""
+Score = Callable[[Sequence[str | Task], Sequence[Completion]], Sequence[float]]
+"""The same for completions, which also know whether they were cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """An output with its reward."""
+
+    completion: Completion
+    reward: float
+
+    @property
+    def output(self) -> str:
+        return self.completion.text.strip()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended the text itself; one that was cut never wins."""
+        return self.completion.finish_reason == FinishReason.STOP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestOfN:
+    """A prompt with its N outputs."""
+
+    prompt: str | Task
+    candidates: tuple[Ranked, ...]
+    """Best first; those that were cut at the token limit last."""
+
+    @property
+    def winner(self) -> Ranked | None:
+        """The best finished output; None where all were cut."""
+        return next((candidate for candidate in self.candidates if candidate.finished), None)
+
+
+def best_of_n(
+    prompts: Sequence[str | Task],
+    model: str | Path,
+    reward: RewardModel | Reward,
+    n: int = 4,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_tokens: int = 256,
+    seed: int = 0,
+    engine: str = "auto",
+    address: str | None = None,
+    cache: str | Path | None = None,
+) -> list[BestOfN]:
+    """N outputs of any model for each prompt, ranked by a reward model or a function of prompts and outputs.
+
+    ``model`` is a folder or hub id, or the name of a model that an OpenAI-compatible server serves at ``address``, such as
+    http://localhost:8080/v1. A prompt is put into the model's chat template if it has one; a Task is rendered by flywheel's
+    own templates first. Converted weights are kept in ``cache``, by default in a temporary folder of this machine.
+    """
+    if n < 1 or not temperature > 0:
+        raise ConfigError(f"n is {n} and temperature {temperature}", "Both must be above 0.")
+    silence()
+    if address is not None:
+        from flywheel.engines.openai_engine import OpenAIEngine
+
+        settings = parse(EngineConfig, {"name": "openai", "endpoint": {"base_url": address}}, "engine")
+
+        loaded: Any = OpenAIEngine(str(model), settings, chat=True)
+        chat: Callable[[str], str] | None = str
+    else:
+        if str(model).endswith(".gguf"):
+            raise ModelError(f"{model} is a GGUF file, which no engine loads", "Serve it with llama.cpp, and pass its address.")
+        settings = parse(EngineConfig, {"name": engine}, "engine")
+        folder = local_folder(str(model))
+        converted = Path(cache) if cache else Path(tempfile.gettempdir()) / f"flywheel-{os.getuid()}" / "converted"
+        loaded = load(settings, folder, cache=converted, digest=digest_model(folder)[:12])
+        chat = chat_format(folder) if has_chat_format(folder) else None
+    templates = Prompts(asset("prompts"), chat=chat)
+    texts = [templates.answer(prompt) if isinstance(prompt, Task) else chat(prompt) if chat else prompt for prompt in prompts]
+    function: Reward = reward if callable(reward) else reward.score  # type: ignore[assignment]
+    return rank(
+        loaded,
+        lambda prompts, completions: function(prompts, [completion.text.strip() for completion in completions]),
+        prompts,
+        texts,
+        n=n,
+        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+        seed=seed,
+        chunk=settings.chunk,
+    )
+
+
+def rank(
+    engine: Engine,
+    score: Score,
+    prompts: Sequence[str | Task],
+    texts: Sequence[str],
+    *,
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    chunk: int,
+) -> list[BestOfN]:
+    """Sample N outputs for each prompt, ``chunk`` prompts at a time, and rank them; ``texts`` are what the generator reads.
+
+    The engine is closed before the reward model scores, so that both need not fit into memory. Raises DataError where the
+    reward function gives another number of values than it was asked for.
+    """
+    with closing(engine):
+        completions = [
+            group
+            for number, start in enumerate(range(0, len(texts), chunk))
+            for group in engine.generate(texts[start : start + chunk], n=n, sampling=sampling, seed=derive(seed, number))
+        ]
+    every = [completion for group in completions for completion in group]
+    rewards = list(score([prompt for prompt in prompts for _ in range(n)], every)) if every else []
+    if len(rewards) != len(every):
+        raise DataError(f"the reward function gave {len(rewards)} values for {len(every)} outputs", "Return one per output.")
+    ranked = [
+        [Ranked(completion=completion, reward=float(rewards[place * n + index])) for index, completion in enumerate(group)]
+        for place, group in enumerate(completions)
+    ]
+    return [
+        BestOfN(prompt=prompt, candidates=tuple(sorted(group, key=lambda one: (one.finished, one.reward), reverse=True)))
+        for prompt, group in zip(prompts, ranked, strict=True)
+    ]

@@ -1,0 +1,58 @@
+"""Train: the next generator, or the student in its place, fine-tuned on the winners."""
+
+from __future__ import annotations
+
+from flywheel.core.files import digest_model, publish
+from flywheel.core.seeds import derive
+from flywheel.core.spool import Spooled
+from flywheel.engines.generator import trained_before
+from flywheel.instructions.prompt_style import load_prompts
+from flywheel.records import Chunk, Model, ModelKind, Stage
+from flywheel.round.context import RoundContext
+from flywheel.round.stage import open_stage
+from flywheel.training import train_generator, training_examples
+from flywheel.training.examples import Examples
+
+
+def train(context: RoundContext) -> None:
+    """Train, and record the model with its folder in one step."""
+    with open_stage(context, Stage.TRAIN, total=None, unit="steps") as stage:
+        if stage is None:
+            return
+        config, workspace = context.config, context.workspace
+        start = trained_before(context.round, config, workspace)
+        context.close()
+        folder = workspace.models / f"generator-{context.name}"
+        with publish(folder) as unfinished:
+            numbers = train_generator(
+                str(workspace.locate(start)), unfinished, _examples(context, start), config.training,
+                seed=derive(config.seed, context.round.tasks_of, "train"), advance=stage.progress.to,
+                checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
+                base=config.base, trust_remote_code=config.engine.trust_remote_code,
+            )  # fmt: skip
+        model = Model(
+            kind=ModelKind.GENERATOR, name=context.name, path=workspace.inside(folder), digest=digest_model(folder),
+            parent=start.model_id, recipe=config.training.model_dump(), numbers=numbers,
+        )  # fmt: skip
+        stage.commit(Chunk(rows=[model], last=True))
+
+
+def _examples(context: RoundContext, start: Model) -> Examples:
+    """Winners of this round or of all so far, and a share of proposals, in the prompts of the model that is trained."""
+    store, config, source = context.store, context.config, context.round.tasks_of
+    shown = {seed.task.task_id: seed.task for seed in context.seeds}
+    if config.instructions.demos == "evolving":
+        shown |= store.demos(source)
+    winners = store.winners(
+        [*context.earlier, source] if config.training.data == "accumulate" else [source],
+        policy=context.round.policy,
+        paraphrases=config.training.paraphrases,
+    )
+    proposals = (([shown[demo] for demo in proposed.demos], proposed.task) for proposed in store.tasks(source))
+    return training_examples(
+        Spooled(winners, context.workspace.models),
+        Spooled(proposals, context.workspace.models),
+        load_prompts(config, context.workspace, start),
+        proposal_share=config.training.proposal_share,
+        names=(config.seed, source, "train"),
+    )
