@@ -27,8 +27,8 @@ from _measured import Cost, measured, slope, table
 
 from flywheel import config as configuration
 from flywheel.core.quiet import silence
+from flywheel.evaluation.best_of_n import curve_of, policies_of
 from flywheel.evaluation.compare import compare
-from flywheel.evaluation.picks import curve_of, policies_of
 from flywheel.evaluation.trend import trend
 from flywheel.export.export import Asked, export
 from flywheel.export.shapes import Format, Shape

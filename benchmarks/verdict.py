@@ -20,7 +20,8 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flywheel.config import EvaluationConfig
-from flywheel.evaluation.verdict import Verdict, decide, doubts, gather
+from flywheel.evaluation.evidence import gather
+from flywheel.evaluation.verdict import Verdict, caveats, decide
 from tests.evaluation.simulated import Truth, pair
 
 CONFIG = EvaluationConfig(tasks="-", judge="m:f", resamples=2000)
@@ -37,7 +38,7 @@ PLANTED = {
     "judge +0.02, reward up": Truth(judge=0.02, reward=0.5),
     "judge +0.05, reward up": Truth(judge=0.05, reward=0.5),
     "half of the variety lost": Truth(judge=0.05, reward=0.5, diversity=-0.3),
-    "a quarter of the endings lost": Truth(judge=0.05, reward=0.5, stop=-0.25),
+    "a quarter of the endings lost": Truth(judge=0.05, reward=0.5, finish_rate=-0.25),
     "no change, 2,000 tasks": Truth(tasks=2000),
 }
 
@@ -97,10 +98,10 @@ def inflation(pairs: int) -> None:
     truth = Truth(binary=False, longer=0.4, length_bias=0.5)
     found = [gather(*pair(truth, seed), CONFIG, seed=seed) for seed in range(pairs)]
     improved = np.mean([decide(one) == Verdict.IMPROVED for one in found])
-    doubted = np.mean([any("equal length" in doubt for doubt in doubts(one)) for one in found])
+    warned = np.mean([any("length-controlled" in caveat for caveat in caveats(evidence)) for evidence in found])
     print(
         f"Outputs 1.5 times as long, which is all that the judge likes about them: {100 * improved:.0f} % *improved*, and of "
-        f"these {100 * doubted:.0f} % with the doubt that nothing is left at equal length."
+        f"these {100 * warned:.0f} % with the caveat that nothing is left at equal length."
     )
 
 

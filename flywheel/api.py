@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import datasets
     import duckdb
 
-    from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
+    from flywheel.evaluation.verdict import Comparison
     from flywheel.reward.model import RewardModel
     from flywheel.round.best_of_n import BestOfN
 
@@ -169,7 +169,7 @@ class Flywheel:
 
     def __getitem__(self, name: str) -> Round:
         """A round by name; raises StoreError where there is none."""
-        from flywheel.report.tables import summary
+        from flywheel.report.rounds import summary
 
         row = summary(self.workspace.store.path, name)
         return Round(

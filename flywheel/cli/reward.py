@@ -157,7 +157,7 @@ def eval_command(
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
     layers = _layers(depths)
     workspace, config = _opened(overrides)
-    from flywheel.evaluation.function_judge import function_judge
+    from flywheel.evaluation.judges import function_judge
     from flywheel.reward.evaluate import evaluate_reward_model
     from flywheel.reward.sources import Split
 
@@ -206,10 +206,11 @@ def score(
     """Score texts with a reward model, best first."""
     from flywheel.records import Task
     from flywheel.report import tables
+    from flywheel.report.rounds import scores_table
     from flywheel.reward.score import score_texts
 
     task = Task(instruction=instruction, input=text, constraints=constraints) if instruction is not None else None
-    table = tables.scores_table(texts, score_texts(named_workspace(), model, texts, task))
+    table = scores_table(texts, score_texts(named_workspace(), model, texts, task))
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 

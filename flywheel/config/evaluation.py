@@ -63,9 +63,9 @@ class EvaluationConfig(Section):
     rise: float = Field(default=0.05, gt=0.0)
     """*proxy-only* is said where the reward rose and a rise of the judge by this much is ruled out."""
     max_diversity_fall: float = Field(default=0.2, gt=0.0, le=1.0)
-    """*collapsing* is said where outputs surely lost more than this share of the words that each has for itself."""
-    max_stop_fall: float = Field(default=0.1, gt=0.0, le=1.0)
-    """*collapsing* is said where the share of outputs that end by themselves surely fell by more than this."""
+    """*collapsing* where output diversity falls, by its whole interval, by more than this share of what it was."""
+    max_finish_rate_fall: float = Field(default=0.1, gt=0.0, le=1.0)
+    """*collapsing* where the finish rate falls, by its whole interval, by more than this."""
     min_tasks: int = Field(default=10, ge=2, json_schema_extra=OPERATIONAL)
     """With fewer held-out tasks that the judge knows nothing is claimed: so few, drawn again and again, do not show how much
     others would differ."""

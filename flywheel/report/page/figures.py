@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.core.safe_text import visible
-from flywheel.core.statistics import Estimate
 from flywheel.errors import FlywheelError
-from flywheel.evaluation.best_of_n import Curve
-from flywheel.evaluation.picks import curve_of, policies_of
+from flywheel.evaluation.best_of_n import Curve, curve_of, policies_of
 from flywheel.evaluation.trend import Step, Trend, trend
 from flywheel.records import Policy
 from flywheel.store import report_rows
@@ -55,7 +53,7 @@ def gather(store: Store) -> Figures:
     policies = [
         {"round": row.round, "number": row.number, "policy": found.policy, "tasks": found.tasks, "judge": found.judge}
         | {"reward": found.reward, "tokens": found.tokens}
-        | _interval("", _negated(found.best_less_this))
+        | _interval("", found.difference)
         for row in rounds
         for found in policies_of(store, row)
     ]
@@ -86,18 +84,18 @@ def step_row(step: Step) -> Row:
     """One comparison of a trend."""
     evidence = step.comparison.evidence
     names = {"pair": f"{step.round} vs. {step.base}", "verdict": str(step.comparison.verdict)}
-    figures = {"before": evidence.judge.before, "after": evidence.judge.after, "p": step.p, "tasks": evidence.tasks}
+    figures = {"before": evidence.judge.before, "after": evidence.judge.after, "p": step.adjusted_p, "tasks": evidence.tasks}
     return names | figures | _interval("", evidence.judge) | _interval("reward", evidence.reward)
 
 
 def curve_rows(figures: Figures) -> list[Row]:
     """The points of all best-of-N curves."""
     return [
-        {"round": name, "n": step.n, "kl": step.divergence, "tasks": curve.tasks}
-        | _interval("judge", step.judge)
-        | _interval("reward", step.reward)
+        {"round": name, "n": point.n, "kl": point.kl, "tasks": curve.tasks}
+        | _interval("judge", point.judge)
+        | _interval("reward", point.reward)
         for name, curve in figures.curves.items()
-        for step in curve.steps
+        for point in curve.points
     ]
 
 
@@ -106,10 +104,6 @@ def _interval(name: str, estimate: Any) -> Row:
     fields = [name or "value", *(f"{name}_{end}" if name else end for end in ("low", "high"))]
     values = (estimate.value, estimate.low, estimate.high) if estimate is not None else (None, None, None)
     return dict(zip(fields, values, strict=True))
-
-
-def _negated(difference: Estimate | None) -> Estimate | None:
-    return difference and Estimate(value=-difference.value, low=-difference.high, high=-difference.low)
 
 
 def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:

@@ -76,10 +76,9 @@ def _selection_notes(figures: Figures) -> Iterator[str]:
             "Set `evaluation.curve_tasks` to the number of tasks whose candidates the judge scores."
         )
     for name, curve in figures.curves.items():
-        if curve.turns_at is not None:
+        if curve.over_optimized_after is not None:
             yield (
-                f"{name}: the judge falls after N = {curve.turns_at} while the reward rises: more candidates over-optimize the "
-                "reward model."
+                f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls."
             )
 
 

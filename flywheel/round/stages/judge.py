@@ -6,8 +6,7 @@ import math
 from contextlib import ExitStack
 from functools import partial
 
-from flywheel.evaluation.function_judge import ask
-from flywheel.evaluation.judges import judge_models, load_judge_of
+from flywheel.evaluation.judges import ask, judge_models, load_judge_of
 from flywheel.records import Chunk, Judge, Score, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from flywheel.engines.contract import Sampling
-from flywheel.evaluation.pairwise import PairwiseJudge, preference
+from flywheel.evaluation.judges import PairwiseJudge, preference
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Completion, FinishReason, Task
 
