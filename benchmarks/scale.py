@@ -36,7 +36,7 @@ from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
 from flywheel.instructions.prompts import format_task
-from flywheel.records import Model, ModelKind, Task
+from flywheel.records import Facts, Model, ModelKind, Task
 from flywheel.report.rounds import summary
 from flywheel.reward.text import Answer
 from flywheel.round import context
@@ -95,7 +95,7 @@ def prepare(folder: Path, size: int) -> None:
     members = [Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12) for name in MEMBERS]
     reward = Model(
         kind=ModelKind.REWARD, name="letters", path="letters", digest="letters" * 12,
-        numbers={"members": [one.model_id for one in members]},
+        facts=Facts(members=tuple(member.model_id for member in members)),
     )  # fmt: skip
     for model in (*members, reward):
         (folder / model.path).mkdir()

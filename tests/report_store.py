@@ -10,6 +10,7 @@ from flywheel import config as configuration
 from flywheel.records import (
     Candidate,
     Chunk,
+    Facts,
     FinishReason,
     Metric,
     Model,
@@ -32,17 +33,15 @@ HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>&amp;\u
 TASKS, CANDIDATES, HELD_OUT = 60, 3, 40
 SEED = Task(instruction="Name a colour.", input="None")
 MEMBERS = tuple(
-    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, numbers={"rows": 100, "accuracy": {"pairs": 0.8}})
+    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, facts=Facts(rows=100, accuracy={"pairs": 0.8}))
     for name in ("thumbs", "pairs")
 )
 REWARD = Model(
     kind=ModelKind.REWARD, name="merged", path="reward", digest="0" * 64,
-    numbers={
-        "members": [one.model_id for one in MEMBERS],
-        "weights": {"thumbs": 1.0, "pairs": 0.5},
-        "merge": {"method": "ties", "density": 0.5},
-        "accuracy": {"pairs": 0.85},
-    },
+    facts=Facts(
+        members=tuple(member.model_id for member in MEMBERS), weights={"thumbs": 1.0, "pairs": 0.5},
+        merge={"method": "ties", "density": 0.5}, accuracy={"pairs": 0.85},
+    ),
 )  # fmt: skip
 JUDGE = Model(kind=ModelKind.JUDGE, name="verifier", path="judge", digest="1" * 64)
 GENERATOR = Model(kind=ModelKind.GENERATOR, name="nano", path="generator", digest="2" * 64)

@@ -40,7 +40,7 @@ def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
     with finishing(), workspace.at_work():
         workspace.store.migrate()
         merged = build_reward_model(config, workspace, _watched(config))
-    report.print_built([workspace.store.model(one) for one in merged.numbers["members"]], merged, as_json=as_json)
+    report.print_built([workspace.store.model(one) for one in merged.facts.members], merged, as_json=as_json)
 
 
 @app.command("slice")

@@ -150,10 +150,11 @@ def _models(contents: Contents) -> str:
         if model_id and (model := contents.models.get(model_id))
     ]
     reward = contents.models.get(made.reward_model or "")
-    for model_id in reward.numbers.get("members", ()) if reward else ():
+    for model_id in reward.facts.members if reward else ():
         if member := contents.models.get(model_id):
             rows.append({"role": "member", "model": model_id, "trained from": member.parent, "digest": member.digest})
-    merged = {key: reward.numbers[key] for key in ("merge", "weights", "accuracy") if key in reward.numbers} if reward else {}
+    parts = {"merge": reward.facts.merge, "weights": reward.facts.weights, "accuracy": reward.facts.accuracy} if reward else {}
+    merged = {name: dict(part) for name, part in parts.items() if part}
     about = "The reward model is a merge of its members, with this recipe and this accuracy on each test set:"
     recipe = f"{about}\n\n{_fenced(yaml.safe_dump(public(merged), sort_keys=False))}\n\n" if merged else ""
     digests = [{"of": key.removeprefix("digest."), "digest": value} for key, value in made.identity.items() if "digest." in key]

@@ -185,7 +185,7 @@ def _contents(
         if model_id is not None:
             models[model_id] = store.model(model_id)
     reward = models.get(made.reward_model or "")
-    for model_id in reward.numbers.get("members", ()) if reward else ():
+    for model_id in reward.facts.members if reward else ():
         models[model_id] = store.model(model_id)
     return Contents(
         round=made,

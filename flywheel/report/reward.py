@@ -13,11 +13,10 @@ from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
-    from flywheel.records import Model
+    from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
     from flywheel.reward.evaluate import RewardReport
     from flywheel.reward.search import Found
-    from flywheel.reward.slice import Sliced
 
 SHOWN_TRIALS = 5
 
@@ -32,40 +31,46 @@ def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> No
     for line in (_dropped(model) for model in members):
         if line:
             print_line(line)
-    if "search" in merged.numbers:
-        found = merged.numbers["search"]
-        word = "beats" if found["merged"] else "does not beat"
+    if search := merged.facts.search:
+        word = "beats" if search.merged else "does not beat"
         print_line(
-            f"the best of {found['trials']} merges {word} {found['single']} alone on the validation splits "
-            f"({found['best']['accuracy']:.3f}, {found['single_accuracy']:.3f}); "
-            + ("it selects" if found["merged"] else f"{found['single']} selects")
+            f"the best of {search.trials} merges {word} {search.single} alone on the validation splits "
+            f"({search.best.accuracy:.3f}, {search.single_accuracy:.3f}); "
+            + ("it selects" if search.merged else f"{search.single} selects")
         )
 
 
 def print_members(members: Sequence[Model], *, as_json: bool) -> None:
     """Members that were trained."""
     if as_json:
-        print_json([{"name": one.name, "model_id": one.model_id, "path": one.path} | dict(one.numbers) for one in members])
+        print_json([_member_row(model) for model in members])
         return
     print_table(_accuracy_table(members))
     for model in members:
-        print_line(_dropped(model) or f"{model.name}: trained on all {model.numbers['rows']:,} rows")
+        print_line(_dropped(model) or f"{model.name}: trained on all {model.facts.rows:,} rows")
+
+
+def _member_row(model: Model) -> dict[str, Any]:
+    facts = model.facts
+    return {
+        "name": model.name, "model_id": model.model_id, "path": model.path, "rows": facts.rows, "dropped": dict(facts.dropped),
+        "loss": facts.loss, "seconds": facts.seconds, "accuracy": dict(facts.accuracy),
+    }  # fmt: skip
 
 
 def _accuracy_table(models: Sequence[Model]) -> Table:
     """Held-out accuracy of each model on every set, with the average."""
-    sets = list(models[-1].numbers["accuracy"])
+    sets = list(models[-1].facts.accuracy)
     rows = []
     for model in models:
-        found = model.numbers["accuracy"]
+        found = model.facts.accuracy
         rows.append((model.name, *(found.get(one) for one in sets), sum(found.values()) / len(found)))
     return Table(columns=("model", *sets, "average"), rows=rows)
 
 
 def _dropped(model: Model) -> str:
-    dropped: Mapping[str, int] = model.numbers.get("dropped", {})
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-    return f"{model.name}: trained on {model.numbers['rows']:,} rows; dropped {reasons}" if reasons else ""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in model.facts.dropped.items())
+    return f"{model.name}: trained on {model.facts.rows:,} rows; dropped {reasons}" if reasons else ""
 
 
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
@@ -85,7 +90,7 @@ def print_search(found: Found, *, as_json: bool) -> None:
     """The best merges of a search, the best single member, and the config that takes the best."""
     if as_json:
         print_json(
-            found.summary()
+            asdict(found.summary())
             | {
                 "weights": dict(found.plan.weights),
                 "merge": found.plan.merge.model_dump(),

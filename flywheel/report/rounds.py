@@ -56,8 +56,8 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
     if diversity := round_["diversity"]:
         print_line(
             f"{name}: diversity of {diversity['sample']:.0f} tasks: distinct-2 {diversity['distinct_2']:.2f}, "
-            f"compression ratio {diversity['compression_ratio']:.1f}, self-BLEU {diversity['self_bleu']:.2f}, {diversity['kinds']:.0f} kinds, "
-            f"{100 * diversity['novel']:.0f} % novel instructions"
+            f"compression ratio {diversity['compression_ratio']:.1f}, self-BLEU {diversity['self_bleu']:.2f}, "
+            f"{diversity['kinds']:.0f} kinds, {100 * diversity['novel']:.0f} % novel instructions"
         )
     if round_["candidates"]:
         counts = f"{round_['candidates']:,} candidates, {round_['winners']:,} winners"

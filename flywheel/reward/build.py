@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from flywheel.errors import DataError
 from flywheel.instructions.filters import Protected
 from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_tasks
-from flywheel.records import CurvePoint, Model, ModelKind
+from flywheel.records import CurvePoint, Facts, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
@@ -54,8 +54,8 @@ from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
-_Written = tuple[dict[str, Any], Sequence[CurvePoint]]
-"""What is recorded of a model that was written: its numbers and its learning curve."""
+_Written = tuple[Facts, Sequence[CurvePoint]]
+"""What is recorded of a model that was written: its facts and its learning curve."""
 
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
@@ -101,7 +101,7 @@ class Lab:
         if recorded and not _lost_members(recorded, self._workspace):
             return recorded
         members = self.members()
-        if recorded and recorded.numbers["members"] == [member.model_id for member in members.values()]:
+        if recorded and recorded.facts.members == tuple(member.model_id for member in members.values()):
             return recorded
         if not self._reward.search.trials:
             weights = {name: member.weight for name, member in self._reward.members.items()}
@@ -129,7 +129,7 @@ class Lab:
         with self._progress.work("slice", total=1, unit="models") as counter:
             sliced = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
             # Recorded before it is told: who tells may be stopped, and the model is kept.
-            made = self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
+            made = self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, Facts(sliced=sliced))
             counter.to(1)
         return made
 
@@ -147,8 +147,8 @@ class Lab:
         with publish(folder) as unfinished:
             trained = self._train("joint", self._job("joint", base, pooled, settings, folder, unfinished))
             self._write_scale(unfinished)
-            numbers = self._numbers(trained, pooled) | {"accuracy": self._accuracies(unfinished)}
-        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, trained.curve)
+            facts = replace(_facts(trained, pooled), accuracy=self._accuracies(unfinished))
+        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, facts, trained.curve)
 
     def _plan(self, name: str) -> _Plan:
         start, data, settings = self.start(), self.sets[name], member_settings(self._reward, self._reward.members[name])
@@ -167,10 +167,10 @@ class Lab:
         def write(folder: Path) -> _Written:
             if twin:
                 shutil.copytree(self._workspace.locate(twin), folder, dirs_exist_ok=True)
-                return dict(twin.numbers), self._workspace.store.learning_curve(twin.model_id)
+                return twin.facts, self._workspace.store.learning_curve(twin.model_id)
             job = self._member_job(plan, folder)
             trained = self._train(f"member {plan.name}", job)
-            return self._numbers(trained, job.data), trained.curve
+            return _facts(trained, job.data), trained.curve
 
         return self._publish(plan, write)
 
@@ -191,16 +191,16 @@ class Lab:
     def _moved(self, job: Job, trained: Trained, folder: Path) -> _Written:
         for path in job.folder.iterdir():
             path.rename(folder / path.name)
-        return self._numbers(trained, job.data), trained.curve
+        return _facts(trained, job.data), trained.curve
 
     def _publish(self, plan: _Plan, write: Callable[[Path], _Written]) -> Model:
         """Have a member written, measure it, and record it."""
         with publish(plan.folder) as unfinished:
-            numbers, curve = write(unfinished)
+            facts, curve = write(unfinished)
             self._write_scale(unfinished)
-            numbers["accuracy"] = self._accuracies(unfinished)
+            facts = replace(facts, accuracy=self._accuracies(unfinished))
         return self._record(
-            ModelKind.MEMBER, plan.name + self._label, plan.folder, plan.start.model_id, plan.recipe, numbers, curve
+            ModelKind.MEMBER, plan.name + self._label, plan.folder, plan.start.model_id, plan.recipe, facts, curve
         )
 
     def _member_job(self, plan: _Plan, into: Path) -> Job:
@@ -217,15 +217,6 @@ class Lab:
     def _train(self, name: str, job: Job) -> Trained:
         with self._progress.work(name, total=None, unit="steps") as counter:
             return job.train(counter.to)
-
-    def _numbers(self, trained: Trained, data: PreferenceSet) -> dict[str, Any]:
-        """What is recorded of a training."""
-        return {
-            "rows": trained.rows,
-            "dropped": {**data.dropped, **({"too long": trained.too_long} if trained.too_long else {})},
-            "loss": trained.loss,
-            "seconds": round(trained.seconds, 1),
-        }
 
     def _twin(self, plan: _Plan) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
@@ -254,13 +245,12 @@ class Lab:
                 self._write_scale(unfinished)
                 if not self._label:  # an experiment, never selects
                     self.check(unfinished)
-                numbers = {
-                    "members": [model.model_id for model in members.values()],
-                    "weights": dict(plan.weights),
-                    "merge": plan.merge.model_dump(),
-                    "accuracy": self._accuracies(unfinished),
-                } | ({"search": found.summary()} if found else {})
-            made = self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, numbers)
+                facts = Facts(
+                    members=tuple(model.model_id for model in members.values()), weights=dict(plan.weights),
+                    merge=plan.merge.model_dump(), accuracy=self._accuracies(unfinished),
+                    search=found.summary() if found else None,
+                )  # fmt: skip
+            made = self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, facts)
             counter.to(1)
         return made
 
@@ -281,12 +271,12 @@ class Lab:
         folder: Path,
         parent: str | None,
         recipe: Mapping[str, Any],
-        numbers: Mapping[str, Any],
+        facts: Facts,
         curve: Sequence[CurvePoint] = (),
     ) -> Model:
         model = Model(
             kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder), parent=parent,
-            recipe={"key": key_of(recipe)} | dict(recipe), numbers=numbers,
+            recipe={"key": key_of(recipe)} | dict(recipe), facts=facts,
         )  # fmt: skip
         self._workspace.store.record_model(model, curve)
         return model
@@ -333,7 +323,12 @@ def configured_reward_model(config: Config, workspace: Workspace) -> Model | Non
 
 def _lost_members(reward: Model, workspace: Workspace) -> list[str]:
     """Members whose folders are gone: a round asks them what they think of its winners."""
-    return [member for member in reward.numbers["members"] if not workspace.has(workspace.store.model(member))]
+    return [member for member in reward.facts.members if not workspace.has(workspace.store.model(member))]
+
+
+def _facts(trained: Trained, data: PreferenceSet) -> Facts:
+    too_long = {"too long": trained.too_long} if trained.too_long else {}
+    return Facts(rows=trained.rows, dropped={**data.dropped, **too_long}, loss=trained.loss, seconds=round(trained.seconds, 1))
 
 
 def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:

@@ -15,7 +15,7 @@ import numpy as np
 from flywheel.config import Config
 from flywheel.core.progress import Progress
 from flywheel.core.statistics import Estimate, mean_of_means, wilson
-from flywheel.records import FinishReason, Judge, Model
+from flywheel.records import FinishReason, Judge
 from flywheel.reward.build import Lab
 from flywheel.reward.data import PreferenceSet, Row
 from flywheel.reward.measures import (
@@ -172,7 +172,7 @@ def evaluate_reward_model(
         single=single,
         gain=gain,
         sentence=_sentence(
-            scorers, single, gain, sum(len(one[split]) for one in rows.values()), merged_of=len(merged.numbers["weights"])
+            scorers, single, gain, sum(len(one[split]) for one in rows.values()), merged_of=len(merged.facts.weights)
         ),
         disagreement={
             a: {b: float(np.mean([disagreement(scored[a][name], scored[b][name], split) for name in rows])) for b in members}
@@ -313,14 +313,10 @@ def _depth(
     """The whole recipe on a base of another depth."""
     reward = config.reward.model_copy(update={"layers": layers})
     shallow = Lab(config.model_copy(update={"reward": reward}), workspace, progress, label=f"{layers}-layers")
-    merged = shallow.reward_model()
+    merged, sliced = shallow.reward_model(), shallow.base().facts.sliced
     found, seconds = _timed(load_scorer(workspace.locate(merged), config), rows)
     accuracies = {name: accuracy(one, split) for name, one in found.items()}
     return DepthReport(
-        layers=layers, parameters=_parameters(shallow.base()), accuracy=accuracies,
+        layers=layers, parameters=sliced.parameters if sliced else 0, accuracy=accuracies,
         average=float(np.mean(list(accuracies.values()))), seconds_per_1000=seconds,
     )  # fmt: skip
-
-
-def _parameters(base: Model) -> int:
-    return int(base.numbers["parameters"])

@@ -10,15 +10,14 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.config import MergeConfig, RewardConfig
 from flywheel.core.progress import Progress
 from flywheel.core.seeds import generator
 from flywheel.errors import ModelError
-from flywheel.records import MergeTrial
+from flywheel.records import MergeTrial, SearchResult
 from flywheel.reward.data import Row
 from flywheel.reward.measures import Scored, accuracy, score_set
 from flywheel.reward.mergekit import WITH_BASE, merge_models
@@ -55,15 +54,12 @@ class Found:
         """Whether the best merge beats the best single member."""
         return self.best.accuracy > self.single_accuracy
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> SearchResult:
         """For the record of the model."""
-        return {
-            "merged": self.merged,
-            "best": asdict(self.best),
-            "single": self.single,
-            "single_accuracy": self.single_accuracy,
-            "trials": len({one.trial for one in self.trials}),
-        }
+        return SearchResult(
+            merged=self.merged, best=self.best, single=self.single, single_accuracy=self.single_accuracy,
+            trials=len({trial.trial for trial in self.trials}),
+        )  # fmt: skip
 
 
 def search_merge(

@@ -7,7 +7,6 @@ cannot be merged with members that have one.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,10 @@ from transformers import (
 from flywheel.core.files import publish
 from flywheel.core.model_folders import settings_of
 from flywheel.errors import FlywheelError, ModelError
+from flywheel.records import Sliced
 from flywheel.reward.mergekit import RECIPE, run_mergekit
 
 PAD = "<|pad|>"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sliced:
-    """What slicing did."""
-
-    layers_before: int
-    layers: int
-    parameters_before: int
-    """Of the whole base with such a head."""
-    parameters: int
-    by: str
-    """``mergekit``, or ``torch`` where mergekit cannot slice the architecture."""
-    because: str | None
-    """Why not mergekit."""
 
 
 def build_base(source: str, folder: Path, *, layers: int, seed: int) -> Sliced:

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Candidate, FailedChunk, Metric, Model, Proposal, Sample, SampleScore, Score, Selection, Task
+from flywheel.store.facts import facts_to_json
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,11 +79,11 @@ def _insert_proposals(db: duckdb.DuckDBPyConnection, name: str, rows: Sequence[P
 def insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
     """Add a model; one that is there already is where this one is, and no longer pruned."""
     db.execute(
-        "INSERT INTO models (model_id, kind, name, path, digest, parent, recipe, numbers) "
+        "INSERT INTO models (model_id, kind, name, path, digest, parent, recipe, facts) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model_id) DO UPDATE SET path = excluded.path, pruned_at = NULL",
         [
             model.model_id, str(model.kind), model.name, model.path, model.digest, model.parent,
-            json.dumps(model.recipe), json.dumps(model.numbers),
+            json.dumps(model.recipe), facts_to_json(model.facts),
         ],
     )  # fmt: skip
 

@@ -165,5 +165,5 @@ def task(path: Path, name: str, task_id: str) -> Table:
 
 
 def models(path: Path, kind: str) -> Table:
-    """Recorded models of a kind with their numbers, oldest first."""
-    return query(path, "SELECT model_id, name, path, numbers FROM models WHERE kind = ? ORDER BY created_at", [kind])
+    """Recorded models of a kind with their facts, oldest first."""
+    return query(path, "SELECT model_id, name, path, facts FROM models WHERE kind = ? ORDER BY created_at", [kind])

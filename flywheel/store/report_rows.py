@@ -77,13 +77,13 @@ _FIGURES = {
         JOIN rounds AS r USING (round)
         ORDER BY r.number, r.policy <> 'best', r.round, list_position($stages, s.stage)
     """,
-    # Reward models that select, and all members, with what they know about themselves as JSON.
+    # Reward models that select, and all members, with their facts as JSON.
     "models": """
-        SELECT m.model_id, m.numbers, list(r.round ORDER BY r.number) AS rounds
+        SELECT m.model_id, m.facts, list(r.round ORDER BY r.number) AS rounds
         FROM rounds AS r JOIN models AS m ON m.model_id = r.reward_model
         WHERE r.policy = 'best' GROUP BY ALL ORDER BY min(r.number)
     """,
-    "members": "SELECT model_id, name, numbers FROM models WHERE kind = 'member'",
+    "members": "SELECT model_id, name, facts FROM models WHERE kind = 'member'",
 }
 """What the charts and tables of the report show, by name."""
 

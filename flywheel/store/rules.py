@@ -191,7 +191,7 @@ FROM (
 ANTI JOIN models USING (model_id) WHERE model_id IS NOT NULL
 UNION ALL
 SELECT model_id || ' names the member ' || member || ', which is not recorded'
-FROM (SELECT model_id, unnest((numbers->'$.members')::VARCHAR[]) AS member FROM models WHERE kind = 'reward') AS m
+FROM (SELECT model_id, unnest((facts->'$.members')::VARCHAR[]) AS member FROM models WHERE kind = 'reward') AS m
 ANTI JOIN models AS known ON known.model_id = m.member
 UNION ALL
 SELECT round || ' is done and names no trained generator' FROM rounds WHERE status = 'done' AND generator_out IS NULL

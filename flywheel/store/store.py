@@ -34,6 +34,7 @@ from flywheel.records import (
 )
 from flywheel.store.columns import WRITERS, append, by_type, insert, insert_model, task_columns
 from flywheel.store.database import connection
+from flywheel.store.facts import facts_from_json
 from flywheel.store.migrating import migrate
 
 if TYPE_CHECKING:
@@ -155,15 +156,15 @@ class Store:
         return self._models("true", [])
 
     def _models(self, condition: str, values: Sequence[Any]) -> list[Model]:
-        columns = "kind, name, path, digest, parent, recipe, numbers, pruned_at"
+        columns = "kind, name, path, digest, parent, recipe, facts, pruned_at"
         with connection(self.path) as db:
             rows = db.execute(f"SELECT {columns} FROM models WHERE {condition} ORDER BY created_at", values).fetchall()
         return [
             Model(
                 kind=ModelKind(kind), name=name, path=path, digest=digest, parent=parent,
-                recipe=json.loads(recipe), numbers=json.loads(numbers), pruned_at=pruned_at,
+                recipe=json.loads(recipe), facts=facts_from_json(facts), pruned_at=pruned_at,
             )
-            for kind, name, path, digest, parent, recipe, numbers, pruned_at in rows
+            for kind, name, path, digest, parent, recipe, facts, pruned_at in rows
         ]  # fmt: skip
 
     # Rounds and stages

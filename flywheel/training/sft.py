@@ -68,7 +68,8 @@ def _train(
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
         discard(job.checkpoints)
-    return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
+    too_long = len(job.examples) - len(rows)
+    return {"rows": len(rows), "dropped": {"too long": too_long} if too_long else {}, "loss": loss}
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.config import TrainingConfig
 from flywheel.errors import DataError
+from flywheel.records import Facts
 from flywheel.training.check import accelerate_file
 from flywheel.training.examples import Example
 from flywheel.training.job import Job
@@ -28,8 +29,8 @@ def train_generator(
     checkpoints: Path,
     base: Path = Path("."),
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns rows, dropped rows and loss.
+) -> Facts:
+    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns its rows, dropped rows and loss.
 
     ``checkpoints`` is a folder for what a stopped training goes on from; it is removed at the end. The path in
     ``training.accelerate_config`` starts from ``base``. Raises ConfigError for settings that this machine, the generator
@@ -46,10 +47,10 @@ def train_generator(
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if config.processes > 1 or config.accelerate_config is not None:
-        return launch(job, accelerate_file(config, base), advance)
+        return Facts(**launch(job, accelerate_file(config, base), advance))
     from flywheel.training.sft import give_back, train
 
     try:
-        return train(job, advance)
+        return Facts(**train(job, advance))
     finally:
         give_back()

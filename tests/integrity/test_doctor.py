@@ -120,14 +120,14 @@ def test_of_a_damaged_database_there_is_a_line_with_its_remedy(
 
 def test_what_is_not_there_of_the_schema_is_found_and_the_other_checks_are_made(workspace: Path, cli: Cli) -> None:
     with duckdb.connect(str(workspace / "flywheel.duckdb")) as db:
-        db.execute("DROP TABLE metrics; DROP VIEW policies; ALTER TABLE models DROP COLUMN numbers")
+        db.execute("DROP TABLE metrics; DROP VIEW policies; ALTER TABLE models DROP COLUMN facts")
         db.execute("ALTER TABLE stages ALTER rows TYPE VARCHAR; CREATE TABLE mine (x INTEGER)")
         db.execute("UPDATE selections SET candidate = 9 WHERE round = 'r1' AND policy = 'first'")
     code, findings = deep(cli, workspace)
     assert code == 1
     assert [(one["found"], "restore" in one["remedy"]) for one in findings if one["what"] == "schema"] == [
         ("the table metrics is not there", True),
-        ("the column numbers of models is not there", True),
+        ("the column facts of models is not there", True),
         ("the column rows of stages is VARCHAR, not BIGINT", True),
         ("the view policies is not there", True),
     ]

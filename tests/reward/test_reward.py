@@ -42,13 +42,13 @@ def answers() -> list[Answer]:
 def test_all_models_are_recorded_with_their_accuracy_on_every_set(workspace: Workspace) -> None:
     sliced, joint = workspace.store.models(ModelKind.BASE)
     assert (sliced.name, joint.name, joint.parent) == ("3-layers", "joint", sliced.model_id)
-    assert sliced.numbers["parameters"] > 700_000
-    assert sliced.numbers["parameters"] < sliced.numbers["parameters_before"]
+    assert sliced.facts.sliced is not None
+    assert 700_000 < sliced.facts.sliced.parameters < sliced.facts.sliced.parameters_before
     members = workspace.store.models(ModelKind.MEMBER)
     assert [model.name for model in members] == ["thumbs", "pairs", "form"]
     for model in [*members, *workspace.store.models(ModelKind.REWARD)]:
-        assert set(model.numbers["accuracy"]) == {"thumbs", "pairs", "form"}
-        assert all(0.3 < figure < 1 for figure in model.numbers["accuracy"].values())
+        assert set(model.facts.accuracy) == {"thumbs", "pairs", "form"}
+        assert all(0.3 < figure < 1 for figure in model.facts.accuracy.values())
         assert model.digest == digest_model(workspace.locate(model))
 
 

@@ -56,15 +56,15 @@ def test_a_build_with_a_search_picks_a_merge_and_keeps_all_trials(workspace: Wor
     lab = Lab(config, workspace, Silent())
     merged = lab.reward_model()
     assert configured_reward_model(config, workspace) == merged
-    found = merged.numbers["search"]
+    search = merged.facts.search
+    assert search is not None
     trials = reading.query(workspace.store.path, "SELECT * FROM merge_trials ORDER BY halving, trial").as_dicts()
     assert [row["halving"] for row in trials] == [0] * 6 + [1] * 2
     assert trials[0]["rows"] < trials[-1]["rows"]
     last = [row for row in trials if row["halving"] == 1]
-    assert found["best"]["trial"] == max(last, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
-    assert found["merged"] == (found["best"]["accuracy"] > found["single_accuracy"])
-    weights = merged.numbers["weights"]
-    assert set(weights) == ({"thumbs", "pairs", "form"} if found["merged"] else {found["single"]})
+    assert search.best.trial == max(last, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
+    assert search.merged == (search.best.accuracy > search.single_accuracy)
+    assert set(merged.facts.weights) == ({"thumbs", "pairs", "form"} if search.merged else {search.single})
     assert (workspace.locate(merged) / "mergekit.yaml").is_file()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,9 @@ from flywheel.core.safe_text import visible
 from flywheel.errors import FlywheelError
 from flywheel.evaluation.best_of_n import Curve, curve_of, policies_of
 from flywheel.evaluation.trend import Step, Trend, trend
-from flywheel.records import Policy
+from flywheel.records import Facts, Policy
 from flywheel.store import report_rows
+from flywheel.store.facts import facts_from_json
 from flywheel.store.report_rows import Row
 from flywheel.store.store import Store
 
@@ -109,19 +109,19 @@ def _interval(name: str, estimate: Any) -> Row:
 def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
     members = {row["model_id"]: row for row in member_rows}
     for row in rows:
-        numbers = json.loads(row["numbers"])
-        weights, settings = numbers.get("weights", {}), dict(numbers.get("merge", {}))
+        facts = facts_from_json(row["facts"])
         parts = [
-            _part(member["name"], json.loads(member["numbers"]), weights.get(member["name"]))
-            for member in map(members.get, numbers.get("members", ()))
+            _part(member["name"], facts_from_json(member["facts"]), facts.weights.get(member["name"]))
+            for member in map(members.get, facts.members)
             if member
         ]
-        how = f"{settings.pop('method')} merge" if settings.get("method") else ""
-        values = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
-        yield row | {"how": f"{how} ({values})" if values else how, "parts": [*parts, _part("merged", numbers, None)]}
+        settings = {name: value for name, value in facts.merge.items() if name != "method" and value is not None}
+        how = f"{facts.merge['method']} merge" if facts.merge.get("method") else ""
+        values = ", ".join(f"{name} {value}" for name, value in settings.items())
+        yield row | {"how": f"{how} ({values})" if values else how, "parts": [*parts, _part("merged", facts, None)]}
 
 
-def _part(name: str, numbers: Mapping[str, Any], weight: float | None) -> Row:
-    accuracy = numbers.get("accuracy", {})
+def _part(name: str, facts: Facts, weight: float | None) -> Row:
+    accuracy = facts.accuracy
     average = sum(accuracy.values()) / len(accuracy) if accuracy else None
-    return {"model": name, "weight": weight, "rows": numbers.get("rows"), "average": average, "accuracy": accuracy}
+    return {"model": name, "weight": weight, "rows": facts.rows or None, "average": average, "accuracy": accuracy}

@@ -6,7 +6,7 @@ CREATE TABLE models (
     digest VARCHAR NOT NULL,
     parent VARCHAR,
     recipe JSON NOT NULL,
-    numbers JSON NOT NULL,
+    facts JSON NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp
 );
 COMMENT ON TABLE models IS 'Every generator, member, reward model and judge.';
@@ -17,7 +17,7 @@ COMMENT ON COLUMN models.path IS 'Folder of the weights, or the function of a ju
 COMMENT ON COLUMN models.digest IS 'SHA-256 over the files that decide what the model says.';
 COMMENT ON COLUMN models.parent IS 'The model that this one was trained from.';
 COMMENT ON COLUMN models.recipe IS 'What it was made from: data, settings, merge.';
-COMMENT ON COLUMN models.numbers IS 'Its own evaluation: loss, rows, accuracy on each held-out split.';
+COMMENT ON COLUMN models.facts IS 'What is known of it from how it was made: rows, loss, accuracy on each set, members.';
 COMMENT ON COLUMN models.created_at IS 'When it was recorded.';
 
 CREATE TABLE rounds (
