@@ -263,10 +263,10 @@ class Flywheel:
     def progress(self) -> Progress:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
-            from flywheel.report.progress import Terminal
+            from flywheel.report.progress import default_progress
             from flywheel.workers.cluster import resources
 
-            self._progress = Terminal(resources)
+            self._progress = default_progress(resources)
         return self._progress
 
     def _log(self, line: str) -> None:

@@ -151,7 +151,7 @@ def eval_command(
     as_json: AsJson = False,
 ) -> None:
     """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
-    from flywheel.report import reward as report
+    from flywheel.report.reward_report import print_reward_report
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
@@ -175,7 +175,7 @@ def eval_command(
         from flywheel.report.charts import reward_chart, save_chart
 
         save_chart(reward_chart(found), chart)
-    report.print_reward_report(found, as_json=as_json)
+    print_reward_report(found, as_json=as_json)
 
 
 @app.command()

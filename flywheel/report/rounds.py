@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import StoreError
 from flywheel.records import Policy
-from flywheel.report.tables import cell, print_line, print_table
+from flywheel.report.tables import cell, counts, print_line, print_table
 from flywheel.store import reading
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
@@ -60,16 +60,16 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
             f"{diversity['kinds']:.0f} kinds, {100 * diversity['novel']:.0f} % novel instructions"
         )
     if round_["candidates"]:
-        counts = f"{round_['candidates']:,} candidates, {round_['winners']:,} winners"
-        print_line(f"{name}: {counts} in {round_['seconds']:.1f} s of computing time")
+        total = f"{round_['candidates']:,} candidates, {round_['winners']:,} winners"
+        print_line(f"{name}: {total} in {round_['seconds']:.1f} s of computing time")
     for row in round_["failed_chunks"]:
         print_line(f"{name}: {row['chunks']:,} failed chunks in {row['stage']}, their rows are missing: {row['error']}")
     if round_["policies"]:
         rewards = ", ".join(f"{row['policy']} {row['reward']:+.2f}{_judged(row)}" for row in round_["policies"])
         print_line(f"{name}: mean reward by selection policy: {rewards}")
     if (paraphrases := round_["paraphrases"])["written"]:
-        counts = f"{paraphrases['written']:,} paraphrases generated, {paraphrases['kept']:,} kept"
-        print_line(f"{name}: {counts} ({_reasons(paraphrases['dropped'])})")
+        total = f"{paraphrases['written']:,} paraphrases generated, {paraphrases['kept']:,} kept"
+        print_line(f"{name}: {total} ({_reasons(paraphrases['dropped'])})")
     if round_["evidence"]:
         print_line(round_["evidence"]["sentence"])
     elif round_["status"] == "done":
@@ -83,7 +83,7 @@ def _judged(row: Mapping[str, Any]) -> str:
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "none dropped"
+    return counts(dropped) or "none dropped"
 
 
 def _figure(value: float | None) -> str:

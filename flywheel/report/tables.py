@@ -73,6 +73,11 @@ def print_line(text: str = "") -> None:
     typer.echo(visible(text, keep="\n"))
 
 
+def counts(by_reason: Mapping[str, int]) -> str:
+    """Counts by reason, such as ``3 too long, 1 empty``."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in by_reason.items())
+
+
 def cell(value: Any) -> str:
     """A value as a cell of a table, cut at `CELL` characters."""
     if value is None:
