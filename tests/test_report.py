@@ -94,7 +94,7 @@ def test_a_task_carries_its_candidates_scores_picks_and_lineage(store: Store) ->
     assert (data["rounds"], data["members"], data["judges"]) == (["r1", "r2"], ["thumbs", "pairs"], ["verifier"])
     tasks = [dict(zip(TASK_FIELDS, values, strict=True)) for values in data["tasks"]]
     cut = next(one for one in tasks if one["round"] == "r1" and one["attempt"] == 1)
-    assert cut["picks"][0] == 1, "the candidate that was cut has not won"
+    assert cut["selected"][0] == 1, "the candidate that was cut has not won"
     assert [one[2] for one in cut["candidates"]] == ["stop", "stop", "length"]
     assert cut["candidates"][1][-2:] == [[1.0], [0.75, 0.75]]
     assert cut["candidates"][2][-2:] == [[1.0], []]

@@ -172,7 +172,7 @@ def eval_command(
             depths=layers,
         )  # fmt: skip
     if chart is not None:
-        from flywheel.report.charts import reward_chart, save_chart
+        from flywheel.report.reward_chart import reward_chart, save_chart
 
         save_chart(reward_chart(found), chart)
     print_reward_report(found, as_json=as_json)

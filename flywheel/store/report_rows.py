@@ -13,7 +13,7 @@ from flywheel.store.reading import query
 Row = dict[str, Any]
 
 TASK_FIELDS = (
-    "round", "id", "attempt", "instruction", "input", "constraints", "kind", "demos", "margin", "picks", "candidates",
+    "round", "id", "attempt", "instruction", "input", "constraints", "kind", "demos", "margin", "selected", "candidates",
     "paraphrases",
 )  # fmt: skip
 """The values of a task in its JSON, in order."""

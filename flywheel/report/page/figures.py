@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flywheel.core.safe_text import visible
@@ -51,11 +51,9 @@ def gather(store: Store) -> Figures:
     rows, rounds = report_rows.figures(store.path), [row for row in store.rounds() if row.number > 0 and row.reward_model]
     steps, no_trend = _trend(store)
     policies = [
-        {"round": row.round, "number": row.number, "policy": found.policy, "tasks": found.tasks, "judge": found.judge}
-        | {"reward": found.reward, "tokens": found.tokens}
-        | _interval("", found.difference)
+        {"round": row.round, "number": row.number} | asdict(policy) | _interval("", policy.difference)
         for row in rounds
-        for found in policies_of(store, row)
+        for policy in policies_of(store, row)
     ]
     return Figures(
         rounds=rows["rounds"],

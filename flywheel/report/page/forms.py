@@ -6,7 +6,6 @@ the property's light value.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -57,13 +56,10 @@ def svg(chart: Any, width: int, *, page: bool) -> str:
     legend = _CONFIG["legend"] | {"columns": max(2, width // _LEGEND_ENTRY)}
     config = _CONFIG | {"view": view, "legend": legend}
     config |= {"background": None, "padding": 2} if page else {"background": "#ffffff", "padding": 14}
-    drawn = str(vl_convert.vegalite_to_svg(json.loads(chart.to_json()) | {"config": config}))
-    return drawn if page else re.sub(r"var\(--([\w-]+)\)", lambda match: _light()[match[1]], drawn)
-
-
-def _light() -> dict[str, str]:
+    drawn = str(vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}))
     style = files("flywheel.report.page").joinpath("page.css").read_text(encoding="utf-8")
-    return dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", style))
+    light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", style))
+    return drawn if page else re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], drawn)
 
 
 def intervals(rows: Sequence[Row], *, margin: float) -> Any:

@@ -31,10 +31,13 @@ def _brief(count: int) -> str:
 
 def headlines_of(figures: Figures) -> list[Step]:
     """The newest comparison of each kind."""
-    if (trend := figures.trend) is None:
-        return []
-    last = [steps[-1] for steps in (trend.against_parent, trend.against_first, trend.against_control) if steps]
+    last = [steps[-1] for steps in _chains(figures) if steps]
     return list({(step.round, step.base): step for step in last}.values())
+
+
+def _chains(figures: Figures) -> list[tuple[Step, ...]]:
+    trend = figures.trend
+    return [] if trend is None else [trend.against_parent, trend.against_first, trend.against_control]
 
 
 def notes_of(figures: Figures) -> dict[str, list[str]]:
@@ -71,15 +74,11 @@ def _selection_notes(figures: Figures) -> Iterator[str]:
     if not any(row["number"] > 0 for row in figures.rounds):
         yield "No round has candidates yet."
     elif not figures.curves:
-        yield (
-            "The judge scored no candidates, so there is no best-of-N curve and the selection policies have a reward only. "
-            "Set `evaluation.curve_tasks` to the number of tasks whose candidates the judge scores."
-        )
+        yield "The judge scored no candidates, so there is no best-of-N curve and the policies have a reward only."
+        yield "Set `evaluation.curve_tasks` to the number of tasks whose candidates the judge scores."
     for name, curve in figures.curves.items():
         if curve.over_optimized_after is not None:
-            yield (
-                f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls."
-            )
+            yield f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward rises and the judge falls."
 
 
 def tables_of(figures: Figures) -> dict[str, Tables]:
@@ -103,14 +102,12 @@ def tables_of(figures: Figures) -> dict[str, Tables]:
 
 
 def _comparisons(figures: Figures) -> Tables:
-    trend = figures.trend
-    steps = () if trend is None else (*trend.against_parent, *trend.against_first, *trend.against_control)
     columns = {
         "comparison": "{pair}", "verdict": "{verdict}", "judge before": "{before:.3f}", "after": "{after:.3f}",
         "Δ judge": DELTA, "p": "{p:.2g}", "Δ reward": "{reward:+.2f} ({reward_low:+.2f} to {reward_high:+.2f})",
         "tasks": "{tasks:,}",
     }  # fmt: skip
-    return tables("All comparisons", map(step_row, steps), columns)
+    return tables("All comparisons", [step_row(step) for steps in _chains(figures) for step in steps], columns)
 
 
 def _selection(figures: Figures) -> Tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from string import Formatter
 
 from flywheel.store.report_rows import Row
@@ -30,13 +31,12 @@ def tables(title: str, rows: Iterable[Row], columns: Mapping[str, str], *, folde
     ``columns`` maps a heading to a template such as ``"{value:.3f}"``, which is empty where a value is missing.
     """
     cells = tuple(dict.fromkeys(tuple(_filled(template, row) for template in columns.values()) for row in rows))
-    kept = [place for place in range(len(columns)) if any(row[place] for row in cells)]
-    headings = list(columns)
+    used = [any(column) for column in zip(*cells, strict=True)]
     return (
         Table(
             title=title,
-            columns=tuple(headings[place] for place in kept),
-            rows=tuple(tuple(row[place] for place in kept) for row in cells),
+            columns=tuple(compress(columns, used)),
+            rows=tuple(tuple(compress(row, used)) for row in cells),
             figures=frozenset(heading for heading, template in columns.items() if ":" in template),
             folded=folded,
         ),
