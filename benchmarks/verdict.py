@@ -27,7 +27,7 @@ from tests.evaluation.simulated import Truth, pair
 CONFIG = EvaluationConfig(tasks="-", judge="m:f", resamples=2000)
 ALIKE = {
     "right or wrong, as nano's r1": Truth(),
-    "right or wrong, half right, tasks alike": Truth(level=0.0, spread=0.5),
+    "right or wrong, half right, similar tasks": Truth(level=0.0, spread=0.5),
     "numbers, skewed lengths": Truth(binary=False, skew=1.5, length_bias=0.3),
     "right or wrong, 100 tasks": Truth(tasks=100),
 }
@@ -81,7 +81,7 @@ def table(title: str, what: str, rows: Iterable[tuple[str, Truth, int]]) -> None
 
 def power(pairs: int) -> None:
     sizes, effects = (100, 200, 400, 1000, 2000), (0.01, 0.02, 0.03, 0.05, 0.07, 0.10)
-    for name, truth in (("as nano's r1", Truth()), ("half right, tasks alike", Truth(level=0.0, spread=0.5))):
+    for name, truth in (("as nano's r1", Truth()), ("half right, similar tasks", Truth(level=0.0, spread=0.5))):
         print(f"Share of rounds called *improved*, 4 samples a task, {name}\n")
         print(f"| true difference | {' | '.join(f'{size:,} tasks' for size in sizes)} |\n|---|{'---:|' * len(sizes)}")
         for effect in effects:

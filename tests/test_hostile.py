@@ -37,12 +37,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(outcome: Outcome, said: str) -> None:
-    """One line that says it, nothing on stdout, no traceback, and nothing that acts on a terminal."""
+    """One error that says it, nothing on stdout, no traceback, and nothing that acts on a terminal."""
     assert (outcome.code, outcome.out) == (1, ""), outcome
-    (line,) = outcome.err.splitlines()[-1:]
-    assert line.startswith("error: "), outcome.err
-    assert said in line
-    assert len(line) < 2_100
+    assert outcome.error, outcome.err
+    assert said in f"{outcome.error} {outcome.hint}"
+    assert all(len(line) < 2_100 for line in outcome.err.splitlines())
+    assert "Traceback" not in outcome.err
     assert not acting(outcome.err)
 
 
@@ -360,13 +360,13 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"\xff\xfe", "cannot read"),
     ("t.jsonl", b"[" * 100_000, "nested too deeply"),
     ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "a number too long"),
-    ("t.jsonl", b'{"instruction": "\\ud800"}', "half a character"),
+    ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
     ("t.jsonl", b'{"instruction": 5}', "must be a text"),
     ("t.jsonl", b'{"instruction": null}', "must be a text"),
     ("t.jsonl", b'{"instruction": "\x1b[2J"}', "is not JSON"),
     ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "must be a text"),
-    ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000 are taken; shorten it"),
-    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000 are taken"),
+    ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000"),
+    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000"),
     ("t.jsonl", b"[1]", "must be an object"),
     ("t.jsonl", b"", "has no rows"),
     ("t.jsonl", b"\0" * 50, "is not JSON"),
@@ -386,7 +386,7 @@ def test_a_hostile_file_of_tasks_is_refused(key: str, name: str, content: bytes,
 def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.setattr("flywheel.instructions.tasks.LARGEST", 10**6)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8))
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "split it")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "Split the file")
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
@@ -463,12 +463,12 @@ TEMPLATES = [
     ("{{ ''.__class__ }}", "unsafe"),
     ("{{ cycler.__init__.__globals__.os.system('x') }}", "unsafe"),
     ("{{ '{0.__class__}'.format(task) }}", "unsafe"),
-    ("{{ demos.append(1) }}", "mend the template"),
-    ("{% include '../../../../etc/passwd' %}", "mend the template"),
-    ("{% include '/etc/passwd' %}", "mend the template"),
-    ("{% import 'os' as os %}", "mend the template"),
+    ("{{ demos.append(1) }}", "Fix the template"),
+    ("{% include '../../../../etc/passwd' %}", "Fix the template"),
+    ("{% include '/etc/passwd' %}", "Fix the template"),
+    ("{% import 'os' as os %}", "Fix the template"),
     ("{{ range(10 ** 9) | list }}", "Range too big"),
-    ("{% for x in task %}", "mend the template"),
+    ("{% for x in task %}", "Fix the template"),
     ("{{ nothing }}", "undefined"),
 ]
 
@@ -484,7 +484,7 @@ def test_a_template_reaches_nothing(text: str, said: str, tmp_path: Path) -> Non
 
 def test_a_template_of_a_workspace_is_told_in_a_line(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "answer.jinja").write_text("{% for x in task %}")
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={tmp_path}"), "mend the template")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={tmp_path}"), "Fix the template")
 
 
 def test_a_chat_template_that_fails_is_told(tmp_path: Path) -> None:

@@ -20,13 +20,12 @@ from tests.conftest import Cli, Outcome, copy
 from tests.servers import Answer, Says, given, refusal
 
 
-def refused(ran: Outcome, *said: str) -> None:
-    """The command ended with one line that says this."""
-    assert ran.code == 1, ran.out
-    line = ran.err.strip().splitlines()[-1]
-    assert line.startswith("error: "), ran.err
-    for one in said:
-        assert one in line, line
+def refused(ran: Outcome, *quoted: str) -> None:
+    """The command ended with an error that quotes these."""
+    assert (ran.code, bool(ran.error)) == (1, True), ran
+    assert "Traceback" not in ran.err
+    for text in quoted:
+        assert text in f"{ran.error} {ran.hint}", ran.err
 
 
 def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -113,7 +112,7 @@ def test_a_judge_that_selects_is_refused(cli: Cli, built: Path, tmp_path: Path) 
     for name in ("member-", "reward-", "joint-", "base-"):
         model = next(one for one in Workspace(folder).models.iterdir() if one.name.startswith(name))
         ran = cli("-w", folder, "round", judges(own={"kind": "model", "model": str(model)}), "--set=evaluation.judge=own")
-        refused(ran, "evaluation.judges.own", "has a part in selecting")
+        refused(ran, "evaluation.judges.own", "takes part in selecting")
     assert rows(folder, "SELECT max(number) FROM rounds") == [(0,)]
 
 
@@ -123,7 +122,7 @@ def test_a_judge_that_learned_from_a_members_rows_is_refused(cli: Cli, built: Pa
     rows_of_its_own = {"kind": "pairs", "data": "asset:data/nano/pairs.jsonl"}
     own = {"kind": "model", "model": str(tmp_path / "own"), "trained_on": rows_of_its_own}
     ran = cli("-w", folder, "round", judges(own=own), "--set=evaluation.judge=own")
-    refused(ran, "training rows of the member thumbs are in its own training data")
+    refused(ran, "48 training rows of the member thumbs", "asset:data/nano/pairs.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_a_classifier_of_many_labels_is_no_judge(cli: Cli, built: Path, tmp_path
     config = json.loads((own / "config.json").read_text())
     (own / "config.json").write_text(json.dumps(config | {"id2label": {str(one): str(one) for one in range(3)}}))
     ran = cli("-w", folder, "round", judges(own={"kind": "model", "model": str(own)}), "--set=evaluation.judge=own")
-    refused(ran, "head of 3 labels, a judge has one, or two")
+    refused(ran, "head of 3 labels")
 
 
 @pytest.mark.parametrize("lost", ["tokenizer", "head", "server", "key"])
@@ -169,7 +168,7 @@ def test_a_judge_that_could_not_be_asked_is_told_before_a_round_is_begun(
         said = ["evaluation.judges.own: ", "cannot judge", "no score head"]
     elif lost == "server":
         judge = {"kind": "llm", "model": "big", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}
-        said = ["cannot reach http://127.0.0.1:9/v1", "mend evaluation.judges.own.endpoint.base_url"]
+        said = ["cannot reach http://127.0.0.1:9/v1", "evaluation.judges.own.endpoint.base_url"]
     else:
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         judge = {"kind": "llm", "model": "big"}

@@ -10,14 +10,14 @@ from flywheel.config.section import OPERATIONAL, Positive, Section, Share
 
 
 class FiltersConfig(Section):
-    """What a proposed task is dropped for, beside a missing field, a repeat and a copy of a demo; null switches one off."""
+    """Why a proposed task is dropped, besides missing fields, exact duplicates and copies of demos; null switches one off."""
 
     near_duplicate: float | None = Field(default=0.7, gt=0.0, lt=1.0)
     """ROUGE-L to a seed or to a task kept in this round or an earlier one, above which a task is dropped (Self-Instruct's)."""
     compare: Literal["instruction", "task"] = "instruction"
     """What similarity is measured on: the instruction, or, where one instruction serves many inputs, both together."""
     held_out_words: int | None = Field(default=13, ge=4)
-    """So many words in a row of a held-out or protected task are an overlap (GPT-3's 13, arXiv 2005.14165, appendix C)."""
+    """This many words in a row of a held-out or protected task are an overlap (GPT-3's 13, arXiv 2005.14165, appendix C)."""
     held_out_similarity: float | None = Field(default=0.7, gt=0.0, lt=1.0)
     """ROUGE-L of instruction and input to a held-out or protected task above which they overlap."""
     protected: tuple[str, ...] = ()

@@ -32,8 +32,8 @@ class Estimate:
 def resampled_means(columns: Array, *, resamples: int, seed: int) -> Array:
     """Means of every column, shape (resamples, columns), in resamples of the rows drawn with replacement.
 
-    All columns see the same rows, so figures that are made of several of them stay together. How often each row is drawn is
-    counted, and counts times values are the sums: one matrix product for all columns. Memory is bounded by ``BLOCK``.
+    All columns see the same rows, so figures that combine several of them stay consistent. Counts of the
+    drawn rows times values are the sums: one matrix product for all columns. Memory is bounded by ``BLOCK``.
     """
     rows = len(columns)
     rng = np.random.default_rng(seed)
