@@ -127,7 +127,7 @@ def tasks(
     """
     sql = files("flywheel.store").joinpath("report_tasks.sql").read_text(encoding="utf-8").format(
         **{name: _cut(f"t.{name}") for name in ("instruction", "input", "constraints")},
-        output=_cut("c.output"), paraphrase=_cut("coalesce(instruction, '')"), logprob=_number("c.logprob"),
+        output=_cut("c.output"), paraphrase=_cut("coalesce(p.instruction, '')"), logprob=_number("c.logprob"),
         reward=_number("s.reward"), margin=_number("p.margin"), judges=_scores("$judges"), members=_scores("$members"),
     )  # fmt: skip
     values = {"judges": list(judges), "members": list(members), "tasks": tasks, "size": size, "longest": longest}

@@ -22,7 +22,7 @@ scored AS (
         map_from_entries(list((s.model_id, s.score))) AS by_model
     FROM scores AS s
     JOIN rounds AS r USING (round)
-    SEMI JOIN drawn AS d ON d.round = s.round AND d.task_id = s.task_id
+    SEMI JOIN drawn USING (round, task_id)
     GROUP BY s.round, s.task_id, s.candidate
 ),
 answered AS (
@@ -31,7 +31,7 @@ answered AS (
     ) ORDER BY c.candidate) AS candidates
     FROM candidates AS c
     LEFT JOIN scored AS s USING (round, task_id, candidate)
-    SEMI JOIN drawn AS d ON d.round = c.round AND d.task_id = c.task_id
+    SEMI JOIN drawn USING (round, task_id)
     GROUP BY c.round, c.task_id
 ),
 picked AS (
@@ -39,13 +39,15 @@ picked AS (
         round, task_id, map_from_entries(list((policy, candidate))) AS by_policy,
         any_value(margin) FILTER (policy = 'best') AS margin
     FROM selections
+    SEMI JOIN drawn USING (round, task_id)
     GROUP BY round, task_id
 ),
 paraphrased AS (
-    SELECT round, parent_task AS task_id, list(json_array({paraphrase}, reason) ORDER BY attempt) AS paraphrases
-    FROM tasks
-    WHERE origin = 'paraphrased'
-    GROUP BY round, parent_task
+    SELECT p.round, p.parent_task AS task_id, list(json_array({paraphrase}, p.reason) ORDER BY p.attempt) AS paraphrases
+    FROM tasks AS p
+    SEMI JOIN drawn AS d ON d.round = p.round AND d.task_id = p.parent_task
+    WHERE p.origin = 'paraphrased'
+    GROUP BY p.round, p.parent_task
 )
 SELECT d.round, json_array(
     d.round, d.task_id, t.attempt, {instruction}, {input}, {constraints}, t.kind, t.demos, {margin},
