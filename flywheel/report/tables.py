@@ -36,7 +36,7 @@ def print_table(table: Table, *, title: str | None = None) -> None:
         console = Console(highlight=False, width=10_000)
     shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
-        justify: Literal["left", "right"] = "right" if any(_is_number(row[place]) for row in table.rows) else "left"
+        justify: Literal["left", "right"] = "right" if _is_numeric([row[place] for row in table.rows]) else "left"
         shown.add_column(Text(visible(name)), justify=justify, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell(value)) for value in row))
@@ -46,8 +46,11 @@ def print_table(table: Table, *, title: str | None = None) -> None:
     typer.echo(text)
 
 
-def _is_number(value: Any) -> bool:
-    return (isinstance(value, int | float) and not isinstance(value, bool)) or bool(NUMBER.fullmatch(str(value)))
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column has numbers, or nothing but numbers with a sign such as +0.022."""
+    values = [value for value in column if value is not None]
+    signed = bool(values) and all(isinstance(value, str) and NUMBER.fullmatch(value) for value in values)
+    return signed or any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def print_json(value: Any) -> None:
