@@ -56,7 +56,7 @@ def svg(chart: Any, width: int, *, page: bool) -> str:
     legend = _CONFIG["legend"] | {"columns": max(2, width // _LEGEND_ENTRY)}
     config = _CONFIG | {"view": view, "legend": legend}
     config |= {"background": None, "padding": 2} if page else {"background": "#ffffff", "padding": 14}
-    drawn = str(vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config}))
+    drawn = str(vl_convert.vegalite_to_svg(chart.to_dict(validate=False) | {"config": config}))
     style = files("flywheel.report.page").joinpath("page.css").read_text(encoding="utf-8")
     light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", style))
     return drawn if page else re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], drawn)
@@ -137,7 +137,8 @@ def stacked(rows: Sequence[Row], value: str, field: str, colours: Mapping[str, s
     """A bar for each round, in parts that come in the order of the colours."""
     names = list(colours)
     across = alt.X(f"sum({value}):Q", title=value, scale=alt.Scale(zero=True), axis=alt.Axis(format="~s"))
-    bars = _chart([row | {"order": names.index(row[field])} for row in rows]).mark_bar()
+    parts = [{name: row[name] for name in ("round", value, field)} | {"order": names.index(row[field])} for row in rows]
+    bars = _chart(parts).mark_bar()
     return bars.encode(x=across, y=alt.Y("round:N", sort=None, title=None), order="order:Q", color=_colour(field, colours))
 
 
