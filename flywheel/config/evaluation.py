@@ -13,17 +13,17 @@ from flywheel.config.section import OPERATIONAL, Name, Positive, Section
 
 
 class JudgeConfig(Section):
-    """Who tells how good an output is."""
+    """A judge: it scores outputs and never selects."""
 
     kind: Literal["verifier", "model", "llm"] = "verifier"
     """``verifier``: a Python function. ``model``: a sequence classification model. ``llm``: a model behind an endpoint, which
-    is shown the output beside the untouched generator's, both ways round."""
+    compares the output with the untouched generator's, in both orders."""
     function: str | None = None
     """verifier: ``module:function``; takes (task, output) pairs, returns a number or None for each."""
     model: str | None = None
     """model: folder or hub id. llm: the name that its server knows."""
     trained_on: DataConfig | None = None
-    """model: the preferences it was trained on, to be sure that no member of the reward model was trained on one of them."""
+    """model: the preferences it was trained on, to check that no member of the reward model was trained on one of them."""
     endpoint: EndpointConfig = EndpointConfig()
     """llm: where it is."""
     temperature: float = Field(default=1.0, gt=0.0)
@@ -59,23 +59,23 @@ class EvaluationConfig(Section):
     judges: dict[Name, JudgeConfig] = Field(default_factory=dict)
     """Judges by name. All are asked; only one decides, and it is named before any round runs. None of them selects."""
     margin: float = Field(default=0.02, gt=0.0)
-    """Differences of the judge within ± this are *flat*: too small to care about."""
+    """Differences of the judge within ± this are *flat*: too small to matter."""
     rise: float = Field(default=0.05, gt=0.0)
-    """*proxy-only* is said where the reward rose and a rise of the judge by this much is ruled out."""
+    """*proxy-only* where the reward rose and a rise of the judge by this much is ruled out."""
     max_diversity_fall: float = Field(default=0.2, gt=0.0, le=1.0)
     """*collapsing* where output diversity falls, by its whole interval, by more than this share of what it was."""
     max_finish_rate_fall: float = Field(default=0.1, gt=0.0, le=1.0)
     """*collapsing* where the finish rate falls, by its whole interval, by more than this."""
     min_tasks: int = Field(default=10, ge=2, json_schema_extra=OPERATIONAL)
-    """With fewer held-out tasks that the judge knows nothing is claimed: so few, drawn again and again, do not show how much
-    others would differ."""
+    """With fewer held-out tasks that have a judge's score the verdict is *inconclusive*: resampling so few does not show how
+    much others would differ."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     resamples: Positive = 10_000
     curve_tasks: int = Field(default=500, ge=0)
-    """Of so many proposed tasks of a round the judge is asked about every candidate: what each policy picked is judged, and
-    how far best-of-N goes. 0 asks of none. A judge that costs money is only asked of held-out outputs."""
+    """Proposed tasks of a round whose candidates the judge scores, for the selection policies and the best-of-N curve; 0 for
+    none. A judge that costs money only scores held-out outputs."""
     patience: Positive = Field(default=2, json_schema_extra=OPERATIONAL)
-    """`flywheel round --until flat` stops after so many rounds in a row that are not *improved*: one may be bad luck."""
+    """`flywheel round --until flat` stops after this many rounds in a row that are not *improved*: one may be bad luck."""
 
     @model_validator(mode="after")
     def _one_judge_decides(self) -> Self:

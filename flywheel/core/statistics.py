@@ -1,6 +1,7 @@
 """Paired differences with their intervals and tests: pure functions on arrays of one value per task.
 
-A task's samples are alike, so a task is one observation: its values are averaged before, and tasks are resampled whole.
+The samples of a task are correlated, so a task is one observation: its values are averaged first, and whole tasks are
+resampled.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def resampled_means(columns: Array, *, resamples: int, seed: int) -> Array:
     rows = len(columns)
     rng = np.random.default_rng(seed)
     kind = np.uint16 if rows < 1 << 16 else np.uint32
-    found = []
+    blocks = []
     for count in _blocks(resamples, max(1, BLOCK // rows)):
         drawn = rng.integers(rows, size=(count, rows), dtype=kind).astype(np.intp)
         drawn += np.arange(count)[:, None] * rows
         counts = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
-        found.append(counts.astype(np.float64) @ columns / rows)
-    return np.concatenate(found)
+        blocks.append(counts.astype(np.float64) @ columns / rows)
+    return np.concatenate(blocks)
 
 
 def _blocks(total: int, size: int) -> Iterator[int]:

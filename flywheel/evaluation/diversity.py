@@ -66,10 +66,10 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
     """
     places = generator("diversity", *names).sample(range(count), min(SAMPLE, count))
     drawn, sample = set(places), dict[int, str]()
-    known, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
+    index, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
     for place, task in enumerate(tasks):
         kinds[kind_of(task.instruction)] += 1
-        novel += known.nearest(task.instruction) is None
+        novel += index.nearest(task.instruction) is None
         if place in drawn:
             sample[place] = f"{task.instruction} {task.input}"
     texts = [sample[place] for place in places]
@@ -89,7 +89,7 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
 def output_diversity(outputs: Sequence[str]) -> list[float]:
     """Distinct-2 across outputs for different tasks, as the contribution of each output, 0 to 1.
 
-    Each distinct pair of words of an output (or its only word) counts one over the number of outputs that have it, and these
+    Each distinct pair of words of an output (or its only word) counts as 1 over the number of outputs that have it, and these
     are averaged: 1 where no other output shares any, 1 / len(outputs) where all are the same. Empty outputs share one pair.
     """
     pairs = [set(itertools.pairwise(text)) if len(text) > 1 else {tuple(text)} for text in map(words, outputs)]

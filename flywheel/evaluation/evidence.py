@@ -61,8 +61,8 @@ def gather(
         "finish_rate": (before.finish_rate, after.finish_rate),
         "diversity": (before.diversity, after.diversity),
     }
-    known = {name: (left, right) for name, (left, right) in pairs.items() if left is not None and right is not None}
-    columns = {name: right - left for name, (left, right) in known.items()}
+    measured = {name: (left, right) for name, (left, right) in pairs.items() if left is not None and right is not None}
+    columns = {name: right - left for name, (left, right) in measured.items()}
     columns["net"] = np.sign(judge)
     if before.lengths is not None and after.lengths is not None:
         columns["length"] = after.lengths.mean - before.lengths.mean
@@ -75,7 +75,7 @@ def gather(
     def estimate(name: str, level: float = confidence) -> Estimate:
         return interval(float(means[name]), resampled[name], rows=rows, confidence=level)
 
-    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in known.items()}
+    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in measured.items()}
     controlled = None
     if means.get("squares"):
         controlled = interval(float(_length_controlled(means)), _length_controlled(resampled), rows=rows, confidence=confidence)

@@ -126,13 +126,11 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
         ) from None
     if len(numbers) != len(rows):
         raise DataError(
-            f"the judge {name} returned {len(numbers)} scores for {len(rows)} outputs", "It must return one score per output."
+            f"the judge {name} returned {len(numbers)} numbers for {len(rows)} outputs", "Return one number per output."
         )
     for (_, output), number in zip(rows, numbers, strict=True):
         if number is not None and not math.isfinite(number):
-            raise DataError(
-                f"the judge {name} returned {number} for {output[:40]!r}", "It must return finite numbers, or None."
-            )
+            raise DataError(f"the judge {name} returned {number} for {output[:40]!r}", "Return finite numbers, or None.")
     return numbers
 
 

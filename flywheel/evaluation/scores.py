@@ -41,55 +41,59 @@ def compare_scores(
         {"tasks": "-", "judge": "scores:scores", "samples": 1, "confidence": confidence, "margin": margin},
         "compare_scores",
     )
-    columns = {"before": before, "after": after}
-    for label, pair in (("rewards", rewards), ("lengths", lengths)):
-        if pair is not None:
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(f"{label} is not a pair", f"Pass `{label}=(before, after)`.")
-            columns |= {f"{label} before": pair[0], f"{label} after": pair[1]}
-    scores = _paired(columns)
-    products, squares = np.zeros_like(scores["before"]), np.zeros_like(scores["before"])
-    length = {}
-    if lengths is not None:
-        if min(scores["lengths before"].min(), scores["lengths after"].min()) < 0:
-            raise DataError("a length is negative", "Pass lengths in tokens, words or characters.")
-        length = {side: np.log1p(scores[f"lengths {side}"]) for side in ("before", "after")}
-        # With one output per task, the price of length is measured between tasks.
-        change, moved = length["after"] - length["before"], scores["after"] - scores["before"]
-        products, squares = (change - change.mean()) * (moved - moved.mean()), (change - change.mean()) ** 2
+    figures = _paired({"scores": (before, after), "rewards": rewards, "lengths": lengths})
+    scores, nothing = figures["scores"], (None, None)
+    reward, length = figures.get("rewards", nothing), figures.get("lengths", nothing)
+    prices = _length_prices(scores, figures["lengths"]) if lengths is not None else nothing
     base, name = (
-        Measured(
-            name=name,
-            judge=scores[side],
-            reward=scores.get(f"rewards {side}"),
-            tokens=scores.get(f"lengths {side}"),
-            lengths=Lengths(mean=length[side], products=products / 2, squares=squares / 2) if length else None,
-        )
-        for side, name in zip(("before", "after"), names, strict=True)
+        Measured(name=names[side], judge=scores[side], reward=reward[side], tokens=length[side], lengths=prices[side])
+        for side in (0, 1)
     )
     return compare_measured(base, name, config)
 
 
-def _paired(columns: Mapping[str, Scores]) -> dict[str, Array]:
-    """The columns over the tasks that have a number in all of them."""
-    if len({isinstance(column, Mapping) for column in columns.values()}) > 1:
-        raise DataError("some scores are mappings and some are sequences", "Pass all as mappings or all as sequences.")
+def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[Lengths, Lengths]:
+    """What length is worth to the judge: with one output per task it can only be measured between tasks."""
+    if min(lengths[0].min(), lengths[1].min()) < 0:
+        raise DataError("a length is negative", "Pass lengths in tokens, words or characters.")
+    before, after = np.log1p(lengths[0]), np.log1p(lengths[1])
+    change, gain = after - before, scores[1] - scores[0]
+    change_off, gain_off, zero = change - change.mean(), gain - gain.mean(), np.zeros_like(change)
+    return (
+        Lengths(mean=before, products=zero, squares=zero),
+        Lengths(mean=after, products=change_off * gain_off, squares=change_off**2),
+    )
+
+
+def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tuple[Array, Array]]:
+    """The pairs that are given, over the tasks that have a number everywhere."""
     by_task: dict[str, dict[object, float]] = {}
-    for label, column in columns.items():
-        if isinstance(column, str | bytes) or not isinstance(column, Iterable):
-            raise DataError(f"{label} is {column!r}, not scores", "Pass a list of numbers or a mapping from task to number.")
-        items = column.items() if isinstance(column, Mapping) else enumerate(column)
-        by_task[label] = {task: _number(value, f"{label}[{task!r}]") for task, value in items}
-    sizes = {label: len(values) for label, values in by_task.items()}
-    if not isinstance(columns["before"], Mapping) and len(set(sizes.values())) > 1:
-        told = ", ".join(f"{label} has {size:,}" for label, size in sizes.items())
-        raise DataError(f"scores of unequal length: {told}", "Pass one score per task on both sides, None where there is none.")
-    tasks = [
-        task for task in by_task["before"] if all(math.isfinite(values.get(task, math.nan)) for values in by_task.values())
-    ]
+    kinds = set()
+    for label, pair in pairs.items():
+        if pair is None:
+            continue
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"{label} is not a pair", f"Pass `{label}=(before, after)`.")
+        for side, column in zip(("before", "after"), pair, strict=True):
+            name = f"{label} {side}"
+            if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+                raise DataError(f"{name} is {column!r}, not scores", "Pass a list of numbers or a mapping from task to number.")
+            items = column.items() if isinstance(column, Mapping) else enumerate(column)
+            by_task[name] = {task: _number(value, f"{name}[{task!r}]") for task, value in items}
+            kinds.add(isinstance(column, Mapping))
+    if len(kinds) > 1:
+        raise DataError("some scores are mappings and some are sequences", "Pass all as mappings or all as sequences.")
+    if kinds == {False} and len({len(values) for values in by_task.values()}) > 1:
+        sizes = ", ".join(f"{name} has {len(values):,}" for name, values in by_task.items())
+        raise DataError(
+            f"scores of unequal length: {sizes}", "Pass one score per task on both sides, None where there is none."
+        )
+    columns = by_task.values()
+    tasks = [task for task in by_task["scores before"] if all(math.isfinite(column.get(task, math.nan)) for column in columns)]
     if not tasks:
         raise DataError("no task has a score on both sides", "Pass scores of the same tasks, in the same order or by task.")
-    return {label: np.array([values[task] for task in tasks]) for label, values in by_task.items()}
+    arrays = {name: np.array([values[task] for task in tasks]) for name, values in by_task.items()}
+    return {label: (arrays[f"{label} before"], arrays[f"{label} after"]) for label, pair in pairs.items() if pair is not None}
 
 
 def _number(value: object, where: str) -> float:

@@ -82,7 +82,7 @@ def trend(store: Store) -> Trend:
 
 def _chain(store: Store, pairs: Sequence[tuple[Round, Round]], skipped: list[str]) -> tuple[Step, ...]:
     reasons = [incomparable(before, after) for before, after in pairs]
-    skipped += [str(reason) for reason in reasons if reason]
+    skipped += [reason.message for reason in reasons if reason]
     comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     figures = [measure(store, before, after) for before, after in comparable]
     configs = [settings(after) for _, after in comparable]

@@ -118,8 +118,8 @@ def _decide(
     parsed = [parse_task(completion.text, chat=prompts.chat) for completion in completions]
     keys = {key_of(demo) for demo in demos}
     decisions = [
-        filters.check(task, one.text, ended=FinishReason.STOP if ended else one.finish_reason, demos=keys)
-        for (task, ended), one in zip(parsed, completions, strict=True)
+        filters.check(task, attempt.text, ended=FinishReason.STOP if ended else attempt.finish_reason, demos=keys)
+        for (task, ended), attempt in zip(parsed, completions, strict=True)
     ]
     passed = [(place, task) for place, (task, _) in enumerate(parsed) if decisions[place] == KEPT and task]
     keep = None

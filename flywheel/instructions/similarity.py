@@ -12,6 +12,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,8 @@ def words(text: str) -> list[str]:
 
 def rouge_l(first: str, second: str) -> float:
     """ROUGE-L's F measure of two texts, 0 to 1; texts without a word are not similar."""
-    return float(Indel.normalized_similarity(one, other)) if (one := words(first)) and (other := words(second)) else 0.0
+    left, right = words(first), words(second)
+    return float(Indel.normalized_similarity(left, right)) if left and right else 0.0
 
 
 class Similar(NamedTuple):
@@ -82,16 +84,16 @@ class SimilarityIndex:
             self._note(place, encoded)
             return
         self._counted *= 2
-        self._lengths, self._needed = (np.resize(one, self._counted) for one in (self._lengths, self._needed))
-        self._frequency, self._places = Counter(letter for one in self._texts for letter in one), {}
-        for earlier, one in enumerate(self._texts):
-            self._note(earlier, one)
+        self._lengths, self._needed = (np.resize(numbers, self._counted) for numbers in (self._lengths, self._needed))
+        self._frequency, self._places = Counter(chain.from_iterable(self._texts)), {}
+        for earlier, known in enumerate(self._texts):
+            self._note(earlier, known)
 
     def nearest(self, text: str) -> Similar | None:
         """The most similar text that is above the threshold, of equally similar ones the first that was added."""
         encoded = self._encode(text)
         rarest, needed = self._rarest(encoded)
-        places = [np.frombuffer(found, dtype=np.int64) for one in rarest if (found := self._places.get(one)) is not None]
+        places = [np.frombuffer(self._places[letter], dtype=np.int64) for letter in rarest if letter in self._places]
         if not places:
             return None
         met = np.bincount(np.concatenate(places))
