@@ -113,7 +113,7 @@ def test_fewer_tasks_are_the_first_by_id_and_a_long_text_is_cut(store: Store, tm
     every = json.loads(tasks_of(store.path).json)["tasks"]
     assert [task[:2] for task in tasks if task[0] == "r1"] == sorted(task[:2] for task in every)[:7]
     assert all(LONGEST <= len(one[10][0][1]) < LONGEST + 100 for one in tasks)
-    assert "10,000 characters in all" in tasks[0][10][0][1]
+    assert "10,000 characters in total" in tasks[0][10][0][1]
 
 
 def test_a_page_keeps_to_its_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,13 +38,11 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
-        name = visible(name)
+        name, rate = visible(name), _Rate(done, total, unit)
         with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            task = bar.add_task(name, total=total, completed=done, count="", beside="")
-            counter = _BarCounter(bar, task, _Rate(done, total, unit), self._beside)
-            counter.to(done)
-            yield counter
-        self._console.print(f"{name:<22} {counter.rate.summary}", markup=False)
+            task = bar.add_task(name, total=total, completed=done, count=rate.text, beside=self._beside())
+            yield _BarCounter(bar, task, rate, self._beside)
+        self._console.print(f"{name:<22} {rate.summary}", markup=False)
 
 
 class _Rate:
@@ -76,14 +74,14 @@ class _BarCounter:
     """Moves a bar, or prints a line from time to time where there is no terminal."""
 
     def __init__(self, bar: RichProgress, task: TaskID, rate: _Rate, beside: Callable[[], str]) -> None:
-        self._bar, self._task, self._beside, self.rate = bar, task, beside, rate
+        self._bar, self._task, self._beside, self._rate = bar, task, beside, rate
         self._printed = time.monotonic()
 
     def to(self, done: int, total: int | None = None) -> None:
-        self.rate.done = done
-        self.rate.total = self.rate.total if total is None else total
-        count, beside = self.rate.text, self._beside()
-        self._bar.update(self._task, completed=done, total=self.rate.total, count=count, beside=beside)
+        self._rate.done = done
+        self._rate.total = self._rate.total if total is None else total
+        count, beside = self._rate.text, self._beside()
+        self._bar.update(self._task, completed=done, total=self._rate.total, count=count, beside=beside)
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > REPORT_EVERY_S:
             self._printed = time.monotonic()
             line = f"{self._bar.tasks[0].description:<22} {count}{f', {beside}' if beside else ''}"

@@ -80,7 +80,8 @@ def _trained(policy: str) -> str:
 def _diversity(figures: Figures) -> Charts:
     names = {"tasks.distinct_2": "distinct-2", "tasks.self_bleu": "self-BLEU", "tasks.novel": "novel"}
     rows = [row | {"name": names[row["name"]]} for row in figures.measured(*names)]
-    colours = {name: f"series-{place}" for place, name in enumerate(names.values())}
+    measured = {row["name"] for row in rows}
+    colours = {name: f"series-{place}" for place, name in enumerate(names.values()) if name in measured}
     if rows:
         yield "diversity", "Diversity of the tasks", forms.over_rounds(rows, "share", "name", colours, lines=list(colours))
 
