@@ -13,8 +13,6 @@ from flywheel.report.page.figures import Figures, curve_rows, step_row
 
 MOST_REASONS = 8
 """Drop reasons with a colour of their own; the rarer ones share one."""
-SERIES = 12
-"""Colours for things without a colour of their own."""
 TURNS = "trained on best-of-N"
 
 
@@ -130,5 +128,5 @@ def _drops(figures: Figures) -> Charts:
 def _stages(figures: Figures) -> Charts:
     if rows := [row for row in figures.stages if row["seconds"]]:
         used = {row["stage"] for row in rows}
-        colours = {str(stage): f"series-{place % SERIES}" for place, stage in enumerate(Stage) if stage in used}
+        colours = {str(stage): f"series-{place}" for place, stage in enumerate(Stage) if stage in used}
         yield "stages", "Time of each stage", forms.stacked(rows, "seconds", "stage", colours)
