@@ -10,6 +10,7 @@ from flywheel import config as configuration
 from flywheel.records import (
     Candidate,
     Chunk,
+    Facts,
     FinishReason,
     Metric,
     Model,
@@ -30,17 +31,15 @@ HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>&amp;\u
 TASKS, CANDIDATES, HELD_OUT = 60, 3, 40
 SEED = Task(instruction="Name a colour.", input="None")
 MEMBERS = tuple(
-    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, numbers={"rows": 100, "accuracy": {"pairs": 0.8}})
+    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, facts=Facts(rows=100, accuracy={"pairs": 0.8}))
     for name in ("thumbs", "pairs")
 )
 REWARD = Model(
     kind=ModelKind.REWARD, name="merged", path="reward", digest="0" * 64,
-    numbers={
-        "members": [one.model_id for one in MEMBERS],
-        "weights": {"thumbs": 1.0, "pairs": 0.5},
-        "merge": {"method": "ties", "density": 0.5},
-        "accuracy": {"pairs": 0.85},
-    },
+    facts=Facts(
+        members=tuple(member.model_id for member in MEMBERS), weights={"thumbs": 1.0, "pairs": 0.5},
+        merge={"method": "ties", "density": 0.5}, accuracy={"pairs": 0.85},
+    ),
 )  # fmt: skip
 JUDGE = Model(kind=ModelKind.JUDGE, name="verifier", path="judge", digest="1" * 64)
 GENERATOR = Model(kind=ModelKind.GENERATOR, name="nano", path="generator", digest="2" * 64)
@@ -97,7 +96,16 @@ def propose(store: Store, name: str, number: int) -> None:
         for place in range(TASKS)
     ]
     dropped = Proposal(attempt=TASKS, raw=HOSTILE, demos=(), tokens=1, task=None, reason="missing field")
-    metrics = [Metric(name="tasks.distinct_2", value=0.4), Metric(name="tasks.self_bleu", value=0.6)]
+    diversity = {
+        "sample": 60,
+        "distinct_1": 0.2,
+        "distinct_2": 0.4,
+        "compression_ratio": 3.0,
+        "self_bleu": 0.6,
+        "kinds": 1,
+        "novel": 0.5,
+    }
+    metrics = [Metric(name=f"tasks.{measure}", value=value) for measure, value in diversity.items()]
     store.commit(name, Stage.PROPOSE, Chunk(rows=[*rows, dropped], last=True, tokens=400, metrics=metrics), seconds=2.0)
 
 

@@ -149,7 +149,7 @@ def test_the_whole_path_with_another_model_engine_style_and_seeds(taught_model: 
         WHERE p.origin = 'paraphrased' AND (p.input, p.constraints, p.output) = (d.input, d.constraints, d.output)
     """
     assert rows(workspace.folder, same) == [(kept,)]
-    trained = rows(workspace.folder, "SELECT (numbers->>'rows')::INT FROM models WHERE kind = 'generator' AND name = 'r1'")
+    trained = rows(workspace.folder, "SELECT (facts->>'rows')::INT FROM models WHERE kind = 'generator' AND name = 'r1'")
     assert trained == [(winners + kept + round((winners + kept) / 4),)]
 
 

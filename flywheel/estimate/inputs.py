@@ -18,7 +18,8 @@ from flywheel.instructions.demos import Demos
 from flywheel.instructions.prompt_style import prompts_of
 from flywheel.instructions.tasks import REWORDED_DEMOS, read_reworded
 from flywheel.records import SeedTask, Stage, Task
-from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.data import PreferenceSet, separate
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import SUFFIXES, find_source, read_source
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}

@@ -16,7 +16,7 @@ from flywheel.core.safe_text import visible
 from flywheel.export.files import data_files
 from flywheel.export.private import public
 from flywheel.export.shapes import ExportOptions, card_features
-from flywheel.records import Model, Policy, Round
+from flywheel.records import Facts, Model, Policy, Round
 from flywheel.store.exporting import RoundFacts
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -120,6 +120,7 @@ def _front_matter(contents: Contents) -> str:
 
 
 def _recipe(contents: Contents) -> str:
-    numbers = next((model.numbers for role, model in contents.models if role == "reward model"), {})
-    recipe = {key: numbers[key] for key in ("merge", "weights", "accuracy") if key in numbers}
+    facts = next((model.facts for role, model in contents.models if role == "reward model"), Facts())
+    parts = {"merge": facts.merge, "weights": facts.weights, "accuracy": facts.accuracy}
+    recipe = {name: dict(part) for name, part in parts.items() if part}
     return _fenced(recipe) if recipe else ""

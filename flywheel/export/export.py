@@ -156,7 +156,7 @@ def _contents(
     roles = [("generator", made.generator_in), ("trained on it", made.generator_out)]
     roles += [("reward model", made.reward_model), ("judge", made.judge)]
     if made.reward_model is not None:
-        roles += [("member", model_id) for model_id in store.model(made.reward_model).numbers.get("members", ())]
+        roles += [("member", model_id) for model_id in store.model(made.reward_model).facts.members]
     return Contents(
         round=made,
         rounds=[exporting.facts(store.path, member.round, member.tasks_of) for member in rounds],

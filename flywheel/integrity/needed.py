@@ -52,7 +52,7 @@ def ancestry(models: Sequence[Model], ids: Set[str]) -> set[str]:
 
 def _made_from(model: Model) -> Iterator[str]:
     if model.kind in LAB:
-        yield from model.numbers.get("members", ())
+        yield from model.facts.members
         if model.parent is not None:
             yield model.parent
 

@@ -97,7 +97,7 @@ _REFERENCES = (
         *("models", "model_id", "unrecorded models"),
     ),
     (
-        "(SELECT model_id AS round, unnest((numbers->'$.members')::VARCHAR[]) AS model_id FROM models WHERE kind = 'reward')",
+        "(SELECT model_id AS round, unnest((facts->'$.members')::VARCHAR[]) AS model_id FROM models WHERE kind = 'reward')",
         *("models", "model_id", "unrecorded members"),
     ),
     ("rounds", "(SELECT round AS parent FROM rounds)", "parent", "missing parents"),

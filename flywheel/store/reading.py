@@ -35,7 +35,7 @@ class Table:
         return pyarrow.Table.from_pylist(self.as_dicts()) if self.rows else pyarrow.table({name: [] for name in self.columns})
 
 
-def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
+def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """The result of one SQL statement that only reads; raises StoreError for any other statement, with DuckDB's message."""
     with connection(path) as db:
         try:
@@ -155,5 +155,5 @@ def task(path: Path, name: str, task_id: str) -> Table:
 
 
 def models(path: Path, kind: str) -> Table:
-    """Models of a kind with their measurements, oldest first."""
-    return query(path, "SELECT model_id, name, path, numbers FROM models WHERE kind = ? ORDER BY created_at", [kind])
+    """Models of a kind with their facts, oldest first."""
+    return query(path, "SELECT model_id, name, path, facts FROM models WHERE kind = ? ORDER BY created_at", [kind])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flywheel.records import (
     Candidate,
+    Facts,
     FailedChunk,
     FinishReason,
     HeldOutTask,
@@ -24,6 +25,7 @@ from flywheel.records import (
     Stage,
     Task,
 )
+from flywheel.store.facts import facts_from_json, facts_to_json
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,9 +47,10 @@ ROUND_TABLES = (
     *("evaluations", "evaluation_scores", "metrics", "verdicts"),
 )
 """Tables whose rows belong to a round."""
-JSON_COLUMNS = ("recipe", "numbers", "identity", "config", "versions", "engine", "weights", "accuracies")
+JSON_COLUMNS = ("recipe", "identity", "config", "versions", "engine", "weights", "accuracies")
 PARSERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(JSON_COLUMNS, json.loads),
+    "facts": facts_from_json,
     "kind": ModelKind,
     "policy": Policy,
     "finish_reason": FinishReason,
@@ -130,6 +133,8 @@ def insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
 
 def _value(record: Any, name: str) -> Any:
     value = getattr(record, name)
+    if isinstance(value, Facts):
+        return facts_to_json(value)
     return json.dumps(value) if name in JSON_COLUMNS else value
 
 

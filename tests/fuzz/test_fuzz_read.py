@@ -28,7 +28,7 @@ from flywheel.instructions.filters import Dropped, Filters
 from flywheel.instructions.parse import parse_alternative, parse_task
 from flywheel.instructions.tasks import read_held_out, read_seeds
 from flywheel.records import FinishReason
-from flywheel.reward.data import read_set
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import find_source, read_source
 from flywheel.store import reading
 from flywheel.store.store import Store

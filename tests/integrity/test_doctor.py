@@ -112,14 +112,14 @@ def test_a_damaged_database_is_a_problem_with_a_hint(
 
 def test_missing_parts_of_the_schema_are_reported_and_the_other_checks_run(workspace: Path, cli: Cli) -> None:
     with duckdb.connect(str(workspace / "flywheel.duckdb")) as db:
-        db.execute("DROP TABLE metrics; DROP VIEW policies; ALTER TABLE models DROP COLUMN numbers")
+        db.execute("DROP TABLE metrics; DROP VIEW policies; ALTER TABLE models DROP COLUMN facts")
         db.execute("ALTER TABLE stages ALTER rows TYPE VARCHAR; CREATE TABLE mine (x INTEGER)")
         db.execute("UPDATE candidates SET finish_reason = 'length' WHERE round = 'r1'")
     code, findings = deep(cli, workspace)
     assert code == 1
     assert [(finding["message"], "restore" in finding["hint"]) for finding in findings if finding["check"] == "schema"] == [
         ("metrics is missing", True),
-        ("models.numbers JSON is missing", True),
+        ("models.facts JSON is missing", True),
         ("policies is missing", True),
         ("stages.rows BIGINT is missing", True),
     ]

@@ -17,7 +17,7 @@ import pytest
 from flywheel.core.progress import Silent
 from flywheel.integrity.needed import ancestry, kept_rounds, needed, removable
 from flywheel.integrity.prune import plan_prune
-from flywheel.records import Model, ModelKind, Policy, Round
+from flywheel.records import Facts, Model, ModelKind, Policy, Round
 from flywheel.round.loop import run_next_round
 from flywheel.store import checks
 from flywheel.workspace import Workspace
@@ -194,7 +194,7 @@ def generator(name: str) -> Model:
 
 def lab(kind: ModelKind, name: str, parent: str | None = None, members: tuple[str, ...] = ()) -> Model:
     return Model(
-        kind=kind, name=name, path=f"models/{name}", digest=name * 12, parent=parent, numbers={"members": list(members)}
+        kind=kind, name=name, path=f"models/{name}", digest=name * 12, parent=parent, facts=Facts(members=members)
     )  # fmt: skip
 
 

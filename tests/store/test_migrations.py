@@ -144,10 +144,10 @@ def test_a_newer_database_is_refused_by_every_command_and_unchanged(old: Store, 
 
 def test_a_changed_schema_is_reported_by_the_statement_that_fails(old: Store) -> None:
     with duckdb.connect(str(old.path)) as db:
-        db.execute("ALTER TABLE models DROP COLUMN numbers")
+        db.execute("ALTER TABLE models DROP COLUMN facts")
     with pytest.raises(StoreError) as error:
         old.all_models()
-    assert "models.numbers" in error.value.message
+    assert "models.facts" in error.value.message
     with pytest.raises(StoreError) as error:
-        reading.query(old.path, "SELECT numbers FROM models")
-    assert "models.numbers" in error.value.message
+        reading.query(old.path, "SELECT facts FROM models")
+    assert "models.facts" in error.value.message

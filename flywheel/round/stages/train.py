@@ -24,7 +24,7 @@ def train(context: RoundContext) -> None:
         context.close()
         folder = workspace.models / f"generator-{context.name}"
         with publish(folder) as unfinished:
-            numbers = train_generator(
+            facts = train_generator(
                 str(workspace.locate(start)), unfinished, _examples(context, start), config.training,
                 seed=derive(config.seed, context.round.tasks_of, "train"), advance=stage.progress.to,
                 checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
@@ -32,7 +32,7 @@ def train(context: RoundContext) -> None:
             )  # fmt: skip
         model = Model(
             kind=ModelKind.GENERATOR, name=context.name, path=workspace.inside(folder), digest=digest_model(folder),
-            parent=start.model_id, recipe=config.training.model_dump(), numbers=numbers,
+            parent=start.model_id, recipe=config.training.model_dump(), facts=facts,
         )  # fmt: skip
         stage.commit(Chunk(rows=[model], last=True))
 

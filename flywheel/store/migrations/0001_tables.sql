@@ -6,7 +6,7 @@ CREATE TABLE models (
     digest VARCHAR NOT NULL,
     parent VARCHAR,
     recipe JSON NOT NULL,
-    numbers JSON NOT NULL,
+    facts JSON NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp,
     pruned_at TIMESTAMPTZ
 );
@@ -18,7 +18,7 @@ COMMENT ON COLUMN models.path IS 'Folder of the weights, relative to the workspa
 COMMENT ON COLUMN models.digest IS 'SHA-256 of the files that determine the output of the model.';
 COMMENT ON COLUMN models.parent IS 'Model that this one was trained from.';
 COMMENT ON COLUMN models.recipe IS 'Data and settings that this model was made from.';
-COMMENT ON COLUMN models.numbers IS 'Measurements of the model: rows, loss, accuracy on each held-out split.';
+COMMENT ON COLUMN models.facts IS 'What is known of the model from how it was made: rows, loss, accuracy on each test set, members.';
 COMMENT ON COLUMN models.created_at IS 'Time when the model was recorded.';
 COMMENT ON COLUMN models.pruned_at IS 'Time when `flywheel prune` removed the folder; NULL if it was not pruned.';
 
