@@ -104,10 +104,11 @@ def test_the_api_page_has_every_public_name_with_its_parameters() -> None:
     named = {heading.strip("`").partition("(")[0] for heading in headings}
     assert set(flywheel.__all__) <= named
     methods = {name for name, _ in inspect.getmembers(flywheel.Flywheel, inspect.isfunction) if not name.startswith("_")}
-    documented = dict(re.findall(r"`(?:Flywheel\.)?(\w+)\((.*?)\)`", "\n".join(headings)))
+    documented = dict(re.findall(r"`(?:\w+\.)?(\w+)\((.*?)\)`", "\n".join(headings)))
     assert methods <= set(documented)
     functions = {name: getattr(flywheel.Flywheel, name) for name in methods}
-    functions |= {name: getattr(flywheel, name) for name in ("open", "best_of_n")}
+    functions |= {name: getattr(flywheel, name) for name in ("open", "best_of_n", "compare_scores")}
+    functions |= {name: getattr(flywheel.RewardModel, name) for name in ("load", "score")}
     for name, function in functions.items():
         expected = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
         assert parameters(documented[name]) == expected, name
