@@ -42,7 +42,7 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
-from flywheel.records import Chunk, Completion, FinishReason, Model, ModelKind, Proposal, Stage, Task
+from flywheel.records import Chunk, Completion, Facts, FinishReason, Model, ModelKind, Proposal, Stage, Task
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import answer_and_score as stages_answer_and_score
@@ -162,7 +162,7 @@ def prepare(folder: Path, tasks: int) -> None:
     workspace.init(configuration.find("nano"), [f"instructions.tasks={tasks}", f"engine.chunk={MILLION_CHUNK}"])
     member = Model(kind=ModelKind.MEMBER, name="member", path="member", digest="m" * 64)
     reward = Model(
-        kind=ModelKind.REWARD, name="lengths", path="lengths", digest="l" * 64, numbers={"members": [member.model_id]}
+        kind=ModelKind.REWARD, name="lengths", path="lengths", digest="l" * 64, facts=Facts(members=(member.model_id,))
     )
     for model in (member, reward):
         workspace.store.record_model(model)

@@ -21,7 +21,7 @@ from flywheel.engines.factory import load
 from flywheel.errors import BudgetSpent, ConfigError, DataError, ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
-from flywheel.records import FinishReason, Winner
+from flywheel.records import Facts, FinishReason, Winner
 from flywheel.training import Example, train_generator, training_examples
 from flywheel.training.batching import Order, Rows, keeps_apart, row_length
 
@@ -45,14 +45,14 @@ def but(**changed: Any) -> TrainingConfig:
     return TrainingConfig(**(CONFIG.model_dump() | changed))
 
 
-def train(folder: Path, examples: list[Example], config: TrainingConfig = CONFIG, start: str = NANO) -> dict[str, float]:
+def train(folder: Path, examples: list[Example], config: TrainingConfig = CONFIG, start: str = NANO) -> Facts:
     steps: list[tuple[int, int]] = []
-    numbers = train_generator(
+    facts = train_generator(
         start, folder, examples, config,
         seed=0, advance=lambda done, total: steps.append((done, total)), checkpoints=folder.with_name("checkpoints"),
     )  # fmt: skip
     assert steps[-1][0] == steps[-1][1]
-    return numbers
+    return facts
 
 
 @torch.inference_mode()
@@ -79,8 +79,8 @@ def test_the_generator_learns_the_completions_and_not_the_prompts(prompts: Promp
 
 
 def test_the_saved_generator_is_whole(prompts: Prompts, tmp_path: Path) -> None:
-    numbers = train(tmp_path, training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
-    assert numbers["rows"] == 100
+    facts = train(tmp_path, training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
+    assert facts.rows == 100
     assert json.loads((tmp_path / "config.json").read_text())["use_cache"] is True
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -95,8 +95,8 @@ def test_training_repeats(prompts: Prompts, tmp_path: Path) -> None:
 
 def test_texts_over_the_maximum_length_are_dropped_and_counted(prompts: Prompts, tmp_path: Path) -> None:
     examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
-    numbers = train(tmp_path, examples, CONFIG.model_copy(update={"max_length": 80}))
-    assert numbers == numbers | {"rows": 80, "dropped_too_long": 20}
+    facts = train(tmp_path, examples, CONFIG.model_copy(update={"max_length": 80}))
+    assert (facts.rows, facts.dropped) == (80, {"too long": 20})
 
 
 def test_what_cannot_be_trained_on_is_a_clear_error(prompts: Prompts, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_all_ways_to_train_learn_from_the_same_completions(changed: dict[str, An
     one_step = {"max_steps": 1, "per_device_train_batch_size": len(examples) // parts}
     plain = train(tmp_path / "plain", examples, but(args={"max_steps": 1, "per_device_train_batch_size": len(examples)}))
     other = train(tmp_path / "other", examples, but(args=one_step, **changed))
-    assert other["loss"] == pytest.approx(plain["loss"], rel=1e-2 if "dtype" in changed else 1e-5)
-    assert other["loss"] != 0
+    assert other.loss == pytest.approx(plain.loss, rel=1e-2 if "dtype" in changed else 1e-5)
+    assert other.loss != 0
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class RoundContext:
         """The filters, which know the seeds and every task kept so far."""
         instructions = self.config.instructions
         kept = self.store.kept_tasks([*self.earlier, self.name])
-        protected = [task for path in instructions.filters.protected for task in read_tasks(self.config.path(path))]
+        protected = [task for path in instructions.filters.decontaminate for task in read_tasks(self.config.path(path))]
         return Filters(
             instructions.filters,
             protected=[*(held_out.task for held_out in self.held_out), *protected],

@@ -122,13 +122,13 @@ def _models_in_use(store: Store, current: Round) -> list[Model]:
     assert current.reward_model is not None
     reward = store.model(current.reward_model)
     trained = [store.model(current.generator_out)] if current.number > 0 and current.generator_out is not None else []
-    return [reward, *map(store.model, reward.numbers["members"]), *trained]
+    return [reward, *map(store.model, reward.facts.members), *trained]
 
 
 def _ancestry(store: Store, reward: Model) -> list[Model]:
     """The reward model, its members, and all models that they were made from."""
     models = {reward.model_id: reward}
-    waiting = [reward.parent, *reward.numbers["members"]]
+    waiting = [reward.parent, *reward.facts.members]
     while waiting:
         if (model_id := waiting.pop()) is not None and model_id not in models:
             models[model_id] = store.model(model_id)

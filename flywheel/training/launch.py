@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.core.processes import Process, run_training
 from flywheel.errors import ConfigError, Stopped
+from flywheel.records import Facts
 from flywheel.training.job import Job
 
 if TYPE_CHECKING:
     from flywheel.core.progress import Advance
 
 
-def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[str, Any]:
+def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
     """Do a training in ``training.processes`` processes; returns and raises what `train_generator` does."""
     processes, on_gpus = job.config.processes, has_gpus(job.config.processes if accelerate_config is None else 1)
     with job.scratch() as folder:
@@ -32,7 +33,7 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[s
         ]  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
         with Process(command=command, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
-            result: dict[str, Any] = process.result(advance)
+            result: Facts = process.result(advance)
             return result
 
 
@@ -59,7 +60,7 @@ def _accelerate_config(processes: int, *, on_gpus: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _train_part(advance: Advance) -> dict[str, Any] | None:
+def _train_part(advance: Advance) -> Facts | None:
     """Do this process's part; the first process has the result, or is the one that was stopped."""
     from torch import distributed
 

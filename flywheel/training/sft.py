@@ -22,6 +22,7 @@ from flywheel.config import TrainingConfig
 from flywheel.core.faults import short_of_memory
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
+from flywheel.records import Facts
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.checkpoints import discard, train_resumably
 from flywheel.training.job import Job
@@ -31,7 +32,7 @@ CHUNK = 1000
 """Texts that are tokenized at once."""
 
 
-def train(job: Job, advance: Advance) -> dict[str, Any]:
+def train(job: Job, advance: Advance) -> Facts:
     """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
     _check_machine(job.config)
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
@@ -42,9 +43,7 @@ def train(job: Job, advance: Advance) -> dict[str, Any]:
         return _train(job, rows, lengths, tokenizer, advance)
 
 
-def _train(
-    job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance
-) -> dict[str, Any]:
+def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> Facts:
     config = job.config
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
@@ -67,7 +66,8 @@ def _train(
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
         discard(job.checkpoints)
-    return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
+    too_long = len(job.examples) - len(rows)
+    return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
 
 
 def free_memory() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.config import Config, TrainingConfig
 from flywheel.errors import ConfigError, DataError
+from flywheel.records import Facts
 from flywheel.training.examples import Example
 from flywheel.training.job import Job
 
@@ -26,8 +27,8 @@ def train_generator(
     checkpoints: Path,
     base: Path = Path("."),
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns rows, dropped rows and loss.
+) -> Facts:
+    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns its rows, dropped rows and loss.
 
     ``checkpoints`` is a folder that a stopped training resumes from; it is removed at the end. The path in
     ``training.accelerate_config`` is relative to ``base``. Raises ConfigError for settings that do not fit this machine, the

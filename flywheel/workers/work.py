@@ -81,7 +81,7 @@ def score(work: Work, scorer: Scorer) -> Work:
         for task, completions in zip(work.tasks, work.completions, strict=True)
         for completion in completions
     ]
-    return replace(work, scores=scorer.score(answers))
+    return replace(work, scores=scorer.score_answers(answers))
 
 
 class LocalWorkers:

@@ -22,7 +22,7 @@ def select(context: RoundContext) -> None:
         if stage is None:
             return
         blocks = store.spans(context.name, BLOCK)
-        members = store.model(context.reward_model).numbers["members"]
+        members = store.model(context.reward_model).facts.members
         last = len(blocks) * (1 + len(members)) - 1
         for index, rows in enumerate(_rows(context, blocks, members, stage.done), start=stage.done):
             stage.commit(Chunk(rows=rows, last=index == last))
