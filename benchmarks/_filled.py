@@ -21,8 +21,6 @@ from flywheel.records import (
     Policy,
     Proposal,
     Round,
-    Sample,
-    SampleScore,
     Score,
     SeedTask,
     Selection,
@@ -221,13 +219,13 @@ def _evaluated(level: float, size: Size) -> Iterator[list[Any]]:
             row
             for place, one in places
             for row in (
-                Sample(
-                    task_id=f"{place:016x}", sample=one, output=texts.output(place * size.samples + one + int(level * 10)),
+                Candidate(
+                    task_id=f"{place:016x}", candidate=one, output=texts.output(place * size.samples + one + int(level * 10)),
                     finish_reason=FinishReason.STOP, tokens=40 + place % 20, logprob=-0.7, seed=start,
                 ),
                 *(
-                    SampleScore(
-                        task_id=f"{place:016x}", sample=one, model_id=model.model_id,
+                    Score(
+                        task_id=f"{place:016x}", candidate=one, model_id=model.model_id,
                         score=0.04 * level + _noise(place, one, int(level * 10)),
                     )
                     for model in (REWARD, JUDGE)

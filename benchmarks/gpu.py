@@ -146,7 +146,7 @@ def measure(name: str, config: Any, folder: Path, device: str, limits: dict[str,
     operations = 2 * weights / 2 * PROMPT
     for texts in doubling(tiny):
         try:
-            model = RewardModel(reward, device=device, dtype=torch.bfloat16, batch_tokens=texts * PROMPT)
+            model = RewardModel.load(reward, device=device, dtype="bfloat16", batch_tokens=texts * PROMPT)
             model.score_texts([prompt] * texts)
             started = time.perf_counter()
             model.score_texts([prompt] * texts * 2)

@@ -121,8 +121,10 @@ def planted_alternatives(base: Workspace) -> list[tuple[float, float, float]]:
         planted += [(True, winner, one) for one in family.phrasings if one != winner.task.instruction]
         others = rng.sample([one for one in FAMILIES if one is not family], 2)
         planted += [(False, winner, rng.choice(one.phrasings)) for one in others]
-    before = scorer.score([Answer(task=winner.task, output=winner.output) for _, winner, _ in planted])
-    after = scorer.score([Answer(task=replace(one.task, instruction=said), output=one.output) for _, one, said in planted])
+    before = scorer.score_answers([Answer(task=winner.task, output=winner.output) for _, winner, _ in planted])
+    after = scorer.score_answers(
+        [Answer(task=replace(one.task, instruction=said), output=one.output) for _, one, said in planted]
+    )
     falls = [(same, was - now) for (same, _, _), was, now in zip(planted, before, after, strict=True)]
     return [(most, *(_share(falls, same, most) for same in (True, False))) for most in (1.0, 0.5, 0.25)]
 

@@ -64,7 +64,7 @@ SETTINGS = (
 class Letters:
     """A reward model that costs nothing: the same text has the same score, and few have one in common."""
 
-    def score(self, answers: Sequence[Answer]) -> list[float]:
+    def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         return [zlib.crc32(one.output.encode()) / 2**32 for one in answers]
 
 

@@ -134,7 +134,7 @@ def fresh_round(workspace: Workspace, reward: Model, tasks: Sequence[Task], seed
     give_tasks(run, tasks)
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=run.config.sampling.max_tokens)
     run.workers.engine.generate([run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
-    run.scorer.score([Answer(task=tasks[0], output="ant")])
+    run.scorer.score_answers([Answer(task=tasks[0], output="ant")])
     return run
 
 

@@ -126,11 +126,11 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One of the N outputs sampled for a task."""
+    """One of the outputs sampled for a task: a kept task of a round, or a held-out task."""
 
     task_id: str
     candidate: int
-    """Position among the task's candidates, from 0."""
+    """Number of the candidate in its task, from 0."""
     output: str
     finish_reason: FinishReason
     tokens: int
@@ -159,7 +159,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What one reward model gave one candidate."""
+    """The score that a reward model or a judge gives a candidate."""
 
     task_id: str
     candidate: int
@@ -175,29 +175,6 @@ class FailedChunk:
     chunk: int
     """Its place among the stage's chunks, from 0."""
     error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One output of a trained generator for a held-out task."""
-
-    task_id: str
-    sample: int
-    output: str
-    finish_reason: FinishReason
-    tokens: int
-    logprob: float | None
-    seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleScore:
-    """What the reward model or the judge gave one held-out output."""
-
-    task_id: str
-    sample: int
-    model_id: str
-    score: float
 
 
 Judge = Callable[[Sequence[tuple[Task, str]]], list[float | None]]
@@ -362,6 +339,15 @@ class ProposalProgress:
     attempts: int
     kept: int
     tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """Progress of a stage of a round."""
+
+    chunks: int
+    """Number of committed chunks."""
+    finished: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,6 @@ from flywheel.records import (
     Policy,
     Proposal,
     Round,
-    Sample,
-    SampleScore,
     Score,
     SeedTask,
     Selection,
@@ -147,22 +145,22 @@ def answer(store: Store, name: str, number: int) -> None:
 def evaluate(store: Store, name: str, level: float) -> None:
     store.progress(name, Stage.EVALUATE)
     noise = np.random.default_rng(0).normal(size=(HELD_OUT, 2)) / 20
-    samples = [
-        Sample(
-            task_id=f"h{place:02}", sample=sample, output=f"word {place} {sample}", finish_reason=FinishReason.STOP, tokens=4,
-            logprob=None, seed=0,
+    outputs = [
+        Candidate(
+            task_id=f"h{place:02}", candidate=number, output=f"word {place} {number}", finish_reason=FinishReason.STOP,
+            tokens=4, logprob=None, seed=0,
         )
         for place in range(HELD_OUT)
-        for sample in range(2)
+        for number in range(2)
     ]  # fmt: skip
     scores = [
-        SampleScore(
-            task_id=one.task_id, sample=one.sample, model_id=model.model_id,
-            score=level + float(noise[int(one.task_id[1:]), one.sample]),
+        Score(
+            task_id=one.task_id, candidate=one.candidate, model_id=model.model_id,
+            score=level + float(noise[int(one.task_id[1:]), one.candidate]),
         )
-        for one in samples
+        for one in outputs
         for model in (REWARD, JUDGE)
     ]  # fmt: skip
-    store.commit(name, Stage.EVALUATE, Chunk(rows=[*samples, *scores], last=True, tokens=320), seconds=1.5)
+    store.commit(name, Stage.EVALUATE, Chunk(rows=[*outputs, *scores], last=True, tokens=320), seconds=1.5)
     metrics = [Metric(name=f"heldout.{one}", value=level, low=level - 0.05, high=level + 0.05) for one in ("judge", "reward")]
     store.finish_round(name, metrics, None)

@@ -90,9 +90,9 @@ def test_reward_build_tells_the_accuracies_of_what_is_built(cli: Cli, turned: Pa
 
 def test_doctor_finds_a_healthy_workspace_healthy(cli: Cli, turned: Path) -> None:
     outcome = cli("-w", turned, "doctor", "--json")
-    findings = {finding["what"]: finding for finding in json.loads(outcome.out)}
+    findings = {finding["check"]: finding for finding in json.loads(outcome.out)}
     assert outcome.code == 0
-    assert findings["rounds"]["found"] == "r0 done, r1 done, r2 done"
+    assert findings["rounds"]["message"] == "r0 done, r1 done, r2 done"
     assert findings["torch"]["ok"]
 
 

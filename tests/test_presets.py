@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from flywheel import config as configuration
 from flywheel.config import Config
@@ -121,7 +121,7 @@ def _said(role: str, content: str) -> dict[str, str]:
 
 def small(name: str, families: dict[str, Path], preferences: dict[str, Path]) -> list[str]:
     """What puts tiny models and files in the place of a preset's."""
-    raw, model = yaml.safe_load(presets()[name].read_text()), families[FAMILY[name]]
+    raw, model = YAML(typ="safe").load(presets()[name]), families[FAMILY[name]]
     sets = [f"reward.base={model}", TOO_LARGE_FOR_A_TEST]
     sets.append(f"training.student={model}" if "student" in raw["training"] else f"generator={model}")
     return sets + [
@@ -143,10 +143,9 @@ def test_every_preset_is_planned_with_what_it_asks_for(
     assert plan["models"]["reward"]["layers"] == 2
     work = {one["name"]: one for one in plan["work"]}
     members = [f"member {one}" for one in config.reward.members]
-    assert [one for one in work if not one.startswith("r") or one.startswith("reward")] == [
-        "slice", *(["joint"] if config.reward.joint.epochs else []), *members,
-        *(["search"] if config.reward.search.trials else []), "merge", "reward accuracies",
-    ]  # fmt: skip
+    joint = ["joint"] if config.reward.joint.epochs else []
+    assert [name for name in work if not name.startswith("r")] == [*joint, *members, "merge"]
+    assert work["merge"]["count"] == (config.reward.search.trials or 1)
     judge = ["r1 judge"] if name != "endpoint" else []
     paraphrases = ["r1 paraphrase"] if config.instructions.paraphrases.per_winner else []
     assert [one for one in work if one.startswith(("r0", "r1"))] == [
@@ -161,9 +160,10 @@ def test_every_preset_is_planned_with_what_it_asks_for(
     for one, member in config.reward.members.items():
         per_epoch = math.ceil(trained[one] / config.reward.batch_size)
         assert work[f"member {one}"]["count"] == per_epoch * (member.epochs or config.reward.epochs)
-    assert all(one["memory"]["total"] > 0 and one["seconds"] > 0 for one in plan["work"] if one["basis"])
+    assert work["r1 train"]["memory"] > 0
+    assert all(one["seconds"] is None for one in plan["work"])
     assert (plan["total"]["cost"] > 0) == (name == "endpoint")
-    assert not plan["notes"] or name == "endpoint"
+    assert not plan["notes"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_chat_presets_ask_in_their_models_template_and_none_thinks(
     assert "Sort." in prompt
 
 
-def test_a_model_that_thinks_aloud_is_warned_of(
+def test_a_model_that_thinks_is_reported(
     cli: Cli, families: dict[str, Path], preferences: dict[str, Path], tmp_path: Path
 ) -> None:
     sets = [*small("qwen3-0.6b", families, preferences), "instructions.tasks=10"]
@@ -200,5 +200,5 @@ def test_a_model_that_thinks_aloud_is_warned_of(
         )["warnings"]
         return told
 
-    assert not any("thinks aloud" in one for one in warnings())
-    assert any("set chat_arguments.enable_thinking=false" in one for one in warnings("chat_arguments={}"))
+    assert not any("enable_thinking" in one for one in warnings())
+    assert any("chat_arguments.enable_thinking=false" in one for one in warnings("chat_arguments={}"))

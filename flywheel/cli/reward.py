@@ -158,7 +158,7 @@ def eval_command(
     layers = _layers(depths)
     workspace, config = _opened(overrides)
     from flywheel.evaluation.judges import function_judge
-    from flywheel.reward.evaluate import evaluate_reward_model
+    from flywheel.reward.report import evaluate_reward_model
     from flywheel.reward.sources import Split
 
     with finishing(), workspace.at_work():

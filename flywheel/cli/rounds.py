@@ -120,10 +120,9 @@ def _prepare(workspace: Flywheel, config: str | None) -> None:
 
         checked = workspace.ensure(config)
         if checked.engine.name == "auto":
-            from flywheel.engines.generator import chosen_engine
+            from flywheel.engines.generator import choose_engine
 
-            choice = chosen_engine(checked)
-            typer.echo(f"{'engine':<22} {choice.name}: {choice.why}", err=True)
+            typer.echo(f"{'engine':<22} {choose_engine(checked).why}", err=True)
         if reason := why_no_verdict(workspace.workspace, checked):
             typer.echo(reason, err=True)
 

@@ -1,4 +1,4 @@
-"""What a call may spend, and what work costs: the ``budget`` and ``prices`` sections."""
+"""What a command may spend, and what work costs: the ``budget`` and ``prices`` sections."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from flywheel.config.section import Section
 
 
 class BudgetConfig(Section):
-    """What one call may spend. It stops between two chunks and keeps what it has; the same command goes on."""
+    """What one command may spend. It stops between two chunks and keeps its work; the same command resumes."""
 
     tokens: int | None = Field(default=None, ge=1)
-    """Tokens generated."""
+    """Generated tokens."""
     minutes: float | None = Field(default=None, gt=0.0)
+    """Minutes of wall-clock time."""
     cost: float | None = Field(default=None, gt=0.0)
-    """In the currency of ``prices``. Where tokens have a price, a chunk that could go beyond it is not begun."""
+    """Money, in the currency of ``prices``; where tokens have a price, a chunk that could exceed the limit is not started."""
 
 
 class PricesConfig(Section):
     """What work costs, in any one currency."""
 
     hour: float = Field(default=0.0, ge=0.0)
-    """Of the machine."""
+    """Price of an hour of this machine."""
     million_tokens: float = Field(default=0.0, ge=0.0)
-    """Of generated tokens."""
+    """Price of a million generated tokens."""
     million_prompt_tokens: float = Field(default=0.0, ge=0.0)
-    """Of tokens read."""
+    """Price of a million prompt tokens."""
 
     def cost(self, *, tokens: int, prompt_tokens: int, seconds: float) -> float:
-        """What work costs."""
+        """The cost of work."""
         return seconds / 3600 * self.hour + (tokens * self.million_tokens + prompt_tokens * self.million_prompt_tokens) / 1e6

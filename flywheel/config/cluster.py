@@ -1,4 +1,4 @@
-"""Where the work of a round is done, if not in this process: the ``cluster`` section."""
+"""The Ray cluster that generates and scores, if not this process: the ``cluster`` section."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from flywheel.config.section import Positive, Section
 
 
 class ClusterConfig(Section):
-    """A Ray cluster. What it writes and scores is what this process would: nothing here is part of a round's identity."""
+    """A Ray cluster. Its rows are those of a single process, so nothing here is part of a round's fingerprint."""
 
     address: str = "auto"
-    """Of the head node, such as ``10.0.0.1:6379``; ``auto`` is the cluster that this machine is a node of."""
+    """Address of the head node, such as ``10.0.0.1:6379``; ``auto`` is the cluster that this machine is a node of."""
     workers: Positive = 1
-    """Processes that hold an engine."""
+    """Processes that run an engine."""
     cpus_per_worker: Positive = 1
-    """Cores that each may use."""
+    """Cores that each worker may use."""
     gpus_per_worker: float = Field(default=0.0, ge=0.0)
-    """A GPU each, or several for tensor parallelism (then also ``engine.args``), or a share of one."""
+    """GPUs of each worker: one, several for tensor parallelism (set ``engine.args`` too), or a share of one."""
     scorers: Positive = 1
-    """Processes that hold the reward model; they score while the others write."""
+    """Processes that run the reward model; they score while the workers generate."""
     gpus_per_scorer: float = Field(default=0.0, ge=0.0)
+    """GPUs of each scorer, or a share of one."""
     retries: int = Field(default=2, ge=0)
-    """How often a chunk is tried again, in another process where its own has died, before it is set aside."""
+    """How often a chunk is retried, in another process if its own died, before it becomes a failed chunk."""
     storage: str | None = None
-    """A folder, or an address such as ``s3://bucket/flywheel``, through which nodes get the models that do not see the
-    workspace's folder."""
+    """Folder or address (``s3://bucket/flywheel``) that passes models to nodes that do not see the workspace's folder."""
 
     @field_validator("address")
     @classmethod
-    def _is_a_nodes(cls, address: str) -> str:
+    def _refuse_ray_client(cls, address: str) -> str:
         if address.startswith("ray://"):
             raise ValueError(
-                f"{address} is for Ray's client, with which Ray Data does not work; make this machine a node with "
-                "`ray start --address HEAD:6379`, and name HEAD:6379 or auto"
+                "ray:// addresses are for Ray's client, which does not work with Ray Data; make this machine a node with "
+                "`ray start --address HEAD:6379`, and set the address to HEAD:6379 or auto"
             )
         return address

@@ -1,4 +1,4 @@
-"""What a configuration may say of new tasks: how they are proposed, dropped and said in another way."""
+"""How new tasks are proposed, filtered and paraphrased: the ``instructions`` section."""
 
 from __future__ import annotations
 
@@ -10,64 +10,77 @@ from flywheel.config.section import OPERATIONAL, Positive, Section, Share
 
 
 class FiltersConfig(Section):
-    """Why a proposed task is dropped, besides missing fields, exact duplicates and copies of demos; null switches one off."""
+    """Filters of proposed tasks; null switches one off.
+
+    Tasks with a missing field, exact duplicates and copies of a demo are always dropped.
+    """
 
     near_duplicate: float | None = Field(default=0.7, gt=0.0, lt=1.0)
-    """ROUGE-L to a seed or to a task kept in this round or an earlier one, above which a task is dropped (Self-Instruct's)."""
+    """Drop a task whose ROUGE-L to a seed or an earlier kept task is above this (Self-Instruct)."""
     compare: Literal["instruction", "task"] = "instruction"
-    """What similarity is measured on: the instruction, or, where one instruction serves many inputs, both together."""
+    """Measure similarity on the instruction alone, or on instruction and input where many inputs share an instruction."""
     held_out_words: int | None = Field(default=13, ge=4)
-    """This many words in a row of a held-out or protected task are an overlap (GPT-3's 13, arXiv 2005.14165, appendix C)."""
+    """Decontamination: drop a task with this many words in a row in common with a held-out task (GPT-3's 13, arXiv 2005.14165,
+    appendix C)."""
     held_out_similarity: float | None = Field(default=0.7, gt=0.0, lt=1.0)
-    """ROUGE-L of instruction and input to a held-out or protected task above which they overlap."""
-    protected: tuple[str, ...] = ()
-    """Further files of tasks that must not leak into training: benchmarks the generator will be measured on."""
+    """Decontamination: drop a task whose ROUGE-L to a held-out task, on instruction and input, is above this."""
+    decontaminate: tuple[str, ...] = ()
+    """Decontamination: further files of tasks that must not leak into training, such as benchmarks."""
     max_words: int | None = Field(default=None, ge=1)
-    """Words of the three fields together."""
+    """Drop a task with more words than this in its three fields together."""
     refusals: bool = True
-    """Drop texts in which the model declines to write a task."""
+    """Drop texts in which the model refuses to propose a task."""
     language: str | None = None
-    """Keep instructions in this language only: an ISO 639 code such as ``en``."""
+    """Keep only instructions in this language, an ISO 639 code such as ``en``."""
     custom: tuple[str, ...] = ()
-    """Functions of your own, ``module:function``: take a Task, return None to keep it or the reason to drop it."""
+    """Your own filters as ``module:function``; each takes a Task and returns None to keep it, or the reason to drop it."""
 
 
 class ParaphrasesConfig(Section):
-    """Other ways to say the instructions of winners (Unnatural Instructions, section 2.3)."""
+    """Paraphrases of the winners' instructions (Unnatural Instructions, section 2.3)."""
 
     per_winner: int = Field(default=0, ge=0, le=256)
-    """Alternatives to write for each winner; 0 writes none."""
+    """Paraphrases to generate for each winner; 0 for none."""
     demos: str = "asset:data/paraphrases.jsonl"
-    """Pairs of ``instruction`` and ``alternative``, of which two are shown."""
+    """jsonl file of ``instruction`` and ``alternative`` pairs, of which a prompt shows two."""
     temperature: float = Field(default=1.0, gt=0.0, le=100.0)
+    """Sampling temperature of paraphrases."""
     top_p: float = Field(default=0.99, gt=0.0, le=1.0)
+    """Nucleus sampling of paraphrases."""
     max_tokens: Positive = 128
+    """Token cap of a paraphrase."""
     max_reward_fall: float | None = Field(default=0.5, ge=0.0)
-    """Drop an alternative under which the winning output's reward is lower by more than this: it asks for something else."""
+    """Drop a paraphrase that lowers the winning output's reward by more than this, as it asks for something else."""
 
 
 class InstructionsConfig(Section):
     """How new tasks are proposed."""
 
     seeds: str = "asset:data/seeds.jsonl"
+    """jsonl file of the seed tasks."""
     tasks: int = Field(default=500, ge=1, le=1_000_000_000)
-    """Tasks to keep in a round."""
+    """Tasks to keep per round."""
     meta_prompt: Literal["enumerated", "minimal", "verbose"] = "enumerated"
-    """How the demos are presented: numbered examples, nothing but the fields, or a full explanation first."""
+    """How a prompt presents the demos: as numbered examples, as bare fields, or after a full explanation."""
     demos: Literal["sets", "pool", "evolving"] = "sets"
-    """Three demos of one seed set; any three seeds; or seeds and past winners, which are chosen to be unlike each other."""
+    """Which demos a prompt shows: three of one seed set, any three seeds, or dissimilar seeds and past winners."""
     evolving_share: Share = 1 / 3
-    """Share of past winners among evolving demos."""
+    """evolving demos: share of past winners among them."""
     best_of: int = Field(default=1, ge=1, le=256)
-    """Tasks to write for each that is kept, from the same demos."""
+    """Proposals to sample from the same demos for each task that is kept."""
     best_by: Literal["novelty", "reward"] = "novelty"
-    """Which of them is kept: the least similar to all before it, or the one whose text the reward model likes best."""
+    """Which of them is kept: the least similar to earlier tasks, or the one with the highest reward."""
     temperature: float = Field(default=1.0, gt=0.0, le=100.0)
+    """Sampling temperature of proposals."""
     top_p: float = Field(default=0.99, gt=0.0, le=1.0)
+    """Nucleus sampling of proposals."""
     max_tokens: Positive = 256
+    """Token cap of a proposal."""
     max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)
-    """Proposing stops after this many attempts for each task asked for (times ``best_of``)."""
+    """Stop proposing after this many attempts per task (times ``best_of``)."""
     max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
-    """Proposing stops after this many tokens a round."""
+    """Stop proposing after this many tokens per round."""
     filters: FiltersConfig = FiltersConfig()
+    """Filters of proposed tasks."""
     paraphrases: ParaphrasesConfig = ParaphrasesConfig()
+    """Paraphrases of the winners' instructions."""

@@ -1,6 +1,7 @@
 """What every part of a configuration has in common.
 
-Fields that change speed but not results carry ``OPERATIONAL`` and stay out of a round's identity.
+Fields that change speed but not results carry ``OPERATIONAL`` and stay out of a round's fingerprint. The docstring of a
+field is its description in the reference of all keys.
 """
 
 from __future__ import annotations
@@ -13,22 +14,32 @@ OPERATIONAL: dict[str, Any] = {"operational": True}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
-"""Names of members and judges: folders and columns are called after them."""
+"""The name of a member or judge; folders and columns are named after it."""
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-"""What fits into the database's numbers."""
+"""A number that fits into a column of the database."""
+
+
+class Invalid(ValueError):
+    """Values that do not fit together: messages with their hints."""
+
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__("; ".join(message for message, _ in problems))
+        self.problems = problems
 
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's yes and true would count as 1."""
+    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take YAML's true as 1."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation is not bool and annotation is not Any:
-            raise ValueError("input should not be yes or no")
+            raise ValueError("true and false are not allowed here")
         return value

@@ -1,71 +1,95 @@
-"""YAML that somebody else may have written, as plain values: no objects, no key said twice, nothing that grows in memory."""
+"""YAML that a stranger may have written, as plain values: no objects, no secrets, nothing that grows in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
 
+from flywheel.core.files import encodable
+from flywheel.core.safe_text import SECRET_NAME, holds_secret
 from flywheel.errors import ConfigError
 
 LONGEST = 1_000_000
 """Characters of a file."""
 DEEPEST = 50
-"""Sections in one another."""
+"""Levels of nesting."""
 MOST = 100_000
-"""Values, those that an alias repeats counted each time."""
+"""Values, with those that an alias repeats counted each time."""
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """The values in a text; raises ConfigError that begins with ``name`` and shows no value: it may be secret."""
+    """The values in a text; raises ConfigError that starts with ``name`` and quotes no value, as it may be secret."""
     if len(text) > LONGEST:
-        raise ConfigError(f"{name} has {len(text):,} characters, a config has {LONGEST:,} at most; is it the right file?")
+        raise ConfigError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}", "Check that it is the right file.")
     try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _count(node, name, depth=0, known={})
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except RecursionError:
-        raise ConfigError(f"{name} is nested more than {DEEPEST} deep; a config is not, mend it") from None
-    except yaml.MarkedYAMLError as error:
-        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{name} is not YAML{where}: {error.problem or error.context}; mend it") from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-        # What PyYAML says of a date with 13 months, or of !!bool perhaps.
-        raise ConfigError(f"{name} has a value that YAML cannot read ({type(error).__name__}); quote texts") from None
+        _refuse_bombs(text, name)
+        return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        problem = str(error.problem).partition(" with value")[0].removeprefix("found duplicate key ")
+        raise ConfigError(f"{name} has the key {problem} twice, again in line {_line(error)}", "Remove one of them.") from None
+    except MarkedYAMLError as error:
+        raise ConfigError(f"{name} is not valid YAML in line {_line(error)}: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+        # What a date with 13 months raises, or !!bool maybe.
+        raise ConfigError(f"{name} has a value that YAML cannot read ({type(error).__name__})", "Quote texts.") from None
 
 
-def _count(node: yaml.Node, name: str, *, depth: int, known: dict[int, int]) -> int:
-    """How many values a node stands for; raises where they are too many, too deep, in a circle, or have one key twice."""
-    if known.get(id(node)) == 0:
-        raise ConfigError(f"{name} holds itself through an alias in line {node.start_mark.line + 1}; take the alias out")
-    if depth > DEEPEST:
-        raise ConfigError(f"{name} is nested more than {DEEPEST} deep in line {node.start_mark.line + 1}; mend it")
-    if id(node) not in known:
-        known[id(node)] = 0
-        inside = [part for entry in _entries(node, name) for part in entry]
-        known[id(node)] = 1 + sum(_count(one, name, depth=depth + 1, known=known) for one in inside)
-    if known[id(node)] > MOST:
-        raise ConfigError(f"{name} has more than {MOST:,} values, its aliases followed; a config has not, mend it")
-    return known[id(node)]
+def _line(error: MarkedYAMLError) -> int | str:
+    return error.problem_mark.line + 1 if error.problem_mark else "?"
 
 
-def _entries(node: yaml.Node, name: str) -> list[tuple[yaml.Node, ...]]:
-    if isinstance(node, yaml.SequenceNode):
-        return [(one,) for one in node.value]
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    seen: set[tuple[str, str]] = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode):
-            if (key.tag, key.value) in seen:
-                raise ConfigError(
-                    f"{name} has the key {key.value!r} twice in a section, again in line {key.start_mark.line + 1}; mend it"
-                )
-            seen.add((key.tag, key.value))
-    return list(node.value)
+def _refuse_bombs(text: str, name: str) -> None:
+    """Raise ConfigError for values that are too many or nested too deep, aliases expanded, before any of them is built."""
+    sizes: dict[str, int] = {}
+    collections: list[tuple[str | None, int]] = []
+    count = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        where = f"in line {event.start_mark.line + 1}" if event.start_mark else ""
+        if isinstance(event, AliasEvent):
+            if event.anchor not in sizes:
+                raise ConfigError(f"{name} uses the alias *{event.anchor} {where}, where it is not defined yet")
+            count += sizes[event.anchor]
+        elif isinstance(event, NodeEvent):
+            count += 1
+            if isinstance(event, CollectionStartEvent):
+                collections.append((event.anchor, count))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, CollectionEndEvent):
+            anchor, start = collections.pop()
+            if anchor:
+                sizes[anchor] = count - start + 1
+        if len(collections) > DEEPEST:
+            raise ConfigError(f"{name} is nested more than {DEEPEST} levels deep {where}")
+        if count > MOST:
+            raise ConfigError(f"{name} has more than {MOST:,} values with its aliases expanded")
+
+
+def refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:
+    """Raise ConfigError for secrets and broken text: a config is stored with every round. It never quotes a secret."""
+    key = ".".join(path) or "the config"
+    if len(path) > DEEPEST:
+        raise ConfigError(f"{key[:60]}… is nested more than {DEEPEST} levels deep")
+    if isinstance(value, Mapping):
+        for name, nested in value.items():
+            if not isinstance(name, str):
+                raise ConfigError(f"{key}: the key {name!r} must be a string", "Quote it.")
+            refuse_unfit(name, (*path, "(a key)"))
+            refuse_unfit(nested, (*path, name))
+    elif isinstance(value, list | tuple):
+        for nested in value:
+            refuse_unfit(nested, path)
+    elif isinstance(value, str):
+        if (path and value and SECRET_NAME.search(path[-1])) or holds_secret(value):
+            raise ConfigError(
+                f"{key} looks like a secret, and a config is stored with every round",
+                "Remove it. API keys come from the environment: `engine.endpoint.key_env` names the variable, HF_TOKEN is the "
+                "Hugging Face hub's.",
+            )
+        if "\0" in value or not encodable(value):
+            raise ConfigError(f"{key}: {value[:60]!r} is not valid text (a null byte or half a surrogate pair)")

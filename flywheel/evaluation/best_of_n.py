@@ -14,7 +14,8 @@ from flywheel.core.seeds import derive
 from flywheel.core.statistics import Array, Estimate, best_weights, interval, resampled_means
 from flywheel.evaluation.compare import settings
 from flywheel.records import Policy, Round
-from flywheel.store.store import JudgedCandidates, Store
+from flywheel.store.evaluations import JudgedCandidates, judged_candidates
+from flywheel.store.store import Store
 
 MAX_POINTS = 16
 """Points of a best-of-N curve."""
@@ -169,4 +170,4 @@ def curve_sizes(most: int) -> Sequence[int]:
 
 
 def _judged(store: Store, round_: Round) -> JudgedCandidates:
-    return store.judged_candidates(round_.tasks_of, round_.reward_model or "", round_.judge)
+    return judged_candidates(store.path, round_.tasks_of, round_.reward_model or "", round_.judge)

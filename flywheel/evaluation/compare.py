@@ -15,7 +15,9 @@ from flywheel.evaluation.diversity import output_diversity
 from flywheel.evaluation.evidence import Lengths, Measured, gather
 from flywheel.evaluation.verdict import Comparison
 from flywheel.records import Round
-from flywheel.store.store import HeldOut, Store
+from flywheel.store import evaluations
+from flywheel.store.evaluations import HeldOut
+from flywheel.store.store import Store
 
 DIVERSITY_OUTPUTS = 8000
 """Outputs that output diversity is measured on: with more tasks, fewer samples of each."""
@@ -77,9 +79,12 @@ def incomparable(before: Round, after: Round) -> StoreError | None:
 
 def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measured]:
     """The held-out figures of two comparable rounds, over the tasks that both judge and reward model scored in both."""
-    reward, names = before.reward_model or "", store.judges_of(after.round)
-    others = {judge: names[judge] for judge in store.judges_of(before.round) if judge in names and judge != before.judge}
-    left, right = (store.held_out(round_.round, [before.judge, reward, *others]) for round_ in (before, after))
+    reward, names = before.reward_model or "", evaluations.judges_of(store.path, after.round)
+    judges = evaluations.judges_of(store.path, before.round)
+    others = {judge: names[judge] for judge in judges if judge in names and judge != before.judge}
+    left, right = (
+        evaluations.held_out(store.path, round_.round, [before.judge, reward, *others]) for round_ in (before, after)
+    )
     tasks = sorted(set.intersection(*(_scored(rows, model) for rows in (left, right) for model in (before.judge, reward))))
     if not tasks:
         raise StoreError(
@@ -149,10 +154,10 @@ def task_means(rows: HeldOut, values: Array) -> Array:
 def output_diversity_of(rows: HeldOut) -> Array:
     """`output_diversity` of every output among those of the same sample number; ``nan`` for samples that are not measured."""
     diversity = np.full(len(rows.outputs), np.nan)
-    samples = np.unique(rows.samples)
+    samples = np.unique(rows.candidates)
     tasks = max(1, len(rows.outputs) // max(1, len(samples)))
     for sample in samples[: max(1, DIVERSITY_OUTPUTS // tasks)]:
-        places = np.flatnonzero(rows.samples == sample)
+        places = np.flatnonzero(rows.candidates == sample)
         diversity[places] = output_diversity([rows.outputs[place] for place in places])
     return diversity
 

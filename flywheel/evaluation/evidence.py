@@ -106,8 +106,8 @@ def gather(
         min_tasks=config.min_tasks,
         margin=config.margin,
         rise=config.rise,
-        max_diversity_fall=config.max_diversity_fall,
-        max_finish_rate_fall=config.max_finish_rate_fall,
+        max_diversity_drop=config.max_diversity_drop,
+        max_finish_rate_drop=config.max_finish_rate_drop,
         confidence=confidence,
     )
 

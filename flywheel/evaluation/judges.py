@@ -26,7 +26,7 @@ from flywheel.engines.contract import Engine, Sampling
 from flywheel.errors import ConfigError, DataError, FlywheelError, ModelError, first_line
 from flywheel.instructions.prompts import Prompts, template_file
 from flywheel.records import Judge, Model, ModelKind, Task
-from flywheel.reward.data import read_set
+from flywheel.reward.reading import read_set
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split, find_source, read_source
 from flywheel.reward.text import Answer
@@ -76,7 +76,7 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
             ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
         elif reach:
             with closing(_endpoint(name, judge)) as engine:
-                engine.reach()
+                engine.check_connection()
 
 
 def load_judge_of(
@@ -140,14 +140,14 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
 
     prompts = Prompts(config.path(config.prompts))
     try:
-        scorer = RewardModel(folder, prompts, max_length=config.reward.max_length, most_labels=MOST_LABELS)
+        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=MOST_LABELS)
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
         raise ModelError(
             f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",
             f"Set `evaluation.judges.{name}.model` to a classifier of one or two labels that has a tokenizer.",
         ) from None
     if not getattr(scorer.tokenizer, "chat_template", None):
-        return lambda rows: list(scorer.score([Answer(task=task, output=output) for task, output in rows]))
+        return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
     chat = Prompts(config.path(config.prompts), chat=str)
 
     def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:

@@ -10,6 +10,7 @@ from flywheel.core.statistics import difference_p, holm
 from flywheel.evaluation.compare import compare_measured, incomparable, measure, settings
 from flywheel.evaluation.verdict import Comparison, Verdict
 from flywheel.records import Policy, Round
+from flywheel.store import evaluations
 from flywheel.store.store import Store
 
 
@@ -69,7 +70,7 @@ def trend(store: Store) -> Trend:
     skipped: list[str] = []
     against_parent, against_first, against_control = (_chain(store, pairs, skipped) for pairs in (parents, firsts, controls))
     names = [row.round for row in rounds]
-    means = {name: value for name, value in store.metric("heldout.judge").items() if name in names}
+    means = {name: value for name, value in evaluations.metric(store.path, "heldout.judge").items() if name in names}
     return Trend(
         rounds=tuple(names),
         against_parent=against_parent,

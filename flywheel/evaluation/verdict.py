@@ -93,8 +93,8 @@ class Evidence:
     min_tasks: int
     margin: float
     rise: float
-    max_diversity_fall: float
-    max_finish_rate_fall: float
+    max_diversity_drop: float
+    max_finish_rate_drop: float
     confidence: float
 
 
@@ -162,9 +162,9 @@ def decide(evidence: Evidence) -> Verdict:
 def collapse(evidence: Evidence) -> str | None:
     """Which figure collapsed, in words; None where diversity and finish rate hold."""
     diversity, finish = evidence.diversity, evidence.finish_rate
-    if diversity is not None and diversity.high < -evidence.max_diversity_fall * diversity.before:
+    if diversity is not None and diversity.high < -evidence.max_diversity_drop * diversity.before:
         return f"output diversity fell from {diversity.before:.2f} to {diversity.after:.2f}"
-    if finish is not None and finish.high < -evidence.max_finish_rate_fall:
+    if finish is not None and finish.high < -evidence.max_finish_rate_drop:
         return f"the finish rate fell from {100 * finish.before:.0f} % to {100 * finish.after:.0f} %"
     return None
 

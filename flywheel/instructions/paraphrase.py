@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
 from flywheel.core.seeds import derive, generator
-from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
+from flywheel.engines.contract import Generate, Request, Sampling, prompt_tokens
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
 from flywheel.instructions.parse import parse_alternative
 from flywheel.instructions.prompts import Prompts
@@ -23,7 +23,7 @@ Rewards = Callable[[Sequence[tuple[Task, str]]], list[float]]
 
 
 def paraphrase(
-    write: Write,
+    write: Generate,
     prompts: Prompts,
     config: ParaphrasesConfig,
     winners: Sequence[Winner],

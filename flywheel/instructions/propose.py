@@ -10,7 +10,7 @@ from typing import Any
 
 from flywheel.config import InstructionsConfig
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
+from flywheel.engines.contract import Generate, Request, Sampling, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
@@ -25,7 +25,7 @@ SEE_WHY = """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows
 
 
 def propose(
-    write: Write,
+    write: Generate,
     prompts: Prompts,
     config: InstructionsConfig,
     *,

@@ -14,7 +14,7 @@ from flywheel.store.reading import Table
 if TYPE_CHECKING:
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.search import Found
+    from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
 
@@ -84,22 +84,22 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         print_line(f"mergekit could not slice it: {sliced.because[:200]}")
 
 
-def print_search(found: Found, *, as_json: bool) -> None:
+def print_search(search: Search, *, as_json: bool) -> None:
     """The best merges of a search, the best single member, and the config that uses the best merge."""
     if as_json:
         print_json(
-            asdict(found.summary())
+            asdict(search.result)
             | {
-                "weights": dict(found.plan.weights),
-                "merge": found.plan.merge.model_dump(),
-                "tried": [asdict(trial) for trial in found.trials],
+                "weights": dict(search.plan.weights),
+                "merge": search.plan.merge.model_dump(),
+                "tried": [asdict(trial) for trial in search.trials],
             }
         )
         return
-    last = max(trial.halving for trial in found.trials)
-    finalists = [trial for trial in found.trials if trial.halving == last]
+    result, last = search.result, max(trial.halving for trial in search.trials)
+    finalists = [trial for trial in search.trials if trial.halving == last]
     finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
-    sets = list(found.best.accuracies)
+    sets = list(result.best.accuracies)
     rows = [
         (
             trial.method, trial.density, ", ".join(f"{name} {weight:g}" for name, weight in trial.weights.items()),
@@ -108,17 +108,17 @@ def print_search(found: Found, *, as_json: bool) -> None:
         for trial in finalists[:SHOWN_TRIALS]
     ]  # fmt: skip
     print_table(Table(columns=("merge", "density", "weights", "worst kept", *sets, "average"), rows=rows))
-    figures = f"({found.best.accuracy:.3f} against {found.single_accuracy:.3f} on average, on the validation splits)"
-    if not found.merged:
-        print_line(f"no merge beats {found.single} alone {figures}; use that member only, or train the others better")
+    figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
+    if not result.merged:
+        print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
         return
-    print_line(f"the best merge beats the best single member, {found.single} {figures}; to use it, set in the config:")
+    print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
     print_line("reward:")
-    for name, weight in found.plan.weights.items():
+    for name, weight in search.plan.weights.items():
         print_line(f"  members.{name}.weight: {weight:g}")
-    merge = {key: value for key, value in found.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
+    merge = {key: value for key, value in search.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
     print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in found.plan.weights.items())
+    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in search.plan.weights.items())
     options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
     print_line(f"or for one command: {weights} {options}")
 

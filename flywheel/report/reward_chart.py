@@ -11,7 +11,7 @@ import vl_convert
 from flywheel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flywheel.reward.evaluate import RewardReport
+    from flywheel.reward.report import RewardReport
 
 
 def reward_chart(report: RewardReport) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flywheel.report.tables import counts, print_json, print_line, print_table
@@ -10,13 +11,13 @@ from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
-    from flywheel.reward.evaluate import RewardReport
+    from flywheel.reward.report import RewardReport
 
 
 def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     """The verdict on the reward model, the tables, and mergekit's YAML of the merge."""
     if as_json:
-        print_json(report.as_json())
+        print_json(asdict(report))
         return
     print_line(report.sentence)
     for table in _tables(report):

@@ -171,10 +171,3 @@ def print_schema(table: Table) -> None:
         print_line()
 
 
-def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
-    """What `flywheel doctor` checked, with a hint where something is wrong."""
-    width = max(len(finding["what"]) for finding in findings)
-    for finding in findings:
-        print_line(f"{'ok' if finding['ok'] else '!!'}  {finding['what']:<{width}}  {finding['found']}".rstrip())
-        if not finding["ok"]:
-            print_line(f"{'':<{width + 6}}{finding['remedy']}")

@@ -27,7 +27,7 @@ def check_inputs(config: Config, *, reach: bool = True) -> None:
     held_out = [row.task for row in read_held_out(config.path(config.evaluation.tasks))]
     _refuse_held_out_seeds(config, seeds, held_out)
     tasks = held_out[:3]
-    for path in instructions.filters.protected:
+    for path in instructions.filters.decontaminate:
         read_tasks(config.path(path))
     Filters(instructions.filters, protected=[], known=[]).check_text(tasks[0])
     check_training(config, local_folder(config.model(config.training.student or config.generator)))

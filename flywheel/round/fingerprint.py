@@ -11,14 +11,14 @@ from typing import Any
 from flywheel.config import Config, EvaluationConfig
 from flywheel.core.files import digest_files
 from flywheel.core.functions import load_function, source_file
-from flywheel.engines.generator import chosen_engine
+from flywheel.engines.generator import choose_engine
 from flywheel.errors import ConfigError
 from flywheel.records import HeldOutTask, Model, Round, SeedTask
 
 
 def identity_of(config: Config) -> dict[str, Any]:
     """The config keys that can change results, with the engine that ``auto`` stands for here."""
-    return config.identity() | {"engine.name": chosen_engine(config).name}
+    return config.identity() | {"engine.name": choose_engine(config).name}
 
 
 def full_identity(
@@ -41,7 +41,7 @@ def full_identity(
     if reward:
         identity["digest.reward"] = reward.digest
     functions = [load_function(name, "instructions.filters.custom") for name in instructions.filters.custom]
-    files = [config.path(path) for path in instructions.filters.protected]
+    files = [config.path(path) for path in instructions.filters.decontaminate]
     files += [path for path in map(source_file, functions) if path]
     if instructions.paraphrases.per_winner:
         files.append(config.path(instructions.paraphrases.demos))

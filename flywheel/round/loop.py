@@ -5,8 +5,9 @@ The same call resumes a round that was killed, after its last committed chunk.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
@@ -139,7 +140,8 @@ def _ancestry(store: Store, reward: Model) -> list[Model]:
 def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator[None]:
     """Take the workspace, bring its tables up to date, and check that the next round can run or be resumed."""
     silence()
-    with workspace.at_work():
+    # Ray prints the errors of its nodes to stdout, which is for answers.
+    with redirect_stdout(sys.stderr) if config.cluster else nullcontext(), workspace.at_work():
         workspace.store.migrate()
         check_inputs(config)
         check_engine(config)

@@ -156,5 +156,5 @@ def test_a_start_token_is_not_written_twice(tokenizer: PreTrainedTokenizerBase, 
 
 
 def test_a_base_model_has_no_chat_template() -> None:
-    with pytest.raises(ModelError, match="has no chat template; set prompt_style to completion"):
+    with pytest.raises(ModelError, match="has no chat template"):
         chat_format(asset("data/nano/generator"))

@@ -18,7 +18,8 @@ from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.nano.verifier import check, judge
 from flywheel.nano.world import FAMILIES, blurred_output, draw_task, right_output
 from flywheel.records import Task
-from flywheel.reward.data import PreferenceSet, Thumb, read_set
+from flywheel.reward.data import PreferenceSet, Thumb
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import Split, read_source
 
 NANO = asset("data/nano")

@@ -12,7 +12,7 @@ from flywheel.round.selection import select_all
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import scoring_work
 from flywheel.store.store import BLOCK
-from flywheel.workers.work import Do, Work, finished
+from flywheel.workers.work import Step, Work, finished
 
 
 def select(context: RoundContext) -> None:
@@ -56,7 +56,7 @@ def _member_scores(context: RoundContext, member: str, blocks: Sequence[range]) 
         return
     generator = context.store.model(context.round.generator_in)
     with closing(context.workers_for(generator, scorer=member)) as workers:
-        for work in map(finished, workers.do(winners(), Do.SCORE)):
+        for work in map(finished, workers.run(winners(), Step.SCORE)):
             yield [
                 Score(task_id=task_id, candidate=candidate, model_id=member, score=score)
                 for (task_id, candidate), score in zip(asked.popleft(), work.scores, strict=True)
