@@ -169,5 +169,3 @@ def print_schema(table: Table) -> None:
             Table(columns=("", "", ""), rows=[(f"  {row['column']}", row["type"], row["about"] or "") for row in columns])
         )
         print_line()
-
-
