@@ -96,7 +96,8 @@ def print_search(search: Search, *, as_json: bool) -> None:
             }
         )
         return
-    result, last = search.result, max(trial.halving for trial in search.trials)
+    result = search.result
+    last = max(trial.halving for trial in search.trials)
     finalists = [trial for trial in search.trials if trial.halving == last]
     finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
     sets = list(result.best.accuracies)
