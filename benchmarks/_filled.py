@@ -13,6 +13,7 @@ from flywheel import config as configuration
 from flywheel.records import (
     Candidate,
     Chunk,
+    Facts,
     FinishReason,
     Metric,
     Model,
@@ -20,8 +21,6 @@ from flywheel.records import (
     Policy,
     Proposal,
     Round,
-    Sample,
-    SampleScore,
     Score,
     SeedTask,
     Selection,
@@ -36,15 +35,15 @@ WORDS = (
 ).split()
 PHRASES = 4_096
 MEMBERS = tuple(
-    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, numbers={"accuracy": {name: 0.85}})
+    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, facts=Facts(accuracy={name: 0.85}))
     for name in ("thumbs", "pairs", "form")
 )
 REWARD = Model(
     kind=ModelKind.REWARD, name="merged", path="merged", digest="0" * 64,
-    numbers={
-        "members": [one.model_id for one in MEMBERS], "weights": {one.name: 1.0 for one in MEMBERS},
-        "accuracy": {one.name: 0.85 for one in MEMBERS},
-    },
+    facts=Facts(
+        members=tuple(member.model_id for member in MEMBERS), weights={member.name: 1.0 for member in MEMBERS},
+        accuracy={member.name: 0.85 for member in MEMBERS},
+    ),
 )  # fmt: skip
 JUDGE = Model(kind=ModelKind.JUDGE, name="verifier", path="verifier", digest="1" * 64)
 GENERATOR = Model(kind=ModelKind.GENERATOR, name="nano", path="generator", digest="2" * 64)
@@ -220,13 +219,13 @@ def _evaluated(level: float, size: Size) -> Iterator[list[Any]]:
             row
             for place, one in places
             for row in (
-                Sample(
-                    task_id=f"{place:016x}", sample=one, output=texts.output(place * size.samples + one + int(level * 10)),
+                Candidate(
+                    task_id=f"{place:016x}", candidate=one, output=texts.output(place * size.samples + one + int(level * 10)),
                     finish_reason=FinishReason.STOP, tokens=40 + place % 20, logprob=-0.7, seed=start,
                 ),
                 *(
-                    SampleScore(
-                        task_id=f"{place:016x}", sample=one, model_id=model.model_id,
+                    Score(
+                        task_id=f"{place:016x}", candidate=one, model_id=model.model_id,
                         score=0.04 * level + _noise(place, one, int(level * 10)),
                     )
                     for model in (REWARD, JUDGE)

@@ -42,14 +42,14 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
-from flywheel.records import Chunk, Completion, FinishReason, Model, ModelKind, Proposal, Stage, Task
+from flywheel.records import Chunk, Completion, Facts, FinishReason, Model, ModelKind, Proposal, Stage, Task
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import answer_and_score as stages_answer_and_score
 from flywheel.store import reading
-from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.cluster import Generating, Pool
 from flywheel.workers.storage import Stored
-from flywheel.workers.work import Do, Work, write
+from flywheel.workers.work import Step, Work, generate
 from flywheel.workspace import Workspace
 
 CHUNK, N = 512, 4
@@ -76,7 +76,7 @@ class Named:
     def start(self) -> Callable[[Work], Work]:
         def do(work: Work) -> Work:
             assert work.request is not None
-            return replace(work, written=[[_completion(task, one) for one in range(work.request.n)] for task in work.tasks])
+            return replace(work, completions=[[_completion(task, n) for n in range(work.request.n)] for task in work.tasks])
 
         return do
 
@@ -91,7 +91,7 @@ class Lengths:
     """Gives each text its length."""
 
     def start(self) -> Callable[[Work], Work]:
-        return lambda work: replace(work, scores=[float(len(one.text)) for group in work.written for one in group])
+        return lambda work: replace(work, scores=[float(len(one.text)) for group in work.completions for one in group])
 
 
 def work(chunks: int) -> Iterator[Work]:
@@ -129,17 +129,17 @@ def fitted(seconds: Sequence[float], chunks: Sequence[int]) -> Rate:
 
 def on_ray(workers: int, chunks: Sequence[int], cache: Path) -> Rate:
     """So many workers of one core each."""
-    from flywheel.workers.on_ray import run
+    from flywheel.workers.ray_workers import RayWorkers
 
     generator = Stored(folder=NANO, digest=digest_model(NANO))
-    step = Writing(settings=EngineConfig(name="ctranslate2", workers=1), generator=generator, cache=cache)
-    pool = Pool(step=step, size=workers, cpus=1, gpus=0)
+    worker = Generating(settings=EngineConfig(name="ctranslate2", workers=1), generator=generator, cache=cache)
+    ray_workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=workers, cpus=1, gpus=0)}, retries=0)
     seconds = []
     with cluster(workers):
-        deque(run([pool], work(1), retries=0), maxlen=0)  # converts the weights, and starts Ray's own processes
+        deque(ray_workers.run(work(1), Step.GENERATE), maxlen=0)  # converts the weights, and starts Ray's own processes
         for count in chunks:
             started = time.perf_counter()
-            deque(run([pool], work(count), retries=0), maxlen=0)
+            deque(ray_workers.run(work(count), Step.GENERATE), maxlen=0)
             seconds.append(time.perf_counter() - started)
     return fitted(seconds, chunks)
 
@@ -150,7 +150,7 @@ def here(workers: int, chunks: Sequence[int], cache: Path) -> Rate:
     for count in chunks:
         started = time.perf_counter()
         engine = load(EngineConfig(name="ctranslate2", workers=workers), NANO, cache=cache, digest="nano")
-        deque((write(one, engine) for one in work(count)), maxlen=0)
+        deque((generate(one, engine) for one in work(count)), maxlen=0)
         engine.close()
         seconds.append(time.perf_counter() - started)
     return fitted(seconds, chunks)
@@ -162,7 +162,7 @@ def prepare(folder: Path, tasks: int) -> None:
     workspace.init(configuration.find("nano"), [f"instructions.tasks={tasks}", f"engine.chunk={MILLION_CHUNK}"])
     member = Model(kind=ModelKind.MEMBER, name="member", path="member", digest="m" * 64)
     reward = Model(
-        kind=ModelKind.REWARD, name="lengths", path="lengths", digest="l" * 64, numbers={"members": [member.model_id]}
+        kind=ModelKind.REWARD, name="lengths", path="lengths", digest="l" * 64, facts=Facts(members=(member.model_id,))
     )
     for model in (member, reward):
         workspace.store.record_model(model)
@@ -184,13 +184,16 @@ def prepare(folder: Path, tasks: int) -> None:
 @contextmanager
 def begun(folder: Path) -> Iterator[RoundContext]:
     """The round, and a cluster of two cores that works for it."""
-    from flywheel.workers.on_ray import OnRay
+    from flywheel.workers.ray_workers import RayWorkers
 
     workspace = Workspace(folder)
     run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
-    pools = {Do.WRITE: Pool(step=Named(), size=1, cpus=1, gpus=0), Do.SCORE: Pool(step=Lengths(), size=1, cpus=1, gpus=0)}
+    pools = {
+        Step.GENERATE: Pool(worker=Named(), size=1, cpus=1, gpus=0),
+        Step.SCORE: Pool(worker=Lengths(), size=1, cpus=1, gpus=0),
+    }
     with cluster(2):
-        vars(run)["workers"] = OnRay(pools, retries=2)
+        vars(run)["workers"] = RayWorkers(pools, retries=2)
         _ = run.prompts
         yield run
 

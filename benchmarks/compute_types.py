@@ -92,7 +92,7 @@ def winners(
     """The best finished candidate of each task with its reward; an empty text where none is finished."""
     written = engine.generate(prompts, n=4, sampling=SAMPLING, seed=seed)
     rows = [(task, one) for task, group in zip(tasks, written, strict=True) for one in group]
-    rewards = iter(scorer.score([Answer(task=task, output=one.text.strip(), finished=True) for task, one in rows]))
+    rewards = iter(scorer.score_answers([Answer(task=task, output=one.text.strip(), finished=True) for task, one in rows]))
     best = []
     for group in written:
         scored = [(next(rewards), one) for one in group]

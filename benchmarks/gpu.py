@@ -40,7 +40,7 @@ from flywheel.core.quiet import silence
 from flywheel.engines.contract import Sampling
 from flywheel.engines.transformers_engine import TransformersEngine
 from flywheel.errors import EngineError
-from flywheel.report import tables
+from flywheel.report.rounds import summary
 from flywheel.reward.model import RewardModel
 from flywheel.round.loop import run_next_round
 from flywheel.workspace import Workspace
@@ -146,7 +146,7 @@ def measure(name: str, config: Any, folder: Path, device: str, limits: dict[str,
     operations = 2 * weights / 2 * PROMPT
     for texts in doubling(tiny):
         try:
-            model = RewardModel(reward, device=device, dtype=torch.bfloat16, batch_tokens=texts * PROMPT)
+            model = RewardModel.load(reward, device=device, dtype="bfloat16", batch_tokens=texts * PROMPT)
             model.score_texts([prompt] * texts)
             started = time.perf_counter()
             model.score_texts([prompt] * texts * 2)
@@ -176,7 +176,7 @@ def nano_round(folder: Path, device: str, *, tiny: bool) -> dict[str, Any]:
     started = time.perf_counter()
     run_next_round(workspace, workspace.config(), Silent())
     seconds = time.perf_counter() - started
-    told = tables.summary(workspace.store.path, "r1")
+    told = summary(workspace.store.path, "r1")
     print("nano round", f"{seconds:.1f} s", told["verdict"], flush=True)
     return {"seconds": seconds, "verdict": told["verdict"], "judge": told["judge"], "stages": told["stages"]}
 

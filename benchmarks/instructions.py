@@ -21,8 +21,8 @@ from typing import Any
 from flywheel import config as configuration
 from flywheel.nano.world import FAMILIES, FAMILY_OF, right_output
 from flywheel.records import Task
-from flywheel.report import tables
 from flywheel.report.progress import Terminal
+from flywheel.report.rounds import summary
 from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
 from flywheel.round.loop import run_next_round
@@ -85,7 +85,7 @@ def measured(base: Workspace, sets: list[str], *, rounds: int = 1) -> dict[str, 
         for number in range(rounds):
             name = run_next_round(workspace, workspace.config(sets), Terminal(), restart=number == 0)
         path = workspace.store.path
-        told = tables.summary(path, name)
+        told = summary(path, name)
         told["propose_s"] = next(stage["seconds"] for stage in told["stages"] if stage["stage"] == "propose")
         kept = [one.task for one in workspace.store.tasks(name)]
         told["sense"] = sum(right_output(task) is not None for task in kept) / len(kept)
@@ -121,8 +121,10 @@ def planted_alternatives(base: Workspace) -> list[tuple[float, float, float]]:
         planted += [(True, winner, one) for one in family.phrasings if one != winner.task.instruction]
         others = rng.sample([one for one in FAMILIES if one is not family], 2)
         planted += [(False, winner, rng.choice(one.phrasings)) for one in others]
-    before = scorer.score([Answer(task=winner.task, output=winner.output) for _, winner, _ in planted])
-    after = scorer.score([Answer(task=replace(one.task, instruction=said), output=one.output) for _, one, said in planted])
+    before = scorer.score_answers([Answer(task=winner.task, output=winner.output) for _, winner, _ in planted])
+    after = scorer.score_answers(
+        [Answer(task=replace(one.task, instruction=said), output=one.output) for _, one, said in planted]
+    )
     falls = [(same, was - now) for (same, _, _), was, now in zip(planted, before, after, strict=True)]
     return [(most, *(_share(falls, same, most) for same in (True, False))) for most in (1.0, 0.5, 0.25)]
 

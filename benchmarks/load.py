@@ -27,11 +27,11 @@ from _measured import Cost, measured, slope, table
 
 from flywheel import config as configuration
 from flywheel.core.quiet import silence
+from flywheel.evaluation.best_of_n import curve_of, policies_of
 from flywheel.evaluation.compare import compare
-from flywheel.evaluation.picks import curve_of, policies_of
 from flywheel.evaluation.trend import trend
-from flywheel.export.export import Asked, export
-from flywheel.export.shapes import Format, Shape
+from flywheel.export.export import export
+from flywheel.export.shapes import ExportOptions, Format, Shape
 from flywheel.records import Stage
 from flywheel.report.page.write import write_report
 from flywheel.round.selection import select_all
@@ -78,7 +78,7 @@ def answered(workspace: Workspace) -> None:
 def exported(workspace: Workspace, *, form: Format, pairs: bool = False) -> None:
     with tempfile.TemporaryDirectory(dir=workspace.folder) as folder:
         shape = Shape.MESSAGES if pairs else Shape.COLUMNS
-        export(workspace, Asked(name=NAME, to=Path(folder) / "out", form=form, shape=shape, pairs=pairs))
+        export(workspace, ExportOptions(name=NAME, to=Path(folder) / "out", form=form, shape=shape, pairs=pairs))
 
 
 STEPS: dict[str, Callable[[Workspace], object]] = {

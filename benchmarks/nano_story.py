@@ -29,6 +29,7 @@ from flywheel.evaluation.trend import trend
 from flywheel.instructions.prompt_style import load_prompts
 from flywheel.nano.tasks import fresh_tasks, held_out_tasks
 from flywheel.nano.verifier import judge
+from flywheel.store import evaluations
 from flywheel.workspace import Workspace
 
 FRESH = 5000
@@ -88,7 +89,7 @@ def story(workspace: Workspace, seed: int) -> dict[str, Any]:
     """Rounds, verdicts, controls, and the truth of each."""
     told = trend(workspace.store)
     right = {name: truth(workspace, name) for name in every_round(workspace)}
-    rewards = workspace.store.metric("heldout.reward")
+    rewards = evaluations.metric(workspace.store.path, "heldout.reward")
     steps = [
         {
             "chain": chain, "base": step.base, "round": step.round, "verdict": str(step.comparison.verdict),

@@ -36,7 +36,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flywheel.config import DataConfig
 from flywheel.core.assets import asset
-from flywheel.reward.data import PreferenceSet, read_set
+from flywheel.reward.data import PreferenceSet
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import Split, find_source, read_source
 
 WORDS, BLOCK, BATCH = 4096, 256, 16

@@ -36,8 +36,8 @@ from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
 from flywheel.instructions.prompts import format_task
-from flywheel.records import Model, ModelKind, Task
-from flywheel.report import tables
+from flywheel.records import Facts, Model, ModelKind, Task
+from flywheel.report.rounds import summary
 from flywheel.reward.text import Answer
 from flywheel.round import context
 from flywheel.round.context import RoundContext
@@ -64,7 +64,7 @@ SETTINGS = (
 class Letters:
     """A reward model that costs nothing: the same text has the same score, and few have one in common."""
 
-    def score(self, answers: Sequence[Answer]) -> list[float]:
+    def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         return [zlib.crc32(one.output.encode()) / 2**32 for one in answers]
 
 
@@ -95,7 +95,7 @@ def prepare(folder: Path, size: int) -> None:
     members = [Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12) for name in MEMBERS]
     reward = Model(
         kind=ModelKind.REWARD, name="letters", path="letters", digest="letters" * 12,
-        numbers={"members": [one.model_id for one in members]},
+        facts=Facts(members=tuple(member.model_id for member in members)),
     )  # fmt: skip
     for model in (*members, reward):
         (folder / model.path).mkdir()
@@ -107,7 +107,7 @@ def views(run: RoundContext) -> None:
     """What a user looks at after a round."""
     path, name = run.workspace.store.path, run.round.round
     reading.rounds_summary(path)
-    tables.summary(path, name)
+    summary(path, name)
     reading.query(path, "SELECT count(*), avg(reward), avg(margin) FROM dataset WHERE round = ?", [name])
     reading.query(path, "SELECT * FROM best_of_n_curve WHERE round = ?", [name])
 

@@ -84,10 +84,10 @@ def operations(scorer: RewardModel, texts: Sequence[str], answers: Sequence[Answ
 
     Two for each weight and token, and four for each pair of positions, width and layer (no padding, nothing else).
     """
-    config = scorer.model.config
+    config = scorer.network.model.config
     layers, width = config.num_hidden_layers, config.hidden_size
-    embeddings = sum(one.weight.numel() for one in scorer.model.modules() if isinstance(one, torch.nn.Embedding))
-    weights = sum(one.numel() for one in scorer.model.parameters()) - embeddings
+    embeddings = sum(one.weight.numel() for one in scorer.network.model.modules() if isinstance(one, torch.nn.Embedding))
+    weights = sum(one.numel() for one in scorer.network.model.parameters()) - embeddings
     ids = scorer.tokenizer(list(texts)).input_ids
     whole = sum(2.0 * weights * len(row) + 2.0 * layers * width * len(row) ** 2 for row in ids)
     saved = 0.0
@@ -101,8 +101,8 @@ def operations(scorer: RewardModel, texts: Sequence[str], answers: Sequence[Answ
 
 def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int, single: int) -> Result:
     prompts = Prompts(asset("prompts"))
-    scorer = RewardModel(folder, prompts, max_length=512)
-    whole = RewardModel(folder, prompts, max_length=512, share_prompts=False)
+    scorer = RewardModel.load(folder, prompts, max_length=512)
+    whole = RewardModel.load(folder, prompts, max_length=512, share_prompts=False)
     texts = answer_texts(prompts, answers, str(scorer.tokenizer.eos_token))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
     pipe = pipeline("text-classification", model=folder.as_posix(), tokenizer=tokenizer, function_to_apply="none", device="cpu")
@@ -110,8 +110,8 @@ def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int,
     runs: dict[str, tuple[int, Callable[[], list[float]]]] = {
         "pipeline, one text at a time": (len(few), lambda: [pipe(text)[0]["score"] for text in few]),
         "pipeline, batch_size=64": (len(texts), lambda: [one["score"] for one in pipe(list(texts), batch_size=64)]),
-        "flywheel, every text whole": (len(texts), lambda: whole.score(answers)),
-        "flywheel": (len(texts), lambda: scorer.score(answers)),
+        "flywheel, every text whole": (len(texts), lambda: whole.score_answers(answers)),
+        "flywheel": (len(texts), lambda: scorer.score_answers(answers)),
     }
     rates: dict[str, list[float]] = {run: [] for run in runs}
     ceilings, scores = [], {}
@@ -129,7 +129,7 @@ def compare(name: str, folder: Path, answers: Sequence[Answer], *, repeats: int,
     of_whole, of_shared = operations(scorer, texts, answers)
     return Result(
         name=name,
-        parameters=sum(one.numel() for one in scorer.model.parameters()),
+        parameters=sum(one.numel() for one in scorer.network.model.parameters()),
         texts=len(texts),
         tokens=statistics.median(len(row) for row in scorer.tokenizer(texts).input_ids),
         rates=rates,

@@ -134,7 +134,7 @@ def fresh_round(workspace: Workspace, reward: Model, tasks: Sequence[Task], seed
     give_tasks(run, tasks)
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=run.config.sampling.max_tokens)
     run.workers.engine.generate([run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
-    run.scorer.score([Answer(task=tasks[0], output="ant")])
+    run.scorer.score_answers([Answer(task=tasks[0], output="ant")])
     return run
 
 
@@ -189,7 +189,7 @@ def main() -> None:
             seconds = timed(partial(script.train, examples, run.config, Path(root) / "script"))
             trained["script"].append(len(examples) * run.config.training.epochs / seconds)
             seconds = timed(partial(train, run))
-            rows = workspace.store.model(run.round.generator_out or "").numbers["rows"]
+            rows = workspace.store.model(run.round.generator_out or "").facts.rows
             trained["flywheel"].append(rows * run.config.training.epochs / seconds)
     if arguments.json:
         rates = {

@@ -20,13 +20,14 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flywheel.config import EvaluationConfig
-from flywheel.evaluation.verdict import Verdict, decide, doubts, gather
+from flywheel.evaluation.evidence import gather
+from flywheel.evaluation.verdict import Verdict, caveats, decide
 from tests.evaluation.simulated import Truth, pair
 
 CONFIG = EvaluationConfig(tasks="-", judge="m:f", resamples=2000)
 ALIKE = {
     "right or wrong, as nano's r1": Truth(),
-    "right or wrong, half right, tasks alike": Truth(level=0.0, spread=0.5),
+    "right or wrong, half right, similar tasks": Truth(level=0.0, spread=0.5),
     "numbers, skewed lengths": Truth(binary=False, skew=1.5, length_bias=0.3),
     "right or wrong, 100 tasks": Truth(tasks=100),
 }
@@ -37,7 +38,7 @@ PLANTED = {
     "judge +0.02, reward up": Truth(judge=0.02, reward=0.5),
     "judge +0.05, reward up": Truth(judge=0.05, reward=0.5),
     "half of the variety lost": Truth(judge=0.05, reward=0.5, diversity=-0.3),
-    "a quarter of the endings lost": Truth(judge=0.05, reward=0.5, stop=-0.25),
+    "a quarter of the endings lost": Truth(judge=0.05, reward=0.5, finish_rate=-0.25),
     "no change, 2,000 tasks": Truth(tasks=2000),
 }
 
@@ -80,7 +81,7 @@ def table(title: str, what: str, rows: Iterable[tuple[str, Truth, int]]) -> None
 
 def power(pairs: int) -> None:
     sizes, effects = (100, 200, 400, 1000, 2000), (0.01, 0.02, 0.03, 0.05, 0.07, 0.10)
-    for name, truth in (("as nano's r1", Truth()), ("half right, tasks alike", Truth(level=0.0, spread=0.5))):
+    for name, truth in (("as nano's r1", Truth()), ("half right, similar tasks", Truth(level=0.0, spread=0.5))):
         print(f"Share of rounds called *improved*, 4 samples a task, {name}\n")
         print(f"| true difference | {' | '.join(f'{size:,} tasks' for size in sizes)} |\n|---|{'---:|' * len(sizes)}")
         for effect in effects:
@@ -97,10 +98,10 @@ def inflation(pairs: int) -> None:
     truth = Truth(binary=False, longer=0.4, length_bias=0.5)
     found = [gather(*pair(truth, seed), CONFIG, seed=seed) for seed in range(pairs)]
     improved = np.mean([decide(one) == Verdict.IMPROVED for one in found])
-    doubted = np.mean([any("equal length" in doubt for doubt in doubts(one)) for one in found])
+    warned = np.mean([any("length-controlled" in caveat for caveat in caveats(evidence)) for evidence in found])
     print(
         f"Outputs 1.5 times as long, which is all that the judge likes about them: {100 * improved:.0f} % *improved*, and of "
-        f"these {100 * doubted:.0f} % with the doubt that nothing is left at equal length."
+        f"these {100 * warned:.0f} % with the caveat that nothing is left at equal length."
     )
 
 

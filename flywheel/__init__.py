@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         ModelError,
         StoreError,
     )
-    from flywheel.evaluation.compare import Comparison, compare_scores  # type: ignore[attr-defined]
+    from flywheel.evaluation.scores import compare_scores
     from flywheel.evaluation.trend import Trend
-    from flywheel.evaluation.verdict import Verdict
+    from flywheel.evaluation.verdict import Comparison, Verdict
     from flywheel.records import Task
     from flywheel.reward.model import RewardModel
     from flywheel.round.best_of_n import BestOfN, best_of_n
@@ -33,9 +33,9 @@ _MODULES = {
     "flywheel.errors": (
         "BudgetSpent", "ConfigError", "DataError", "EngineError", "FlywheelError", "Interrupted", "ModelError", "StoreError",
     ),
-    "flywheel.evaluation.compare": ("Comparison", "compare_scores"),
+    "flywheel.evaluation.scores": ("compare_scores",),
     "flywheel.evaluation.trend": ("Trend",),
-    "flywheel.evaluation.verdict": ("Verdict",),
+    "flywheel.evaluation.verdict": ("Comparison", "Verdict"),
     "flywheel.records": ("Task",),
     "flywheel.reward.model": ("RewardModel",),
     "flywheel.round.best_of_n": ("BestOfN", "best_of_n"),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import datasets
     import duckdb
 
-    from flywheel.evaluation.compare import Comparison
     from flywheel.evaluation.trend import Trend
+    from flywheel.evaluation.verdict import Comparison
     from flywheel.reward.model import RewardModel
     from flywheel.round.best_of_n import BestOfN
 
@@ -169,7 +169,7 @@ class Flywheel:
 
     def __getitem__(self, name: str) -> Round:
         """A round by name; raises StoreError where there is none."""
-        from flywheel.report.tables import summary
+        from flywheel.report.rounds import summary
 
         row = summary(self.workspace.store.path, name)
         return Round(
@@ -199,12 +199,12 @@ class Flywheel:
         """The winners of a round, or its preference pairs, as a `datasets.Dataset`; a copy in memory."""
         import datasets
 
-        from flywheel.export.export import Asked, export
-        from flywheel.export.shapes import Format
+        from flywheel.export.export import export
+        from flywheel.export.shapes import ExportOptions, Format
 
         with tempfile.TemporaryDirectory() as folder:
-            asked = Asked(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)
-            written = export(self.workspace, asked)
+            options = ExportOptions(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)
+            written = export(self.workspace, options)
             files = [str(written.folder / file) for file in written.files if file.endswith(".parquet")]
             return datasets.load_dataset("parquet", data_files=files, split="train", keep_in_memory=True, cache_dir=folder)
 
@@ -239,7 +239,7 @@ class Flywheel:
         prompts, sampling = load_prompts(config, workspace, generator), config.sampling
         return rank(
             load_engine(config, workspace, generator),
-            lambda _, completions: load_scorer(workspace.locate(reward), config).score(
+            lambda _, completions: load_scorer(workspace.locate(reward), config).score_answers(
                 [
                     Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
                     for task, completion in zip((task for task in tasks for _ in range(sampling.n)), completions, strict=True)
@@ -263,10 +263,10 @@ class Flywheel:
     def progress(self) -> Progress:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
-            from flywheel.report.progress import Terminal
+            from flywheel.report.progress import default_progress
             from flywheel.workers.cluster import resources
 
-            self._progress = Terminal(resources)
+            self._progress = default_progress(resources)
         return self._progress
 
     def _log(self, line: str) -> None:

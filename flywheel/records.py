@@ -126,11 +126,11 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One of the N outputs sampled for a task."""
+    """One of the outputs sampled for a task: a kept task of a round, or a held-out task."""
 
     task_id: str
     candidate: int
-    """Position among the task's candidates, from 0."""
+    """Number of the candidate in its task, from 0."""
     output: str
     finish_reason: FinishReason
     tokens: int
@@ -159,7 +159,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What one reward model gave one candidate."""
+    """The score that a reward model or a judge gives a candidate."""
 
     task_id: str
     candidate: int
@@ -175,29 +175,6 @@ class FailedChunk:
     chunk: int
     """Its place among the stage's chunks, from 0."""
     error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One output of a trained generator for a held-out task."""
-
-    task_id: str
-    sample: int
-    output: str
-    finish_reason: FinishReason
-    tokens: int
-    logprob: float | None
-    seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleScore:
-    """What the reward model or the judge gave one held-out output."""
-
-    task_id: str
-    sample: int
-    model_id: str
-    score: float
 
 
 Judge = Callable[[Sequence[tuple[Task, str]]], list[float | None]]
@@ -216,6 +193,77 @@ class ModelKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MergeTrial:
+    """A merge that a search tried: how it was made, and what it kept of each member on the validation rows it saw."""
+
+    trial: int
+    halving: int
+    """0 is the first look, on the fewest rows."""
+    rows: int
+    method: str
+    density: float
+    normalize: bool
+    weights: Mapping[str, float]
+    retained: float
+    """The worst member's accuracy on its own set that was kept: 1.0 is all of it."""
+    accuracy: float
+    """Average over the sets."""
+    accuracies: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The outcome of a search for a merge, on the validation splits."""
+
+    merged: bool
+    """Whether the best merge beats the best single member; otherwise that member is used alone."""
+    best: MergeTrial
+    single: str
+    """The best single member."""
+    single_accuracy: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sliced:
+    """A base cut to its first layers."""
+
+    layers_before: int
+    layers: int
+    parameters_before: int
+    """Of the whole base with such a head."""
+    parameters: int
+    by: str
+    """``mergekit``, or ``torch`` where mergekit cannot slice the architecture."""
+    because: str | None
+    """Why not mergekit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a model from how it was made. What does not apply to its kind keeps the default."""
+
+    rows: int = 0
+    """Rows it was trained on."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Rows of its data that were left out, by reason."""
+    loss: float | None = None
+    """Mean training loss."""
+    seconds: float | None = None
+    """Training time, loading and saving included."""
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    """Test accuracy on each preference set."""
+    members: tuple[str, ...] = ()
+    """Ids of the models it was merged from."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Merge weights, by member name."""
+    merge: Mapping[str, str | float | bool] = field(default_factory=dict)
+    """Settings of the merge, as under ``reward.merge``."""
+    search: SearchResult | None = None
+    sliced: Sliced | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model as it is recorded: where it lies, what it was made from, how it did."""
 
@@ -225,7 +273,7 @@ class Model:
     digest: str
     parent: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = Facts()
     pruned_at: datetime | None = None
     """When its folder was removed, to free the space."""
 
@@ -252,25 +300,6 @@ class CurvePoint:
     step: int
     name: str
     value: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeTrial:
-    """A merge that a search tried: how it was made, and what it kept of each member on the validation rows it saw."""
-
-    trial: int
-    halving: int
-    """0 is the first look, on the fewest rows."""
-    rows: int
-    method: str
-    density: float
-    normalize: bool
-    weights: Mapping[str, float]
-    retained: float
-    """The worst member's accuracy on its own set that was kept: 1.0 is all of it."""
-    accuracy: float
-    """Average over the sets."""
-    accuracies: Mapping[str, float]
 
 
 class Stage(StrEnum):
@@ -310,6 +339,15 @@ class ProposalProgress:
     attempts: int
     kept: int
     tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """Progress of a stage of a round."""
+
+    chunks: int
+    """Number of committed chunks."""
+    finished: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

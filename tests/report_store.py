@@ -10,6 +10,7 @@ from flywheel import config as configuration
 from flywheel.records import (
     Candidate,
     Chunk,
+    Facts,
     FinishReason,
     Metric,
     Model,
@@ -18,8 +19,6 @@ from flywheel.records import (
     Policy,
     Proposal,
     Round,
-    Sample,
-    SampleScore,
     Score,
     SeedTask,
     Selection,
@@ -32,17 +31,15 @@ HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>&amp;\u
 TASKS, CANDIDATES, HELD_OUT = 60, 3, 40
 SEED = Task(instruction="Name a colour.", input="None")
 MEMBERS = tuple(
-    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, numbers={"rows": 100, "accuracy": {"pairs": 0.8}})
+    Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12, facts=Facts(rows=100, accuracy={"pairs": 0.8}))
     for name in ("thumbs", "pairs")
 )
 REWARD = Model(
     kind=ModelKind.REWARD, name="merged", path="reward", digest="0" * 64,
-    numbers={
-        "members": [one.model_id for one in MEMBERS],
-        "weights": {"thumbs": 1.0, "pairs": 0.5},
-        "merge": {"method": "ties", "density": 0.5},
-        "accuracy": {"pairs": 0.85},
-    },
+    facts=Facts(
+        members=tuple(member.model_id for member in MEMBERS), weights={"thumbs": 1.0, "pairs": 0.5},
+        merge={"method": "ties", "density": 0.5}, accuracy={"pairs": 0.85},
+    ),
 )  # fmt: skip
 JUDGE = Model(kind=ModelKind.JUDGE, name="verifier", path="judge", digest="1" * 64)
 GENERATOR = Model(kind=ModelKind.GENERATOR, name="nano", path="generator", digest="2" * 64)
@@ -99,7 +96,16 @@ def propose(store: Store, name: str, number: int) -> None:
         for place in range(TASKS)
     ]
     dropped = Proposal(attempt=TASKS, raw=HOSTILE, demos=(), tokens=1, task=None, reason="missing field")
-    metrics = [Metric(name="tasks.distinct_2", value=0.4), Metric(name="tasks.self_bleu", value=0.6)]
+    diversity = {
+        "sample": 60,
+        "distinct_1": 0.2,
+        "distinct_2": 0.4,
+        "compression_ratio": 3.0,
+        "self_bleu": 0.6,
+        "kinds": 1,
+        "novel": 0.5,
+    }
+    metrics = [Metric(name=f"tasks.{measure}", value=value) for measure, value in diversity.items()]
     store.commit(name, Stage.PROPOSE, Chunk(rows=[*rows, dropped], last=True, tokens=400, metrics=metrics), seconds=2.0)
 
 
@@ -139,22 +145,22 @@ def answer(store: Store, name: str, number: int) -> None:
 def evaluate(store: Store, name: str, level: float) -> None:
     store.progress(name, Stage.EVALUATE)
     noise = np.random.default_rng(0).normal(size=(HELD_OUT, 2)) / 20
-    samples = [
-        Sample(
-            task_id=f"h{place:02}", sample=sample, output=f"word {place} {sample}", finish_reason=FinishReason.STOP, tokens=4,
-            logprob=None, seed=0,
+    outputs = [
+        Candidate(
+            task_id=f"h{place:02}", candidate=number, output=f"word {place} {number}", finish_reason=FinishReason.STOP,
+            tokens=4, logprob=None, seed=0,
         )
         for place in range(HELD_OUT)
-        for sample in range(2)
+        for number in range(2)
     ]  # fmt: skip
     scores = [
-        SampleScore(
-            task_id=one.task_id, sample=one.sample, model_id=model.model_id,
-            score=level + float(noise[int(one.task_id[1:]), one.sample]),
+        Score(
+            task_id=one.task_id, candidate=one.candidate, model_id=model.model_id,
+            score=level + float(noise[int(one.task_id[1:]), one.candidate]),
         )
-        for one in samples
+        for one in outputs
         for model in (REWARD, JUDGE)
     ]  # fmt: skip
-    store.commit(name, Stage.EVALUATE, Chunk(rows=[*samples, *scores], last=True, tokens=320), seconds=1.5)
+    store.commit(name, Stage.EVALUATE, Chunk(rows=[*outputs, *scores], last=True, tokens=320), seconds=1.5)
     metrics = [Metric(name=f"heldout.{one}", value=level, low=level - 0.05, high=level + 0.05) for one in ("judge", "reward")]
     store.finish_round(name, metrics, None)

@@ -203,12 +203,12 @@ class NanoServer(Server):
         logprobs = manners.logprobs == "given" and bool(body.get("logprobs"))
         reply: dict[str, Any] = {
             "object": "chat.completion" if chat else "text_completion",
-            "choices": [choice(one, place, chat=chat, logprobs=logprobs) for place, one in enumerate(written)],
+            "choices": [choice(completion, place, chat=chat, logprobs=logprobs) for place, completion in enumerate(written)],
         }
         if manners.usage:
             reply["usage"] = {
                 "prompt_tokens": len(self._tokenizer(prompt).input_ids),
-                "completion_tokens": sum(one.tokens for one in written),
+                "completion_tokens": sum(completion.tokens for completion in written),
             }
         return given(reply)
 
@@ -302,12 +302,12 @@ def refusal(
     return Answer(status=status, body=json.dumps({"error": error}).encode(), headers=headers or {})
 
 
-def choice(one: Completion, place: int, *, chat: bool, logprobs: bool) -> dict[str, Any]:
+def choice(completion: Completion, place: int, *, chat: bool, logprobs: bool) -> dict[str, Any]:
     """A completion as OpenAI words it; the mean of its log-probabilities stands for each of them."""
-    reason = "stop" if one.finish_reason == FinishReason.STOP else "length"
-    values = [one.logprob] * one.tokens if logprobs else None
+    reason = "stop" if completion.finish_reason == FinishReason.STOP else "length"
+    values = [completion.logprob] * completion.tokens if logprobs else None
     if chat:
         tokens = values and {"content": [{"token": "?", "logprob": value} for value in values]}
-        message = {"role": "assistant", "content": one.text}
+        message = {"role": "assistant", "content": completion.text}
         return {"index": place, "message": message, "finish_reason": reason, "logprobs": tokens}
-    return {"index": place, "text": one.text, "finish_reason": reason, "logprobs": values and {"token_logprobs": values}}
+    return {"index": place, "text": completion.text, "finish_reason": reason, "logprobs": values and {"token_logprobs": values}}

@@ -22,7 +22,7 @@ from tests.conftest import Cli, copy, refused
 def test_compare_answers_in_a_sentence_and_in_json(cli: Cli, turned: Path) -> None:
     told = cli("-w", turned, "compare", "r0", "r1")
     assert told.code == 0
-    assert told.out.startswith("r1 against r0: ")
+    assert told.out.startswith("r1 ")
     found = json.loads(cli("-w", turned, "compare", "r0", "r1", "--json").out)
     assert found["verdict"] in {"improved", "flat", "worse", "proxy-only", "collapsing", "inconclusive"}
     assert found["verdict"] in told.out
@@ -62,7 +62,7 @@ def test_rounds_and_show_tell_what_there_is(cli: Cli, turned: Path) -> None:
     task = cli("-w", turned, "show", "r1", task_id[:12]).out
     assert task.count("stop") + task.count("length") == 4
     assert "pairs " in task
-    assert "won" in task
+    assert "winner" in task
 
 
 def test_schema_names_every_table(cli: Cli, turned: Path) -> None:
@@ -90,9 +90,9 @@ def test_reward_build_tells_the_accuracies_of_what_is_built(cli: Cli, turned: Pa
 
 def test_doctor_finds_a_healthy_workspace_healthy(cli: Cli, turned: Path) -> None:
     outcome = cli("-w", turned, "doctor", "--json")
-    findings = {finding["what"]: finding for finding in json.loads(outcome.out)}
+    findings = {finding["check"]: finding for finding in json.loads(outcome.out)}
     assert outcome.code == 0
-    assert findings["rounds"]["found"] == "r0 done, r1 done, r2 done"
+    assert findings["rounds"]["message"] == "r0 done, r1 done, r2 done"
     assert findings["torch"]["ok"]
 
 

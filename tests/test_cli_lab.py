@@ -21,14 +21,13 @@ from tests.reward.families import make_model
 GENERATOR = asset("data/nano/generator")
 
 
-def refused(ran: Outcome, *said: str) -> None:
-    """The command ended with one line that says this."""
+def refused(ran: Outcome, quoted: str, hint: str = "") -> None:
+    """The command ended with one error that quotes this, and a hint that names that."""
     assert ran.code == 1, ran.out
-    errors = [line for line in ran.err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, ran.err
+    assert len([line for line in ran.err.splitlines() if line.startswith("error:")]) == 1, ran.err
     assert "Traceback" not in ran.err
-    for one in said:
-        assert one in errors[0], errors[0]
+    assert quoted in ran.error, ran.err
+    assert hint in ran.hint, ran.err
 
 
 @pytest.fixture
@@ -146,16 +145,16 @@ def another(folder: Path, name: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nan", "has NaN or infinite numbers in model.norm.weight"),
-        ("deeper", "has num_hidden_layers 4 and"),
-        ("other-tokenizer", "have different tokenizers"),
-        ("two-labels", "has a head of 2 labels, a reward model has one"),
-        ("causal", "is a LlamaForCausalLM, not a reward model: it has no score head"),
-        ("other-family", "has model_type gpt2 and"),
-        ("no-tokenizer", "has no tokenizer that can be read"),
-        ("truncated", "is corrupt"),
-        ("wider", "differ in model.extra.weight"),
-        ("broken-config", "config.json is not JSON"),
+        ("nan", "model.norm.weight"),
+        ("deeper", "num_hidden_layers 4"),
+        ("other-tokenizer", "tokenizers"),
+        ("two-labels", "2 labels"),
+        ("causal", "LlamaForCausalLM"),
+        ("other-family", "model_type gpt2"),
+        ("no-tokenizer", "tokenizer"),
+        ("truncated", "corrupt"),
+        ("wider", "model.extra.weight"),
+        ("broken-config", "config.json"),
     ],
 )
 def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
@@ -173,10 +172,10 @@ def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, 
         (["{thumbs}=-1", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
         (["{thumbs}=inf", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
         (["{thumbs}", "{pairs}=1"], "a member is FOLDER=WEIGHT with a weight above 0"),
-        (["{thumbs}=1", "{thumbs}=2"], "is named twice; name it once, with the sum of its weights"),
-        (["{thumbs}=1e300", "{pairs}=1e308"], "the weights of the merge are too large"),
+        (["{thumbs}=1", "{thumbs}=2"], "is named twice"),
+        (["{thumbs}=1e300", "{pairs}=1e308"], "NaN or infinite"),
         (["{thumbs}=1", "{pairs}=1", "--to", "/proc/x"], "cannot write /proc/x"),
-        (["{thumbs}=1"], "a merge needs two members or more, got 1"),
+        (["{thumbs}=1"], "got 1"),
         (["nowhere=1", "{pairs}=1"], "no model folder at nowhere"),
         (["{thumbs}=1", "{pairs}=1", "--method", "tie"], "merge.method = 'tie' must be 'ties', 'linear'"),
         (["{thumbs}=1", "{pairs}=1", "--density", "2"], "merge.density = 2.0 must be less than or equal to 1"),
@@ -195,22 +194,22 @@ def test_merges_that_make_no_sense(arguments: list[str], said: str, folders: dic
     ("arguments", "said"),
     [
         (["slice", "nowhere/at/all", "--layers", "2", "--to", "x"], "no model folder at nowhere/at/all"),
-        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "has 4; ask for at most 4"),
+        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "reward.layers is 9"),
         (["train", "pear"], "no member 'pear'; the config has thumbs, pairs, form"),
         (["check", "nobody"], "no reward model or folder 'nobody'"),
         (["score", "", "text"], "the model's name is empty"),
-        (["score", "merged", "a\udcff"], "text 1 or its task is not UTF-8"),
+        (["score", "merged", "a\udcff"], "text 1"),
         (["slice", GENERATOR, "--layers", "2", "--to", "/proc/x"], "cannot write /proc/x"),
         (["score", "nobody", "text"], "no reward model or folder 'nobody'"),
-        (["score", GENERATOR, "text"], "is a LlamaForCausalLM, not a reward model"),
+        (["score", GENERATOR, "text"], "LlamaForCausalLM"),
         (["build", "--set", "reward.merge.method=slerp"], "merge.method = 'slerp'"),
         (["build", "--set", "reward.merge.method=breadcrumb"], "reward.merge.method = 'breadcrumb' must be 'ties'"),
         (["build", "--set", "reward.members.pairs.weight=.nan"], "reward.members.pairs.weight"),
         (["build", "--set", "reward.members.pairs.kind=triples"], "reward.members.pairs.kind = 'triples' must be 'thumbs'"),
         (["build", "--set", "reward.members.pairs.columns.chosn=x"], "'chosn'"),
-        (["build", "--set", "reward.members.pairs.columns.chosen=x"], "has no column 'x' (columns.chosen); it has instruction"),
+        (["build", "--set", "reward.members.pairs.columns.chosen=x"], "no column 'x' (columns.chosen)"),
         (["build", "--set", "reward.members.pairs.data=nothing.jsonl"], "no file"),
-        (["build", "--set", "reward.members.thumbs.kind=pairs"], "has no column for 'chosen'"),
+        (["build", "--set", "reward.members.thumbs.kind=pairs"], "'chosen'"),
         (["build", "--set", "reward.lora.rank=0"], "reward.lora.rank = 0 must be greater than or equal to 1"),
     ],
 )
@@ -237,7 +236,7 @@ def test_a_folder_is_scored_and_checked_without_a_workspace(folders: dict[str, P
     assert all(one["ok"] for one in checked)
     assert not [one for one in checked if one["name"].startswith("label order")]
     assert not nowhere.exists()
-    refused(cli("-w", nowhere, "reward", "score", "merged", "x"), "no folder 'merged', and no workspace at")
+    refused(cli("-w", nowhere, "reward", "score", "merged", "x"), "'merged'", str(nowhere))
 
 
 def test_search_prints_what_to_write(workspace: Workspace, cli: Cli) -> None:
@@ -255,12 +254,12 @@ def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
     thumbs.write_text("\n".join(json.dumps({"input_text": f"t{n}", "labels": n % 3, "bot_id": n // 10}) for n in range(100)))
     ran = cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--threshold", 1, "--to", tmp_path / "pairs.jsonl")
     assert ran.code == 0, ran.err
-    assert "pairs from 100 thumbs; 10 of 10 groups have both likes and dislikes" in ran.out
+    assert "pairs from 100 thumbs; 10 of 10 groups" in ran.out
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert {row["group"] for row in rows} == {str(n) for n in range(10)}
     refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "pairs.jsonl"), "is there already")
-    refused(cli("reward", "pairs", thumbs, "--group-by", "bot", "--to", tmp_path / "x"), "has no column 'bot' (columns.group)")
-    refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "x"), "as `threshold: 1`")
+    refused(cli("reward", "pairs", thumbs, "--group-by", "bot", "--to", tmp_path / "x"), "'bot' (columns.group)")
+    refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "x"), "label is 2", "threshold")
     refused(
         cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--column", "text", "--to", tmp_path / "x"),
         "--column wants WHAT=NAME, such as text=input_text, got 'text'",

@@ -96,7 +96,7 @@ def test_a_round_does_what_was_planned(cli: Cli, small: list[str], turned: Path,
     kept, winners, trained = rows(
         turned,
         "SELECT (SELECT count(*) FROM tasks WHERE round = 'r1' AND kept), (SELECT count(*) FROM dataset WHERE round = 'r1'), "
-        "(SELECT numbers::JSON->>'rows' FROM models WHERE kind = 'generator' AND name = 'r1')",
+        "(SELECT facts->>'rows' FROM models WHERE kind = 'generator' AND name = 'r1')",
     )[0]
     assert work["r1 propose"]["count"] == kept == 80
     assert work["r1 select"]["rows"] == 80 * 5 + 80 * 3
@@ -110,7 +110,7 @@ def test_the_reward_model_is_built_in_the_steps_that_were_planned(
 ) -> None:
     work = by_name(planned(cli, tmp_path / "w", *(f"--set={one}" for one in small)))
     made = rows(
-        turned, "SELECT name, (numbers->>'rows')::INT, kind FROM models WHERE kind = 'member' OR name = 'joint' ORDER BY name"
+        turned, "SELECT name, (facts->>'rows')::INT, kind FROM models WHERE kind = 'member' OR name = 'joint' ORDER BY name"
     )
     for name, count, kind in made:
         assert work[name if kind == "base" else f"member {name}"]["count"] == math.ceil(math.ceil(count / 48) / 2), name

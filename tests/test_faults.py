@@ -19,7 +19,7 @@ import torch
 from flywheel.core.faults import machine_fault
 from flywheel.core.progress import Silent
 from flywheel.records import Stage
-from flywheel.reward.model import RewardModel
+from flywheel.reward.network import Network
 from flywheel.round import stage as stages
 from flywheel.round.context import RoundContext
 from flywheel.round.loop import run_next_round
@@ -229,7 +229,7 @@ def test_short_memory_makes_smaller_work_of_the_same_texts(
 ) -> None:
     """The second engine that is loaded beside another one, and batches of more than two tasks, do not fit."""
     at_once: list[int] = []
-    real, forward = ctranslate2.Generator.generate_batch, RewardModel._forward_shared
+    real, forward = ctranslate2.Generator.generate_batch, Network.score_shared
 
     def short(self: Any, *arguments: Any, **options: Any) -> Any:
         at_once.append(1)
@@ -237,15 +237,15 @@ def test_short_memory_makes_smaller_work_of_the_same_texts(
             raise RuntimeError("std::bad_alloc")
         return real(self, *arguments, **options)
 
-    def short_batches(self: RewardModel, ids: Any, groups: Any) -> list[float]:
-        if len(groups) > 2:
+    def short_batches(self: Network, prompts: Any, rests: Any) -> list[float]:
+        if len(prompts) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
-        return forward(self, ids, groups)
+        return forward(self, prompts, rests)
 
     workspace = Workspace(copy(built, tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr("flywheel.engines.ctranslate2_engine.ctranslate2.Generator.generate_batch", short)
-        patch.setattr(RewardModel, "_forward_shared", short_batches)
+        patch.setattr(Network, "score_shared", short_batches)
         threads = torch.get_num_threads()
         run_next_round(workspace, workspace.config(), Silent())
     assert torch.get_num_threads() == threads, "what comes after it has as many cores as before"
@@ -260,7 +260,7 @@ def test_short_memory_makes_smaller_work_of_the_same_texts(
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import flywheel.round.loop, flywheel.engines.ctranslate2_engine, flywheel.training.sft, flywheel.reward.mergekit, pyarrow
+import flywheel.round.loop, flywheel.engines.ctranslate2_engine, flywheel.training.sft, flywheel.reward.merge, pyarrow
 from flywheel.cli import main
 size = int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize")))
 resource.setrlimit(resource.RLIMIT_AS, ((size << 10) + (int(sys.argv[1]) << 20),) * 2)

@@ -37,8 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(outcome: Outcome, said: str) -> None:
-    """An error that says it, nothing on stdout, no traceback, and nothing that acts on a terminal."""
+    """One error that says it, nothing on stdout, no traceback, and nothing that acts on a terminal."""
     assert (outcome.code, outcome.out) == (1, ""), outcome
+    assert outcome.error, outcome.err
     assert said in f"{outcome.error} {outcome.hint}"
     assert all(len(line) < 2_100 for line in outcome.err.splitlines())
     assert "Traceback" not in outcome.err
@@ -211,13 +212,13 @@ SQL = [
             "PREPARE v AS SELECT 1",
         )
     ),
-    ("SELECT 1; DELETE FROM tasks", "one SQL statement at a time, got 2"),
-    ("", "one SQL statement at a time, got 0"),
-    ("/* nothing */", "one SQL statement at a time, got 0"),
-    ("SELECT '\ud800'", "half a character"),
+    ("SELECT 1; DELETE FROM tasks", "got 2"),
+    ("", "got 0"),
+    ("/* nothing */", "got 0"),
+    ("SELECT '\ud800'", "unpaired surrogate"),
     ("SELECT " + "(" * 40_000 + "1" + ")" * 40_000, "expression depth"),
     ("SELECT * FROM (" * 6_000 + "tasks" + ")" * 6_000, "expression depth"),
-    ("SELECT 1 " + "UNION ALL SELECT 1 " * 20_000, "100,000 are taken; shorten it"),
+    ("SELECT 1 " + "UNION ALL SELECT 1 " * 20_000, "the limit is 100,000"),
     ("SELECT repeat('x', 200000000000)", "maximum supported string size"),
 ]
 
@@ -234,8 +235,8 @@ def test_sql_reads_this_database_only(
 
 
 def test_a_result_larger_than_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    monkeypatch.setattr("flywheel.store.guard.MOST_BYTES", 10**7)
-    refused(cli("-w", folder, "sql", "SELECT repeat('x', 1000) FROM range(100_000_000)"), "add LIMIT, or aggregate")
+    monkeypatch.setattr("flywheel.store.guard.MAX_BYTES", 10**7)
+    refused(cli("-w", folder, "sql", "SELECT repeat('x', 1000) FROM range(100_000_000)"), "larger than 0.0 GB")
 
 
 def test_odd_types_come_out_in_every_form(folder: Path, tmp_path: Path, cli: Cli) -> None:
@@ -270,7 +271,7 @@ def test_csv_runs_nothing_in_a_spreadsheet_and_json_is_exact(text: str, folder: 
     asked = ("sql", f"SELECT output, -1.5 AS number FROM generations WHERE task_id = '{task_id}' LIMIT 1", "--format")
     told = cli("-w", folder, *asked, "csv")
     assert list(csv.reader(io.StringIO(told.out, newline="")))[1] == [FORMULAS[text], "-1.5"]
-    assert ("begin as formulas do" in told.err) == (FORMULAS[text] != text)
+    assert ("--format json" in told.err) == (FORMULAS[text] != text)
     assert json.loads(cli("-w", folder, *asked, "json").out)[0]["output"] == text
 
 
@@ -324,7 +325,7 @@ SETS = [
     (f"nothing={KEY}", "nothing looks like a secret"),
     (f"sampling.n=[1, {KEY}", "--set sampling.n"),
     ("generator=~nobody-of-this-name/model", "no such user"),
-    (f"generator={'a' * 5_000}", "is no path"),
+    (f"generator={'a' * 5_000}", "is not a valid path"),
     (f"generator={'../' * 40}etc", "no config.json"),
     ("generator=asset:../../../etc", "no asset"),
     ("prompts=asset:../..", "no asset"),
@@ -333,8 +334,8 @@ SETS = [
     ("reward.members={'..': {kind: pairs, data: x, weight: 1}}", "must be at most 64 letters"),
     ('reward.members={"a\\tb": {kind: pairs, data: x, weight: 1}}', "must be at most 64 letters"),
     ("evaluation.judges={../up: {kind: verifier, function: 'a:b'}}", "must be at most 64 letters"),
-    ("evaluation.judge=../judge:score", "cannot be had"),
-    ("evaluation.judge=no_such_module:score", "cannot be had"),
+    ("evaluation.judge=../judge:score", "'../judge:score'"),
+    ("evaluation.judge=no_such_module:score", "No module named 'no_such_module'"),
     ("__class__=1", "unknown config key"),
     ("sampling.__init__.__globals__=1", "unknown config key"),
     ("a." * 60 + "b=1", "50 levels"),
@@ -361,13 +362,13 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"\xff\xfe", "cannot read"),
     ("t.jsonl", b"[" * 100_000, "nested too deeply"),
     ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "a number too long"),
-    ("t.jsonl", b'{"instruction": "\\ud800"}', "half a character"),
+    ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
     ("t.jsonl", b'{"instruction": 5}', "must be a text"),
     ("t.jsonl", b'{"instruction": null}', "must be a text"),
     ("t.jsonl", b'{"instruction": "\x1b[2J"}', "is not JSON"),
     ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "must be a text"),
-    ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000 are taken; shorten it"),
-    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000 are taken"),
+    ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000"),
+    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000"),
     ("t.jsonl", b"[1]", "must be an object"),
     ("t.jsonl", b"", "has no rows"),
     ("t.jsonl", b"\0" * 50, "is not JSON"),
@@ -387,7 +388,7 @@ def test_a_hostile_file_of_tasks_is_refused(key: str, name: str, content: bytes,
 def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.setattr("flywheel.instructions.tasks.LARGEST", 10**6)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8))
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "split it")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "Split the file")
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
@@ -423,22 +424,26 @@ MODELS: list[tuple[str, dict[str, str | bytes | None], str]] = [
     (
         "a pickle",
         {"model.safetensors": None, "pytorch_model.bin": b"\x80\x04."},
-        "only pytorch_model.bin: pickled weights are not",
+        "only pytorch_model.bin",
     ),
-    ("a checkpoint", {"model.safetensors": None, "model.pt": b"\x80\x04."}, "only model.pt: pickled weights are not read"),
+    ("a checkpoint", {"model.safetensors": None, "model.pt": b"\x80\x04."}, "only model.pt"),
     (
         "a pickle beside other safetensors",
         {"model.safetensors": None, "x.safetensors": b"", "pytorch_model.bin": b""},
-        "pickled",
+        "Pickled",
     ),
     ("a pickle of that name", {"model.safetensors": b"\x80\x04cos\nsystem\n"}, "is corrupt"),
     (
         "an index that leads out",
         {"model.safetensors": None, INDEX: '{"weight_map": {"a": "../../x.safetensors"}}'},
-        "beside it",
+        "other than *.safetensors",
     ),
-    ("an index of pickles", {"model.safetensors": None, INDEX: '{"weight_map": {"a": "pytorch_model.bin"}}'}, "beside it"),
-    ("an index of nothing", {"model.safetensors": None, INDEX: "[" * 99_999}, "is no index of weights"),
+    (
+        "an index of pickles",
+        {"model.safetensors": None, INDEX: '{"weight_map": {"a": "pytorch_model.bin"}}'},
+        "other than *.safetensors",
+    ),
+    ("an index of nothing", {"model.safetensors": None, INDEX: "[" * 99_999}, "is not an index of weights"),
     ("a config in brackets", {"config.json": "[" * 99_999}, "is not JSON"),
     ("a config that is a list", {"config.json": "[]"}, "is not JSON"),
     ("a header of 2**60 bytes", {"model.safetensors": b"\xff\xff\xff\xff\xff\xff\xff\x0f{}"}, "is corrupt"),
@@ -464,12 +469,12 @@ TEMPLATES = [
     ("{{ ''.__class__ }}", "unsafe"),
     ("{{ cycler.__init__.__globals__.os.system('x') }}", "unsafe"),
     ("{{ '{0.__class__}'.format(task) }}", "unsafe"),
-    ("{{ demos.append(1) }}", "mend the template"),
-    ("{% include '../../../../etc/passwd' %}", "mend the template"),
-    ("{% include '/etc/passwd' %}", "mend the template"),
-    ("{% import 'os' as os %}", "mend the template"),
+    ("{{ demos.append(1) }}", "Fix the template"),
+    ("{% include '../../../../etc/passwd' %}", "Fix the template"),
+    ("{% include '/etc/passwd' %}", "Fix the template"),
+    ("{% import 'os' as os %}", "Fix the template"),
     ("{{ range(10 ** 9) | list }}", "Range too big"),
-    ("{% for x in task %}", "mend the template"),
+    ("{% for x in task %}", "Fix the template"),
     ("{{ nothing }}", "undefined"),
 ]
 
@@ -485,7 +490,7 @@ def test_a_template_reaches_nothing(text: str, said: str, tmp_path: Path) -> Non
 
 def test_a_template_of_a_workspace_is_told_in_a_line(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "answer.jinja").write_text("{% for x in task %}")
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={tmp_path}"), "mend the template")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"prompts={tmp_path}"), "Fix the template")
 
 
 def test_a_chat_template_that_fails_is_told(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from flywheel.round.budget import Budget
 from flywheel.round.loop import propose_only, run_next_round
 from flywheel.training import Example, train_generator
 from flywheel.workspace import Workspace
-from tests.conftest import Cli, copy
+from tests.conftest import Cli, Outcome, copy
 from tests.instructions.scripts import DIFFERENT, script, task_text
 from tests.test_loop import rows
 
@@ -122,10 +122,9 @@ def unlike_nano(folder: Path, model: Path) -> Workspace:
 
 def test_a_model_of_random_weights_proposes_nothing_and_every_attempt_says_why(random_model: Path, tmp_path: Path) -> None:
     workspace = unlike_nano(tmp_path, random_model)
-    with pytest.raises(
-        DataError, match=r"360 attempts \(instructions\.max_attempts = 30 for each task\) gave 0 of the 12 tasks"
-    ):
+    with pytest.raises(DataError) as error:
         propose_only(workspace, workspace.config(), Silent())
+    assert "360 attempts (instructions.max_attempts = 30) gave 0 of 12 tasks" in error.value.message
     assert rows(workspace.folder, "SELECT reason, count(*) FROM tasks GROUP BY ALL ORDER BY ALL") in (
         [("missing field", found), ("truncated", 360 - found)] for found in range(360)
     )
@@ -150,7 +149,7 @@ def test_the_whole_path_with_another_model_engine_style_and_seeds(taught_model: 
         WHERE p.origin = 'paraphrased' AND (p.input, p.constraints, p.output) = (d.input, d.constraints, d.output)
     """
     assert rows(workspace.folder, same) == [(kept,)]
-    trained = rows(workspace.folder, "SELECT (numbers->>'rows')::INT FROM models WHERE kind = 'generator' AND name = 'r1'")
+    trained = rows(workspace.folder, "SELECT (facts->>'rows')::INT FROM models WHERE kind = 'generator' AND name = 'r1'")
     assert trained == [(winners + kept + round((winners + kept) / 4),)]
 
 
@@ -248,7 +247,7 @@ def test_a_scripted_round_keeps_and_drops_exactly_what_it_should(built: Path, tm
     assert outcome.code == 0, outcome.err
     (told,) = json.loads(outcome.out)
     assert (told["proposed"], told["kept"], told["candidates"], told["winners"]) == (8, 4, 8, 4)
-    assert told["dropped"] == {"missing field": 1, "repeated": 3}
+    assert told["dropped"] == {"missing field": 1, "exact-duplicate": 3}
     assert told["diversity"]["sample"] == 4
 
 
@@ -274,70 +273,67 @@ def test_the_reward_model_can_choose_among_proposed_tasks(built: Path, tmp_path:
     assert rows(workspace.folder, "SELECT count(*) FROM tasks WHERE kept") == [(20,)]
 
 
+def refused(outcome: Outcome, quoted: str) -> None:
+    """The command ended with one error that quotes this, and printed nothing else."""
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.splitlines() == [f"error: {outcome.error}", *([f"hint: {outcome.hint}"] if outcome.hint else [])]
+    assert quoted in f"{outcome.error} {outcome.hint}"
+
+
 @pytest.mark.parametrize(
-    ("line", "message"),
+    "line",
     [
-        ('{"text": 3}', "line 1: text and when must be texts"),
-        ('{"text": "a", "when": 1}', "line 1: text and when must be texts"),
-        ('{"text": "\\ud800"}', "line 1: text and when must be texts"),
-        ('{"words": "a"}', "line 1 must be an object with a text"),
-        ("[1]", "line 1 must be an object with a text"),
-        ('{"text": "a", "finish_reason": "tired"}', "line 1 must be an object with a text"),
+        '{"text": 3}', '{"text": "a", "when": 1}', '{"text": "\\ud800"}', '{"words": "a"}', "[1]",
+        '{"text": "a", "finish_reason": "tired"}',
     ],
-)
-def test_a_broken_script_is_told_in_one_line(tmp_path: Path, cli: Cli, line: str, message: str) -> None:
+)  # fmt: skip
+def test_a_broken_script_is_refused_with_its_line(tmp_path: Path, cli: Cli, line: str) -> None:
     (tmp_path / "script.jsonl").write_text(line)
     sets = ["--set=engine.name=scripted", f"--set=engine.script={tmp_path / 'script.jsonl'}"]
-    outcome = cli("-w", tmp_path / "workspace", "propose", *sets)
-    assert outcome.code == 1
-    assert len(outcome.err.splitlines()) == 1
-    assert message in outcome.err
+    refused(cli("-w", tmp_path / "workspace", "propose", *sets), "script.jsonl line 1")
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("setting", "quoted"),
     [
         ("seed=99999999999999999999999", "seed = 99999999999999999999999"),
         ("instructions.tasks=true", "instructions.tasks = True"),
-        ("instructions.best_of=1000000", "instructions.best_of = 1000000 must be less than or equal to 256"),
-        ("instructions.demos=all", "instructions.demos = 'all' must be 'sets', 'pool' or 'evolving'"),
-        ("instructions.filters.near=0.5", "'instructions.filters.near'"),
-        ("instructions.filters.language=english", "it must be an ISO 639 code such as en"),
-        ("instructions.filters.custom=mine", "instructions.filters.custom = 'mine' must be a list"),
-        ("instructions.filters=3", "instructions.filters = 3 must be a section"),
+        ("instructions.best_of=1000000", "256"),
+        ("instructions.demos=all", "'sets', 'pool' or 'evolving'"),
+        ("instructions.filters.near=0.5", "instructions.filters.near"),
+        ("instructions.filters.language=english", "english"),
+        ("instructions.filters.custom=mine", "instructions.filters.custom = 'mine'"),
+        ("instructions.filters=3", "instructions.filters = 3"),
         ("instructions.temperature=.inf", "instructions.temperature = inf"),
         ("budget.minutes=.inf", "budget.minutes = inf"),
         ("instructions.tasks=1e999", "instructions.tasks = inf"),
-        ("instructions.filters.decontaminate=[nowhere.jsonl]", "mend its path in the config"),
-        ("instructions.paraphrases.max_reward_fall=-1", "max_reward_fall = -1 must be greater than or equal to 0"),
+        ("instructions.filters.decontaminate=[nowhere.jsonl]", "nowhere.jsonl"),
+        ("instructions.paraphrases.max_reward_fall=-1", "max_reward_fall = -1"),
         ("training.paraphrases=true", "training.paraphrases"),
-        ("prompt_style=chat", "has no chat template; set prompt_style to completion"),
-        ("prompts=/nowhere", "no folder of prompts at /nowhere"),
-        ("engine.script=x", "`script` and `name: scripted`"),
-        ("budget.minutes=0", "budget.minutes = 0 must be greater than 0"),
+        ("prompt_style=chat", "chat template"),
+        ("prompts=/nowhere", "/nowhere"),
+        ("engine.script=x", "script"),
+        ("budget.minutes=0", "budget.minutes = 0"),
     ],
 )
-def test_settings_that_make_no_sense_are_told_in_one_line(tmp_path: Path, cli: Cli, setting: str, message: str) -> None:
-    outcome = cli("-w", tmp_path / "workspace", "propose", "--set", setting)
-    assert (outcome.code, outcome.out) == (1, "")
-    assert message in outcome.error
+def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
+    tmp_path: Path, cli: Cli, setting: str, quoted: str
+) -> None:
+    refused(cli("-w", tmp_path / "workspace", "propose", "--set", setting), quoted)
     assert not (tmp_path / "workspace").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "quoted"),
     [
-        ("", "has no rows"),
-        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all' has 2 tasks; a prompt shows 3"),
+        ("", "seeds.jsonl has no rows"),
+        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all' has 2 tasks"),
         ('{"set": 1, "instruction": "A", "input": "x"}\n{"instruction": "B", "input": "x"}', "seed set '1' has 1 tasks"),
-        ('{"instruction": "\\ud800", "input": "x"}\n' * 3, "'instruction' has half a character"),
-        ('{"instruction": " ", "input": "x"}', "'instruction' must be a text, got ' '"),
-        ('{"instruction": "A"', "is not JSON"),
+        ('{"instruction": "\\ud800", "input": "x"}\n' * 3, "line 1: 'instruction'"),
+        ('{"instruction": " ", "input": "x"}', "line 1: 'instruction'"),
+        ('{"instruction": "A"', "line 1 is not JSON"),
     ],
 )
-def test_seeds_that_make_no_sense_are_told_in_one_line(tmp_path: Path, cli: Cli, content: str, message: str) -> None:
+def test_seeds_that_make_no_sense_are_refused(tmp_path: Path, cli: Cli, content: str, quoted: str) -> None:
     (tmp_path / "seeds.jsonl").write_text(content)
-    outcome = cli("-w", tmp_path / "workspace", "propose", "--set", f"instructions.seeds={tmp_path / 'seeds.jsonl'}")
-    assert outcome.code == 1
-    assert len(outcome.err.splitlines()) == 1
-    assert message in outcome.err
+    refused(cli("-w", tmp_path / "workspace", "propose", "--set", f"instructions.seeds={tmp_path / 'seeds.jsonl'}"), quoted)

@@ -137,7 +137,7 @@ def test_training_may_start_from_the_base_on_all_winners_so_far(turned: Path, tm
     parents = dict(rows(workspace.folder, "SELECT name, parent FROM models WHERE kind = 'generator'"))
     base = rows(workspace.folder, "SELECT generator_in FROM rounds WHERE round = 'r0'")[0][0]
     assert parents["r1"] == parents["r3"] == base
-    sizes = "SELECT name, (numbers->>'rows')::INTEGER FROM models WHERE kind = 'generator' AND name > 'r0'"
+    sizes = "SELECT name, (facts->>'rows')::INTEGER FROM models WHERE kind = 'generator' AND name > 'r0'"
     trained = dict(rows(workspace.folder, sizes))
     # 80 winners and a fifth of proposal-shaped texts; three rounds of winners and at most 80 proposals.
     assert trained == {"r1": 100, "r2": 100, "r3": 300}

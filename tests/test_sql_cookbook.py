@@ -27,7 +27,7 @@ def test_a_query_runs_and_gives_the_columns_shown(place: int, turned: Path) -> N
     assert list(query(turned / "flywheel.duckdb", sql).columns) == shown.splitlines()[0].split()
 
 
-def test_the_page_can_be_pasted_anew(turned: Path) -> None:
+def test_the_outputs_of_the_page_can_be_replaced(turned: Path) -> None:
     once = pasted(PAGE.read_text(encoding="utf-8"), turned / "flywheel.duckdb")
     assert pasted(once, turned / "flywheel.duckdb") == once
     assert len(queries(once)) == len(FOUND)

@@ -1,9 +1,13 @@
-"""Fine-tuning in processes of its own, which `accelerate launch` starts."""
+"""Fine-tuning in processes that `accelerate launch` starts."""
 
 from __future__ import annotations
 
+import json
+import pickle
+import shutil
 import signal
-import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,11 +18,10 @@ from safetensors.torch import load_file
 
 from flywheel.config import TrainingConfig
 from flywheel.core.assets import asset
-from flywheel.core.processes import Line
 from flywheel.errors import BudgetSpent, DataError, EngineError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
-from flywheel.records import Winner
+from flywheel.records import Facts, Winner
 from flywheel.training import Example, train_generator, training_examples
 
 NANO = str(asset("data/nano/generator"))
@@ -54,34 +57,38 @@ def one_process(tmp_path: Path) -> TrainingConfig:
 
 
 class Steps:
-    """What training tells; something is done at one step."""
+    """The steps of a training; something happens at one of them."""
 
     def __init__(self, at: int = 0, error: BaseException | None = None, kill: bool = False) -> None:
-        self.told: list[int] = []
+        self.done: list[int] = []
         self.workers: list[psutil.Process] = []
         self._at, self._error, self._kill = at, error, kill
 
     def __call__(self, done: int, total: int) -> None:
-        self.told.append(done)
+        self.done.append(done)
         if done == self._at:
-            running = psutil.Process().children(recursive=True)
-            self.workers = [one for one in running if "flywheel.training.worker" in one.cmdline()]
+            self.workers = workers(psutil.Process())
             if self._kill:
-                next(one for one in self.workers if "accelerate.commands.launch" not in one.cmdline()).send_signal(
-                    signal.SIGKILL
-                )
+                rank = next(worker for worker in self.workers if "accelerate.commands.launch" not in worker.cmdline())
+                rank.send_signal(signal.SIGKILL)
             if self._error:
                 raise self._error
 
 
-def train(folder: Path, examples: list[Example], config: TrainingConfig, steps: Steps | None = None) -> dict[str, float]:
+def workers(parent: psutil.Process) -> list[psutil.Process]:
+    return [process for process in parent.children(recursive=True) if "flywheel.training.launch" in process.cmdline()]
+
+
+def train(
+    folder: Path, examples: list[Example], config: TrainingConfig, steps: Steps | None = None, start: str = NANO
+) -> Facts:
     return train_generator(
-        NANO, folder / "trained", examples, config,
+        start, folder / "trained", examples, config,
         seed=0, advance=steps or Steps(), checkpoints=folder / "checkpoints", base=folder,
     )  # fmt: skip
 
 
-def test_two_processes_make_the_weights_of_one_and_go_on_where_they_were_stopped(
+def test_two_processes_make_the_weights_of_one_and_resume_where_they_were_stopped(
     examples: list[Example], tmp_path: Path
 ) -> None:
     alone = train(tmp_path / "one", examples, CONFIG)
@@ -89,12 +96,13 @@ def test_two_processes_make_the_weights_of_one_and_go_on_where_they_were_stopped
     stopping = Steps(at=6, error=BudgetSpent("enough"))
     with pytest.raises(BudgetSpent, match="enough"):
         train(tmp_path / "two", examples, TWO, stopping)
-    assert stopping.told == [1, 2, 3, 4, 5, 6]
+    assert stopping.done == [1, 2, 3, 4, 5, 6]
     assert not (tmp_path / "two" / "trained").exists()
-    going_on = Steps()
-    together = train(tmp_path / "two", examples, TWO, going_on)
-    assert going_on.told == [7, 8]
-    assert together == pytest.approx(alone, rel=1e-5)
+    resumed = Steps()
+    together = train(tmp_path / "two", examples, TWO, resumed)
+    assert resumed.done == [7, 8]
+    assert (together.rows, together.dropped) == (alone.rows, alone.dropped)
+    assert together.loss == pytest.approx(alone.loss, rel=1e-5)
     start = load_file(Path(NANO) / "model.safetensors")
     one, two = (load_file(tmp_path / name / "trained" / "model.safetensors") for name in ("one", "two"))
     assert max(float((one[name] - start[name]).abs().max()) for name in start) > 1e-3
@@ -104,45 +112,55 @@ def test_two_processes_make_the_weights_of_one_and_go_on_where_they_were_stopped
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
-def test_whoever_stops_this_process_stops_the_others(examples: list[Example], tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_processes(examples: list[Example], tmp_path: Path) -> None:
     steps = Steps(at=2, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, examples, TWO, steps)
     assert len(steps.workers) == 3
-    psutil.wait_procs(steps.workers, timeout=5)
-    assert not any(one.is_running() for one in steps.workers)
+    assert psutil.wait_procs(steps.workers, timeout=5)[1] == []
     assert not (tmp_path / "trained").exists()
 
 
-def test_a_training_whose_launcher_was_killed_ends(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-        server.bind(str(tmp_path / "socket"))
-        server.listen(1)
-        line = Line(tmp_path)
-        connection, _ = server.accept()
-        connection.sendall(b"go\n")
-        line.advance(1, 8)
-        assert connection.recv(100) == b'{"done": 1, "total": 8}\n'
-        connection.sendall(b"stop\n")
-        with pytest.raises(BudgetSpent):
-            line.advance(2, 8)
-        connection.close()
-    with pytest.raises((EOFError, ConnectionError)):
-        line.advance(3, 8)
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from flywheel.training import train_generator
+
+start, config, examples, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
+train_generator(
+    start, folder / "trained", examples, config,
+    seed=0, advance=lambda done, total: print(done, flush=True), checkpoints=folder / "checkpoints",
+)
+"""
 
 
-def test_what_ends_a_process_is_one_line(examples: list[Example], one_process: TrainingConfig, tmp_path: Path) -> None:
-    # What a user can mend comes as from a training in this process.
-    with pytest.raises(DataError, match=r"^all 51 training texts are over training\.max_length \(9\); raise it$"):
-        train(tmp_path, examples, one_process.model_copy(update={"max_length": 9}))
-    (tmp_path / "checkpoints").write_text("in the way")
-    with pytest.raises(EngineError, match=r"^a training process failed: \w+Error: .*checkpoints.*$"):
-        train(tmp_path, examples, one_process)
-    (tmp_path / "checkpoints").unlink()
+def test_the_processes_of_a_killed_script_end(examples: list[Example], tmp_path: Path) -> None:
+    (tmp_path / "job").write_bytes(pickle.dumps((NANO, TWO.model_copy(update={"epochs": 10_000}), examples, tmp_path)))
+    running = psutil.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "job")], stdout=subprocess.PIPE)
+    assert running.stdout.readline() == b"1\n"
+    processes = workers(running)
+    assert len(processes) == 3
+    running.kill()
+    running.communicate()
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+
+
+def test_what_ends_a_process_is_one_clear_error(examples: list[Example], one_process: TrainingConfig, tmp_path: Path) -> None:
+    too_short = {"max_length": 9}
+    with pytest.raises(DataError) as error:
+        train(tmp_path, examples, one_process.model_copy(update=too_short))
+    with pytest.raises(DataError) as error_here:
+        train(tmp_path, examples, CONFIG.model_copy(update=too_short))
+    assert error.value.args == error_here.value.args
+    shutil.copytree(NANO, tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text(json.dumps({"model_type": "spaceship"}))
+    with pytest.raises(EngineError, match=r"^A training process failed: \w+Error: [^\n]+$"):
+        train(tmp_path, examples, one_process, start=str(tmp_path / "broken"))
     started = time.monotonic()
-    with pytest.raises(EngineError, match=r"^a training process was killed, as happens where memory is short"):
+    with pytest.raises(EngineError, match="killed") as killed:
         train(tmp_path, examples, one_process, Steps(at=2, kill=True))
+    assert "`training.accumulate`" in killed.value.hint
     assert time.monotonic() - started < 120
     (tmp_path / "accelerate.yaml").write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: SPACESHIP\n")
-    with pytest.raises(EngineError, match=r"^accelerate launch failed: .*SPACESHIP.*$"):
+    with pytest.raises(EngineError, match=r"^A training process failed: [^\n]*SPACESHIP[^\n]*$"):
         train(tmp_path, examples, one_process)

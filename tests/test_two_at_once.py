@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flywheel.store import database, opening, reading
+from flywheel.store import opening, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy, refused
 
@@ -112,8 +112,8 @@ def test_a_round_that_a_reader_keeps_out_says_so_and_goes_on(
     folder = copy(built, tmp_path)
     path = folder / "flywheel.duckdb"
     with process(READING, path) as (reader, _), monkeypatch.context() as patch:
-        patch.setattr(database, "WAIT_TO_WRITE_S", 0.6)
-        patch.setattr(opening, "TELL_AFTER_S", 0.1)
+        patch.setattr(opening, "WAIT_TO_WRITE_S", 0.6)
+        patch.setattr(opening, "WARN_AFTER_S", 0.1)
         outcome = cli("--workspace", folder, "propose")
         refused(outcome, str(path), str(reader.pid))
         assert any(str(reader.pid) in line for line in outcome.err.splitlines() if not line.startswith("error: "))

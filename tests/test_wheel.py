@@ -35,6 +35,7 @@ def test_the_wheel_carries_the_assets_and_migrations(installed: Path) -> None:
         assert (package / "_assets" / name).is_file(), name
     assert (package / "store" / "migrations" / "0001_tables.sql").is_file()
     assert (package / "store" / "views.sql").is_file()
+    assert (package / "export" / "card.md.jinja").is_file()
     assert (package / "py.typed").is_file()
 
 

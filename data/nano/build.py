@@ -128,8 +128,8 @@ def greedy_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
     model.eval()
     batch = tokenizer([prompts.answer(task) for task in tasks], return_tensors="pt", padding=True, padding_side="left")
     batch.pop("token_type_ids", None)
-    written = model.generate(**batch, max_new_tokens=24, do_sample=False)
-    outputs = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    generated = model.generate(**batch, max_new_tokens=24, do_sample=False)
+    outputs = tokenizer.batch_decode(generated[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     right: int = sum(output.strip() == right_output(task) for task, output in zip(tasks, outputs, strict=True))
     return right / len(tasks)
 
@@ -159,7 +159,7 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def build_data(folder: Path, prompts: Prompts) -> None:
-    """Write seeds, held-out tasks and preferences; the generator must be there."""
+    """Write seeds, held-out tasks and preferences; the generator must exist."""
     write_jsonl(folder / "seeds.jsonl", seed_tasks())
     write_jsonl(folder / "heldout.jsonl", held_out_rows())
     with tempfile.TemporaryDirectory() as cache:

@@ -1,6 +1,6 @@
 """The data of the embedded default, from fixed seeds: seeds, held-out tasks, preferences.
 
-Preferences are made of what the generator itself writes, so that reward models learn its real mistakes.
+Preferences compare outputs of the generator itself, so that reward models learn its real mistakes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from flywheel.nano.world import FAMILIES, FAMILY_OF, draw_task, right_output
 from flywheel.records import FinishReason, Task
 
 ASIDE = 0.3
-"""Share of pairs on the other quality: members that know nothing of each other's cannot be merged."""
+"""Share of pairs on the other quality: members that know nothing of each other's quality cannot be merged."""
 SAMPLES = 8
-"""Outputs sampled for each task that a preference is made of."""
+"""Outputs sampled for each task of a preference."""
 WRONG_LABELS = 0.1
 """Share of labels of the train split that are wrong, as people's are."""
 
@@ -55,20 +55,20 @@ def held_out_rows() -> list[dict[str, object]]:
 
 
 def sampled_outputs(generator: Path, prompts: Prompts, tasks: list[Task], cache: Path) -> list[list[str]]:
-    """What the generator itself writes for each task: distinct finished outputs, so that its mistakes are real ones."""
+    """Distinct finished outputs of the generator itself for each task, so that its mistakes are real ones."""
     engine = CTranslate2Engine(generator, EngineConfig(), cache=cache, digest=digest_model(generator))
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
-    written = engine.generate([prompts.answer(task) for task in tasks], n=SAMPLES, sampling=sampling, seed=SEED)
+    groups = engine.generate([prompts.answer(task) for task in tasks], n=SAMPLES, sampling=sampling, seed=SEED)
     return [
-        sorted({one.text.strip() for one in group if one.finish_reason == FinishReason.STOP and one.text.strip()})
-        for group in written
+        sorted({out.text.strip() for out in group if out.finish_reason == FinishReason.STOP and out.text.strip()})
+        for group in groups
     ]
 
 
 def preferences(prompts: Prompts, generator: Path, cache: Path) -> dict[str, list[dict[str, object]]]:
     """Thumbs on the whole, pairs on the answer, pairs on the form; one label of ten in the train split is wrong.
 
-    Each set draws tasks of its own and stresses one quality; no pair is better in one and worse in the other.
+    Each set draws its own tasks and stresses one quality; no pair is better in one and worse in the other.
     """
     held_out = {(task.instruction, task.input) for task in held_out_tasks()}
     sets: dict[str, list[dict[str, object]]] = {}
@@ -77,13 +77,13 @@ def preferences(prompts: Prompts, generator: Path, cache: Path) -> dict[str, lis
         tasks = list(dict.fromkeys(itertools.islice(fresh_tasks(name, held_out), wanted * 2)))
         rows: list[dict[str, object]] = []
         for task, outputs in zip(tasks, sampled_outputs(generator, prompts, tasks, cache), strict=True):
-            made = make(task, outputs, rng)
-            if made is None:
+            preference = make(task, outputs, rng)
+            if preference is None:
                 continue
             split = split_of(task)
             if split == "train" and rng.random() < WRONG_LABELS:
-                made = wrong_label(made)
-            rows.append(task_row(task) | made | {"split": split})
+                preference = wrong_label(preference)
+            rows.append(task_row(task) | preference | {"split": split})
             if len(rows) == wanted:
                 break
         if len(rows) < wanted:
@@ -103,11 +103,11 @@ def a_thumb(task: Task, outputs: list[str], rng: random.Random) -> dict[str, obj
     liked = rng.random() < 0.5
     seen = _checked(task, outputs)
     if liked:
-        found = [output for output, one in seen if one.answer and one.form]
+        candidates = [output for output, checked in seen if checked.answer and checked.form]
     else:
         respect = rng.choice(("answer", "form"))
-        found = [output for output, one in seen if not getattr(one, respect)]
-    return {"output": rng.choice(found), "label": int(liked)} if found else None
+        candidates = [output for output, checked in seen if not getattr(checked, respect)]
+    return {"output": rng.choice(candidates), "label": int(liked)} if candidates else None
 
 
 def an_answer_pair(task: Task, outputs: list[str], rng: random.Random) -> dict[str, object] | None:
@@ -132,15 +132,15 @@ def _a_pair(
     task: Task, outputs: list[str], rng: random.Random, better: Callable[[Check, Check], bool]
 ) -> dict[str, object] | None:
     seen = _checked(task, outputs)
-    found = [(a, b) for a, one in seen for b, other in seen if better(one, other)]
-    if not found:
+    pairs = [(first, second) for first, one in seen for second, other in seen if better(one, other)]
+    if not pairs:
         return None
-    chosen, rejected = rng.choice(found)
+    chosen, rejected = rng.choice(pairs)
     return {"chosen": chosen, "rejected": rejected}
 
 
 def _checked(task: Task, outputs: list[str]) -> list[tuple[str, Check]]:
-    return [(output, one) for output in outputs if (one := check(task, output))]
+    return [(output, checked) for output in outputs if (checked := check(task, output))]
 
 
 def wrong_label(row: dict[str, object]) -> dict[str, object]:

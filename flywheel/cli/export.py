@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flywheel.cli.options import AsJson, RoundName, named_workspace
-from flywheel.export.shapes import Format, Shape
+from flywheel.export.shapes import ExportOptions, Format, Shape
 
 app = typer.Typer()
 
@@ -34,14 +34,14 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Write the winners of a round as a dataset with a card, for `datasets.load_dataset`."""
-    from flywheel.export.export import Asked, export
+    from flywheel.export.export import export
     from flywheel.report import tables
 
-    asked = Asked(
+    options = ExportOptions(
         name=name, to=to, form=form, shape=shape, pairs=pairs, everything=everything, overwrite=overwrite,
         push_to=push_to, public=public,
     )  # fmt: skip
-    done = export(named_workspace(), asked)
+    done = export(named_workspace(), options)
     if done.unfinished:
         typer.echo(f"{', '.join(done.unfinished)} is not finished, so there is no verdict on training with it", err=True)
     if done.changed:
@@ -49,7 +49,7 @@ def export_command(
     rows = sum(done.rows.values())
     if as_json:
         pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None
-        about = {"format": str(form), "shape": str(asked.row_shape), "pairs": pairs, "files": done.files}
+        about = {"format": str(form), "shape": str(options.row_shape), "pairs": pairs, "files": done.files}
         about |= {"unfinished": done.unfinished, "changed_templates": done.changed, "pushed": pushed}
         tables.print_json({"folder": done.folder, "rows": rows, "rounds": done.rows} | about)
         return

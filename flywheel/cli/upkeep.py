@@ -19,16 +19,11 @@ def doctor(
 ) -> None:
     """Check the machine, the versions and the workspace."""
     from flywheel.integrity.doctor import examine
-    from flywheel.report import tables
+    from flywheel.report import upkeep
 
-    workspace = named_workspace()
-    findings = examine(workspace)
-    if deep:
-        from flywheel.integrity.deep import examine_deeply
-
-        findings += [finding for finding in examine_deeply(workspace) if finding not in findings]
-    tables.print_json(findings) if as_json else tables.print_findings(findings)
-    if any(not finding["ok"] for finding in findings):
+    findings = examine(named_workspace(), deep=deep)
+    upkeep.print_findings(findings, as_json=as_json)
+    if any(not finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
@@ -39,9 +34,9 @@ def backup(
 ) -> None:
     """Copy the database, the models and the config, and verify the copy; a round may be running."""
     from flywheel.integrity.backup import back_up
-    from flywheel.report import upkeep as care
+    from flywheel.report import upkeep
 
-    care.print_backup(back_up(named_workspace(), to), as_json=as_json)
+    upkeep.print_backup(back_up(named_workspace(), to), as_json=as_json)
 
 
 @app.command()
@@ -54,9 +49,9 @@ def restore(
 ) -> None:
     """Create a workspace from a backup, verified by its digests; an unfinished round can be resumed in it."""
     from flywheel.integrity.backup import restore as restore_backup
-    from flywheel.report import upkeep as care
+    from flywheel.report import upkeep
 
-    care.print_restored(restore_backup(source, named_workspace(), overwrite=overwrite), as_json=as_json)
+    upkeep.print_restored(restore_backup(source, named_workspace(), overwrite=overwrite), as_json=as_json)
 
 
 @app.command()
@@ -71,11 +66,11 @@ def prune(
     """
     from flywheel.integrity.prune import plan_prune
     from flywheel.integrity.prune import prune as remove
-    from flywheel.report import upkeep as care
+    from flywheel.report import upkeep
 
     workspace = named_workspace()
     with workspace.at_work():
         plan = plan_prune(workspace, keep=keep or [])
         if yes:
             remove(workspace, plan)
-    care.print_prune(plan, done=yes, as_json=as_json)
+    upkeep.print_prune(plan, done=yes, as_json=as_json)

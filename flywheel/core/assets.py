@@ -1,4 +1,4 @@
-"""Files that travel with flywheel: prompts, data and presets, in a checkout and in an installed wheel alike."""
+"""The prompts, data and presets that come with flywheel, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def asset(name: str) -> Path:
-    """The path of an asset such as ``data/nano/seeds.jsonl``.
+    """The path of an asset such as ``data/nano/seeds.jsonl``; raises ConfigError if there is none.
 
-    The wheel carries the three folders inside the package; in a checkout they lie beside it.
+    The wheel has the three folders inside the package; in a checkout they are next to it.
     """
     for root in (_PACKAGE / "_assets", _PACKAGE.parent):
         path = (root / name).resolve()
         if path.exists() and path.is_relative_to(root.resolve()):
             return path
-    raise ConfigError(f"no asset {name!r} travels with flywheel; look into {', '.join(('prompts/', 'data/', 'configs/'))}")
+    raise ConfigError(f"no asset {name!r}", "Choose a file of flywheel's prompts/, data/ or configs/.")
 
 
 def presets() -> dict[str, Path]:

@@ -9,7 +9,7 @@ from flywheel.errors import FlywheelError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 FULL_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed writing")
-"""Of libraries that raise errors of their own: safetensors, DuckDB, torch."""
+"""In the errors of safetensors, DuckDB and torch."""
 UNWRITABLE_WORDS = ("Read-only file system", "os error 30")
 MEMORY_WORDS = ("bad_alloc", "allocate memory", "out of memory", "Cannot allocate", "can't start new thread")
 
@@ -33,5 +33,5 @@ def machine_fault(error: BaseException) -> FlywheelError | None:
 
 
 def short_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python and CUDA have an error for it, the CPU's allocators only words."""
+    """Whether memory ran out: Python and CUDA have an exception for it, CPU allocators only a message."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_WORDS)

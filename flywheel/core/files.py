@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, renamed into it."""
+"""Files that are complete or absent: written under another name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ from flywheel.core.faults import FULL
 from flywheel.errors import ConfigError, StoreError
 
 LONGEST_NAME = 255
-"""Bytes of a name in a folder."""
+"""Bytes of a file name."""
 WEIGHTS = (".safetensors", ".json", ".jinja", ".txt", ".model")
-"""Endings of the files that decide what a model says."""
+"""Suffixes of the files that decide what a model generates."""
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with ``~`` as the home folder; raises ConfigError for one that can be no path at all."""
+    """A path with ``~`` expanded; raises ConfigError for an impossible path."""
     text = str(path)
     if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
         shown = text if len(text) < 80 else f"{text[:79]}…"
-        raise ConfigError(f"{shown!r} is no path: a name is too long, or has what no name may have; mend it")
+        raise ConfigError(f"{shown!r} is not a valid path", "Use shorter names without control characters.")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ConfigError(f"{text!r}: there is no such user here; write the path out") from None
+        raise ConfigError(f"no such user: {text!r}", "Write the whole path.") from None
 
 
 @contextlib.contextmanager
 def publish(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes its place, whole, at the end of the block; on an error nothing is left."""
+    """A temporary folder that replaces ``folder`` at the end of the block; on an error nothing changes."""
     unfinished, former = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _settle(folder, former)
+        _remove_or_restore(folder, former)
         unfinished.mkdir(parents=True)
     except OSError as error:
         if error.errno in FULL:
             raise
-        raise StoreError(f"cannot write {folder}: {error.strerror}; choose another place, or mend the rights") from None
+        raise StoreError(f"cannot write {folder}: {error.strerror}", "Fix the permissions or choose another folder.") from None
     try:
         yield unfinished
         sync_tree(unfinished)
-        # What lies there goes when the new one is in its place: it may be an export that somebody reads.
+        # The old folder is removed once the new one is in place: it may be an export that somebody is reading.
         if folder.exists():
             folder.rename(former)
         unfinished.rename(folder)
         _sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        _settle(folder, former)
+        _remove_or_restore(folder, former)
 
 
-def _settle(folder: Path, former: Path) -> None:
-    """Remove what a folder has taken the place of, or put it back where nothing did."""
+def _remove_or_restore(folder: Path, former: Path) -> None:
+    """Remove a folder that was replaced, or restore it where its replacement is missing."""
     if former.exists() and not folder.exists():
         former.rename(folder)
     shutil.rmtree(former, ignore_errors=True)
 
 
 def sync_tree(path: Path) -> None:
-    """Have a file, or a folder with all in it, on the disk: what is written after it finds it whole even if the power goes."""
-    for one in [*path.rglob("*"), path]:
-        _sync(one)
+    """Flush a file, or a folder with its contents, to disk, so that it survives a power failure."""
+    for entry in [*path.rglob("*"), path]:
+        _sync(entry)
 
 
 def _sync(path: Path) -> None:
@@ -83,8 +83,8 @@ def digest_files(*paths: Path) -> str:
 
 
 def digest_of(digests: Iterable[tuple[str, str]]) -> str:
-    """As `digest_files`, of names with the digests of their files."""
-    ordered = sorted(digests, key=lambda one: one[0])
+    """As `digest_files`, from names and the digests of their files."""
+    ordered = sorted(digests, key=lambda named: named[0])
     return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in ordered).encode()).hexdigest()
 
 
@@ -95,12 +95,12 @@ def digest_file(path: Path) -> str:
 
 
 def digest_model(folder: Path) -> str:
-    """SHA-256 over the files of a model's folder that decide what it says."""
+    """SHA-256 over the files of a model's folder that decide what it generates."""
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that is whole or absent."""
+    """Write a file that is complete or absent."""
     unfinished = path.with_name(path.name + ".tmp")
     try:
         unfinished.write_text(text, encoding="utf-8")
@@ -113,7 +113,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def copy_whole(source: BinaryIO, path: Path) -> None:
-    """Write the rest of an open file to another that is whole or absent."""
+    """Write the rest of an open file to another that is complete or absent."""
     unfinished = path.with_name(path.name + ".tmp")
     try:
         with unfinished.open("wb") as file:
@@ -126,7 +126,7 @@ def copy_whole(source: BinaryIO, path: Path) -> None:
 
 
 def encodable(text: str) -> bool:
-    """Whether a text has no half characters, which no tokenizer reads."""
+    """Whether a text has no half surrogate pairs, which no tokenizer reads."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Functions of the user's own, named in the config as ``module:function``."""
+"""The user's own functions, named in the config as ``module:function``."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from typing import Any
 
 from flywheel.errors import ConfigError
 
+HINT = "Name it module:function, in a module that Python can import, such as a file in a folder of PYTHONPATH."
+
 
 def load_function(name: str, key: str) -> Callable[..., Any]:
-    """The function behind ``module:function``; raises ConfigError that names the config key where there is none."""
+    """The function ``module:function``; raises ConfigError, which names the config key, where there is none."""
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:
-        raise ConfigError(f"{key} must be module:function, got {name!r}")
+        raise ConfigError(f"{key} is {name!r}", HINT)
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
-        raise ConfigError(
-            f"{key} {name!r} cannot be had ({reason_of(error)}); it must be module:function of something Python can import, "
-            "such as a file in a folder of PYTHONPATH"
-        ) from None
+    except (Exception, SystemExit) as error:  # whatever the user's module raises at import
+        raise ConfigError(f"cannot import {key} {name!r}: {reason_of(error)}", HINT) from None
     if not callable(function):
-        raise ConfigError(f"{key} {name!r} is not a function")
+        raise ConfigError(f"{key} {name!r} is not a function", HINT)
     loaded: Callable[..., Any] = function
     return loaded
 
 
 def source_file(function: Callable[..., Any]) -> Path | None:
-    """The file that a function was written in; None for one that was not written in Python."""
+    """The file that defines a function; None if that is not Python."""
     try:
-        found = inspect.getsourcefile(function)
+        path = inspect.getsourcefile(function)
     except TypeError:
         return None
-    return Path(found) if found else None
+    return Path(path) if path else None
 
 
 def reason_of(error: BaseException) -> str:
-    """The kind of an error and what it says, in one line."""
+    """The type and the message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""Models on disk: found, fetched and checked before a library is let near them."""
+"""Models on disk: found, downloaded and checked before a library loads them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.core.functions import reason_of
-from flywheel.errors import ModelError
+from flywheel.errors import ModelError, first_line
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
-"""Endings of weights that are not safetensors."""
+"""Suffixes of weights that are not safetensors."""
+FIX_PATH = "Fix the path in the config."
+COPY_AGAIN = "Copy or build the model again."
 
 
 def local_folder(source: str) -> Path:
     """The folder of a model: the folder itself, or the download of a hub id. Safetensors only.
 
-    Raises ModelError for a missing folder, missing or corrupt weights, or a hub id that cannot be had.
+    Raises ModelError for a missing folder, missing or corrupt weights, or a hub id that cannot be downloaded.
     """
     folder = Path(source)
     if not folder.exists():
@@ -31,54 +33,54 @@ def check_model(folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not folder.is_dir():
-        raise ModelError(f"no model folder at {folder}; mend the path in the config")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json, so it is not a model's folder; mend the path in the config")
+        raise ModelError(f"no model folder at {folder}", FIX_PATH)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{folder} has no config.json, so it is not a model's folder", FIX_PATH)
     try:
-        if not isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")), dict):
+        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
             raise ValueError("no object")
     except (ValueError, RecursionError, OSError) as error:
-        raise ModelError(f"{folder / 'config.json'} is not JSON ({error}); copy or build the model anew") from None
+        raise ModelError(f"{config} is not JSON: {error}", COPY_AGAIN) from None
     for path in _weights(folder):
         try:
             with safe_open(path, framework="np") as file:
                 file.keys()
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is corrupt ({error}); copy or build the model anew") from None
+            raise ModelError(f"{path} is corrupt: {error}", COPY_AGAIN) from None
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files that transformers would read the weights from; raises ModelError where these are not all safetensors here."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    """The files that transformers would load weights from; raises ModelError unless all are safetensors in the folder."""
+    weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if weights.is_file():
+        return [weights]
     if not index.is_file():
-        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
         raise ModelError(
-            f"{folder} has no model.safetensors{f', only {pickled[0]}' if pickled else ''}: pickled weights are not read, for "
-            "they can hold a program that runs when they are opened; save the model with save_pretrained"
+            f"{folder} has no model.safetensors" + (f", only {pickles[0]}" if pickles else ""),
+            "Save the model with save_pretrained. Pickled weights are not loaded: they can run code.",
         )
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        inside = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)
+        valid = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(f"{index} is no index of weights ({type(error).__name__}); copy or build the model anew") from None
-    if not inside:
-        raise ModelError(f"{index} names files that are no *.safetensors beside it; copy or build the model anew")
+        raise ModelError(f"{index} is not an index of weights ({type(error).__name__})", COPY_AGAIN) from None
+    if not valid:
+        raise ModelError(f"{index} names files other than *.safetensors in its folder", COPY_AGAIN)
     return [folder / name for name in names]
 
 
 def settings_of(folder: Path) -> Any:
-    """The configuration of a model that transformers knows without the model's own code; raises ModelError for another."""
+    """A model's configuration, read by transformers without code of the model; raises ModelError if that is impossible."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         reason = reason_of(error).partition(" You can inspect")[0][:300]
-        raise ModelError(
-            f"transformers cannot read the configuration of {folder} ({reason}); code that comes with a model is not run"
-        ) from None
+        message = f"transformers cannot read the configuration of {folder}: {reason}"
+        raise ModelError(message, "Use a model that transformers supports; code that comes with a model is not run.") from None
 
 
 def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
@@ -91,34 +93,33 @@ def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
 def chat_format(
     folder: Path, *, arguments: Mapping[str, Any] | None = None, trust_remote_code: bool = False
 ) -> Callable[[str], str]:
-    """What puts a user's words into the chat template of a model, up to where the model answers.
+    """A function that puts a user's message into the chat template of a model, up to where the model answers.
 
-    ``arguments`` are what the template takes beside the words. Raises ModelError where its tokenizer has no chat template.
+    ``arguments`` go to the template. Raises ModelError for a tokenizer without one.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {folder} has no chat template; set prompt_style to completion")
-    begun = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+        raise ModelError(f"the tokenizer of {folder} has no chat template", "Set `prompt_style` to completion.")
+    adds_start = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
 
     def as_chat(words: str) -> str:
         message = [{"role": "user", "content": words}]
         try:
             text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {})))
         except Exception as error:  # whatever the model's template does, in the sandbox of transformers
-            raise ModelError(
-                f"the chat template of {folder} fails ({reason_of(error)}); mend it, or set prompt_style"
-            ) from None
-        # A tokenizer that begins every text with its start token would write it twice.
-        return text.removeprefix(tokenizer.bos_token) if begun else text
+            hint = "Fix the template, or set `prompt_style` to completion."
+            raise ModelError(f"the chat template of {folder} fails: {reason_of(error)}", hint) from None
+        # A tokenizer that starts every text with its start token would add it twice.
+        return text.removeprefix(tokenizer.bos_token) if adds_start else text
 
     return as_chat
 
 
 def _download(source: str) -> Path:
     if source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        raise ModelError(f"no model folder at {source}; mend the path in the config")
+        raise ModelError(f"no model folder at {source}", FIX_PATH)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -126,10 +127,10 @@ def _download(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise not_to_be_had(source, error) from None
+        raise not_found(source, error) from None
 
 
-def not_to_be_had(source: str, error: Exception) -> ModelError:
-    """What is told of a model that is not on disk, and that the hub does not give."""
-    reason = str(error).strip().splitlines()[0]
-    return ModelError(f"{source!r} is neither a folder nor to be had from the hub ({reason}); mend the name, or go online")
+def not_found(source: str, error: Exception) -> ModelError:
+    """The error for a model that is neither on disk nor on the hub."""
+    message = f"{source!r} is not a folder, and the hub cannot provide it: {first_line(error)}"
+    return ModelError(message, "Fix the name, or go online.")

@@ -1,10 +1,12 @@
 """Paired differences with their intervals and tests: pure functions on arrays of one value per task.
 
-A task's samples are alike, so a task is one observation: its values are averaged before, and tasks are resampled whole.
+The samples of a task are correlated, so a task is one observation: its values are averaged first, and whole tasks are
+resampled.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,19 +33,19 @@ class Estimate:
 def resampled_means(columns: Array, *, resamples: int, seed: int) -> Array:
     """Means of every column, shape (resamples, columns), in resamples of the rows drawn with replacement.
 
-    All columns see the same rows, so figures that are made of several of them stay together. How often each row is drawn is
-    counted, and counts times values are the sums: one matrix product for all columns. Memory is bounded by ``BLOCK``.
+    All columns see the same rows, so figures that combine several of them stay consistent. Counts of the
+    drawn rows times values are the sums: one matrix product for all columns. Memory is bounded by ``BLOCK``.
     """
     rows = len(columns)
     rng = np.random.default_rng(seed)
     kind = np.uint16 if rows < 1 << 16 else np.uint32
-    found = []
+    blocks = []
     for count in _blocks(resamples, max(1, BLOCK // rows)):
         drawn = rng.integers(rows, size=(count, rows), dtype=kind).astype(np.intp)
         drawn += np.arange(count)[:, None] * rows
         counts = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
-        found.append(counts.astype(np.float64) @ columns / rows)
-    return np.concatenate(found)
+        blocks.append(counts.astype(np.float64) @ columns / rows)
+    return np.concatenate(blocks)
 
 
 def _blocks(total: int, size: int) -> Iterator[int]:
@@ -76,14 +78,12 @@ def bootstrap_mean(values: Array, *, confidence: float, resamples: int, seed: in
     return interval(float(values.mean()), means, rows=values.size, confidence=confidence)
 
 
-def difference_p(values: Array) -> float:
-    """Two-sided p-value of a mean difference of zero: Student's paired t over tasks. 1.0 for fewer than two tasks."""
-    if values.size < 2:
+def difference_p(differences: Array) -> float:
+    """Two-sided p-value of the paired t-test over tasks. 1.0 for fewer than two tasks, or no difference at all."""
+    if differences.size < 2 or not differences.any():
         return 1.0
-    error = values.std(ddof=1) / np.sqrt(values.size)
-    if error == 0:
-        return 1.0 if values.mean() == 0 else 0.0
-    return float(2 * stats.t.sf(abs(values.mean()) / error, values.size - 1))
+    with warnings.catch_warnings(action="ignore"):  # equal differences have no variance: p is 0
+        return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

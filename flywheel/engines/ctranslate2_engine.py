@@ -1,8 +1,7 @@
 """CTranslate2: the fast engine on a CPU.
 
-Its random numbers belong to a worker thread and are seeded once in that thread's life. So prompts are
-split into shards of a fixed size, and each shard gets a thread of its own that is seeded for it: texts
-repeat exactly, whatever the number of cores.
+Its random numbers belong to a worker thread and are seeded once in that thread's life. So prompts are split into shards of a
+fixed size, and each shard gets its own thread, seeded for it: texts repeat exactly, whatever the number of cores.
 """
 
 from __future__ import annotations
@@ -25,88 +24,82 @@ from flywheel.config import EngineConfig
 from flywheel.core.faults import short_of_memory
 from flywheel.core.files import publish
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Sampling, context_length, cut_at_stop, end_tokens, fitting, token_ids, too_long
+from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device, workers
+from flywheel.engines.texts import context_length, cut_at_stop, end_tokens, fitting, require_eos, token_ids, too_long
 from flywheel.errors import ConfigError, EngineError, ModelError
 from flywheel.records import Completion, FinishReason
 
 BATCH = 64
 """Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""
 TINY_BYTES = 64 << 20
-"""A model smaller than this writes a batch in little more time than it takes to be loaded."""
+"""A model smaller than this generates a batch in little more time than it takes to load."""
 SHARD, TINY_SHARD = 128, 512
-"""Candidates that one thread writes, and of a tiny model. Part of the results."""
+"""Candidates of a shard, and of a tiny model's. Part of the results."""
 TINY_PROMPTS = 128
-"""And no more prompts than this, so that a chunk with few candidates for each keeps several cores at work."""
+"""The most prompts of a tiny model's shard, so that a chunk with few candidates for each keeps several cores busy."""
 _seeding = threading.Lock()
 Shard = tuple[int, list[int]]
 """Its number, and the places of its prompts in the chunk."""
-Written = list[list[Completion]]
 
 
 class CTranslate2Engine:
     """Runs a generator that CTranslate2 can convert, on all cores."""
 
-    name = "ctranslate2"
-
     def __init__(self, model: Path, config: EngineConfig, *, cache: Path, digest: str) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code)
-        refuse_what_is_not_here(config)
+        check_machine(config)
+        require_eos(model, self._tokenizer)
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
         self._workers = workers(config)
         self._context = context_length(model)
         self._ends = end_tokens(model, self._tokenizer)
-        if self._tokenizer.eos_token is None:
-            raise ModelError(f"the tokenizer of {model} has no eos_token, so no text would ever end; add one")
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        read = token_ids(self._tokenizer, prompts)
-        fits = fitting(read, sampling, self._context)
-        written = [too_long(n) for _ in prompts]
-        # CTranslate2 reads a batch as far as its shortest prompt goes and the rest token by token, so prompts of one length
-        # belong together. The longest first: then no core is left with the largest shard at the end.
-        fits.sort(key=lambda place: len(read[place]), reverse=True)
+        ids = token_ids(self._tokenizer, prompts)
+        fits = fitting(ids, sampling, self._context)
+        completions = [too_long(n) for _ in prompts]
+        # CTranslate2 reads a batch together up to the length of its shortest prompt and the rest token by token, so prompts of
+        # one length belong together. The longest come first, so that no core is left with the largest shard at the end.
+        fits.sort(key=lambda place: len(ids[place]), reverse=True)
         size = max(1, min(TINY_PROMPTS, TINY_SHARD // n) if self._tiny else SHARD // n)
         shards: list[Shard] = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
 
-        def write(shard: Shard) -> Written:
+        def run(shard: Shard) -> list[list[Completion]]:
             number, places = shard
-            return self._write([read[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
+            return self._generate([ids[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
 
-        for (_, places), groups in zip(shards, self._write_all(shards, write), strict=True):
+        for (_, places), groups in zip(shards, self._run_shards(shards, run), strict=True):
             for place, group in zip(places, groups, strict=True):
-                written[place] = group
-        return written
+                completions[place] = group
+        return completions
 
     def close(self) -> None:
-        """Nothing to give back: weights are in memory only while a shard is written."""
+        """Nothing to free: weights are in memory only while a shard runs."""
 
-    def _write_all(self, shards: Sequence[Shard], write: Callable[[Shard], Written]) -> list[Written]:
-        """Every shard's texts; where memory is short with several at once, one after another: they are the same."""
-        try:
-            return self._in_threads(shards, write)
-        except (MemoryError, RuntimeError) as error:
-            if not short_of_memory(error):
-                raise
-        try:
+    def _run_shards(
+        self, shards: Sequence[Shard], run: Callable[[Shard], list[list[Completion]]]
+    ) -> list[list[list[Completion]]]:
+        """Every shard's completions; out of memory, the shards run one after another, with the same results."""
+        for last in (False, True):
+            try:
+                # Never in the caller's thread: CTranslate2 limits that to one core, and torch would then sum in another order.
+                with ThreadPoolExecutor(self._workers) as pool:
+                    return list(pool.map(run, shards))
+            except (MemoryError, RuntimeError) as error:
+                if not short_of_memory(error):
+                    raise
+                if last:
+                    raise EngineError(
+                        "out of memory: one shard of this model does not fit",
+                        "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
+                    ) from None
             self._workers = 1
-            return self._in_threads(shards, write)
-        except (MemoryError, RuntimeError) as error:
-            if not short_of_memory(error):
-                raise
-            raise EngineError(
-                "memory is too short for one shard of this model; lower sampling.n or sampling.max_tokens, or set "
-                "engine.compute_type to int8"
-            ) from None
+        raise AssertionError("unreachable")
 
-    def _in_threads(self, shards: Sequence[Shard], write: Callable[[Shard], Written]) -> list[Written]:
-        """Never in the caller's thread: CTranslate2 leaves that with one core, and torch would then sum in another order."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(write, shards))
-
-    def _write(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+    def _generate(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
         results = self._seeded(seed, tokens[0]).generate_batch(
             tokens,
@@ -122,15 +115,16 @@ class CTranslate2Engine:
             return_scores=True,
         )
         rng = random.Random(seed)
-        texts = iter(self._texts([ids for result in results for ids in result.sequences_ids]))
+        sequences = [ids for result in results for ids in result.sequences_ids]
+        texts = iter(self._tokenizer.batch_decode(sequences, skip_special_tokens=True))
         return [self._completions(result, texts, len(ids), sampling, rng) for result, ids in zip(results, prompts, strict=True)]
 
     def _seeded(self, seed: int, tokens: list[str]) -> ctranslate2.Generator:
-        """A generator whose one thread has drawn its first numbers from this seed."""
+        """A generator whose one thread is seeded."""
         with _seeding:
             ctranslate2.set_random_seed(seed)
             generator = self._loaded()
-            # The thread takes its seed with its first draw, so make it draw before another shard changes the seed.
+            # The thread is seeded at its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
 
@@ -140,12 +134,8 @@ class CTranslate2Engine:
         except RuntimeError as error:
             if short_of_memory(error):
                 raise
-            raise ModelError(
-                f"{self._folder} is damaged ({' '.join(str(error).split())}); remove the folder, it is converted anew"
-            ) from None
-
-    def _texts(self, written: Sequence[list[int]]) -> list[str]:
-        return list(self._tokenizer.batch_decode(written, skip_special_tokens=True))
+            message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
+            raise ModelError(message, "Remove the folder; it is converted again.") from None
 
     def _completions(
         self, result: ctranslate2.GenerationResult, texts: Iterator[str], read: int, sampling: Sampling, rng: random.Random
@@ -155,17 +145,19 @@ class CTranslate2Engine:
             ended = bool(ids) and ids[-1] in self._ends
             text, reason = cut_at_stop(next(texts), sampling.stop, FinishReason.STOP if ended else FinishReason.LENGTH)
             completions.append(Completion(text=text, tokens=len(ids), finish_reason=reason, logprob=logprob))
-        # They come sorted by likelihood; positions must not carry that.
+        # They come sorted by likelihood, which the order must not reveal.
         rng.shuffle(completions)
         return [replace(completions[0], prompt_tokens=read), *completions[1:]]
 
 
-def refuse_what_is_not_here(config: EngineConfig) -> None:
-    """Raise ConfigError for a device or a compute type that CTranslate2 does not have on this machine."""
+def check_machine(config: EngineConfig) -> None:
+    """Raise ConfigError for a device or a compute type that CTranslate2 does not support on this machine."""
     if device(config) != "cpu" and config.device != "auto":
-        raise ConfigError(f"engine.name ctranslate2 works on the CPU here, engine.device is {config.device}; set vllm")
+        message = f"CTranslate2 runs on the CPU here, but engine.device is {config.device}"
+        raise ConfigError(message, "Set `engine.name` to vllm or transformers, or `engine.device` to cpu.")
     if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
-        raise ConfigError(f"engine.compute_type {config.compute_type} is not to be had on this CPU; set float32 or int8")
+        message = f"CTranslate2 does not support engine.compute_type {config.compute_type} on this CPU"
+        raise ConfigError(message, "Set it to float32 or int8.")
 
 
 def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
@@ -178,10 +170,7 @@ def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
 
 
 def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
-    """Convert a model's weights once, and again where a file of them is gone.
-
-    Raises ModelError where CTranslate2 does not know the architecture.
-    """
+    """Convert a model's weights, unless that is done; raises ModelError for an architecture that CTranslate2 does not know."""
     # Workers on one machine start at the same time.
     with FileLock(Path(tempfile.gettempdir()) / f"flywheel-{derive(folder.resolve())}.lock"):
         if not _is_whole(folder):
@@ -199,16 +188,16 @@ def _convert(model: Path, folder: Path, config: EngineConfig) -> None:
             converter.convert(str(unfinished), quantization=None if config.compute_type == "float32" else config.compute_type)
             _name_missing_tokens(unfinished / "config.json")
     except (ValueError, NotImplementedError) as error:
-        raise ModelError(f"CTranslate2 cannot convert {model} ({error}); set engine.name to transformers") from None
+        raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether all is there that CTranslate2 reads; somebody may have freed some space."""
+    """Whether all files that CTranslate2 reads exist: a user may have removed some to free space."""
     return all((folder / name).is_file() for name in ("model.bin", "config.json")) and any(folder.glob("vocabulary.*"))
 
 
 def _name_missing_tokens(path: Path) -> None:
-    """CTranslate2 refuses to load a config whose start token is null, as in tokenizers without one."""
+    """Replace null tokens, as of tokenizers without a start token: CTranslate2 does not load such a config."""
     config = json.loads(path.read_text(encoding="utf-8"))
     for name in ("bos_token", "unk_token"):
         if config.get(name, "") is None:

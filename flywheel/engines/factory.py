@@ -1,4 +1,4 @@
-"""Which engine a configuration asks for, and its start. Engine modules are imported on use."""
+"""Chooses an engine for a configuration, and starts it. Engine modules are imported on use."""
 
 from __future__ import annotations
 
@@ -14,56 +14,52 @@ from flywheel.engines.machine import device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """An engine and the reason for it."""
+    """An engine, and why it was chosen."""
 
     name: str
     why: str
 
 
-def choose(config: EngineConfig, model: Path) -> Choice:
-    """The engine that runs a generator's folder on this machine: the configured one, or what ``auto`` stands for.
+def choose(config: EngineConfig, model: Path | None) -> Choice:
+    """The engine for a generator's folder (None behind an endpoint): the configured one, or what ``auto`` stands for here.
 
-    Raises ConfigError for a device that is absent.
+    Raises ConfigError for a device that this machine does not have.
     """
-    if config.name != "auto":
-        return Choice(name=config.name, why="engine.name says so")
+    if config.name != "auto" or model is None:
+        return Choice(name=config.name, why=f"Set by `engine.name: {config.name}`.")
     if device(config) != "cpu":
         if find_spec("vllm"):
-            return Choice(name="vllm", why="there is a GPU, and vllm is installed")
-        return Choice(name="transformers", why="there is a GPU; vllm would be faster: pip install 'flywheel[vllm]'")
+            return Choice(name="vllm", why="GPU found; using vLLM.")
+        why = "GPU found; using transformers. vLLM is faster: `pip install 'flywheel-bon[vllm]'`."
+        return Choice(name="transformers", why=why)
     from flywheel.engines.ctranslate2_engine import converts
 
-    kind = json.loads((model / "config.json").read_text(encoding="utf-8")).get("model_type", "?")
     if converts(model, trust_remote_code=config.trust_remote_code):
-        return Choice(name="ctranslate2", why="no GPU, and CTranslate2 is fastest on a CPU")
-    return Choice(name="transformers", why=f"no GPU, and CTranslate2 does not know {kind} models")
+        return Choice(name="ctranslate2", why="No GPU found; using CTranslate2 on CPU.")
+    kind = json.loads((model / "config.json").read_text(encoding="utf-8")).get("model_type", "?")
+    return Choice(name="transformers", why=f"CTranslate2 does not support {kind} models; using transformers on CPU.")
 
 
 def check(config: EngineConfig, model: Path | None) -> None:
-    """Raise for an engine that could not start on a generator's folder (None behind an endpoint), before work is begun."""
+    """Raise for an engine that could not start on a generator's folder (None behind an endpoint)."""
     if config.name == "openai":
         from flywheel.engines import openai_engine  # noqa: F401 - raises where its package is missing
-
-        return
-    if config.name == "scripted" or model is None:
+    if config.name in ("openai", "scripted") or model is None:
         return
     device(config)
     name = choose(config, model).name
     if name == "vllm":
-        from flywheel.engines.vllm_engine import refuse_other_releases
+        from flywheel.engines.vllm_engine import check_release
 
-        refuse_other_releases()
+        check_release()
     elif name == "ctranslate2":
-        from flywheel.engines.ctranslate2_engine import refuse_what_is_not_here
+        from flywheel.engines.ctranslate2_engine import check_machine
 
-        refuse_what_is_not_here(config)
+        check_machine(config)
 
 
 def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engine:
-    """Start the engine on a generator's folder.
-
-    ``cache`` is a folder for converted weights, ``digest`` names the generator's weights in it.
-    """
+    """Start the engine on a generator's folder; ``cache`` is for converted weights, filed under the ``digest`` of the model."""
     if config.script is not None:
         from flywheel.engines.scripted_engine import ScriptedEngine
 

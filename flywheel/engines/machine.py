@@ -9,18 +9,18 @@ from flywheel.errors import ConfigError
 
 
 def device(config: EngineConfig) -> str:
-    """The torch device that ``auto`` stands for; raises ConfigError where the one asked for is absent."""
+    """The torch device that ``auto`` stands for; raises ConfigError where the configured one is absent."""
     import torch
 
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"engine.device is {config.device!r}, but torch sees no GPU; set it to cpu or auto")
+        raise ConfigError(f"no GPU found for engine.device {config.device!r}", "Set `engine.device` to cpu or auto.")
     return config.device
 
 
 def workers(config: EngineConfig) -> int:
-    """How many texts are written at once: the cores this process may use, unless the config says otherwise."""
+    """How many cores to generate on: all that this process may use, unless the config sets a number."""
     if config.workers:
         return config.workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """transformers: any causal language model, on a CPU or a GPU.
 
-Every candidate has random numbers of its own, drawn before anything is written: its text does not depend on what else is
-in its batch, so that a batch may be as large as memory admits, and smaller where it does not.
+Every candidate has its own random numbers, drawn before it is generated: its text does not depend on the rest of its batch,
+so a batch can be as large as memory allows.
 """
 
 from __future__ import annotations
@@ -28,24 +28,22 @@ from transformers import (
 from flywheel.config import EngineConfig
 from flywheel.core.faults import short_of_memory
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Sampling, context_length, cut_at_stop, end_tokens, fitting, token_ids, too_long
+from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device
-from flywheel.errors import ConfigError, EngineError, ModelError
+from flywheel.engines.texts import context_length, cut_at_stop, end_tokens, fitting, require_eos, token_ids, too_long
+from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Completion, FinishReason
 
 
 class TransformersEngine:
     """Runs any model that AutoModelForCausalLM loads."""
 
-    name = "transformers"
-
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self._device = device(config)
         if config.compute_type == "int8":
-            raise ConfigError("engine.compute_type int8 is CTranslate2's, which does not run here; set float32 or bfloat16")
+            raise ConfigError("int8 needs CTranslate2, which does not run here", "Set `engine.compute_type` to bfloat16.")
         self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
-        if self._tokenizer.eos_token is None:
-            raise ModelError(f"the tokenizer of {model} has no eos_token, so no text would ever end; add one")
+        require_eos(model, self._tokenizer)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = AutoModelForCausalLM.from_pretrained(
@@ -57,81 +55,79 @@ class TransformersEngine:
         self._batch_tokens = config.batch_tokens
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        read = token_ids(self._tokenizer, prompts)
-        written = [too_long(n) for _ in prompts]
-        fits = fitting(read, sampling, self._context)
-        fits.sort(key=lambda place: len(read[place]), reverse=True)
-        while fits:
-            # The longest first: where memory is short, the first batch of all says so.
-            size = max(1, self._batch_tokens // ((len(read[fits[0]]) + sampling.max_tokens) * n))
-            batch, fits = fits[:size], fits[size:]
+        ids = token_ids(self._tokenizer, prompts)
+        completions = [too_long(n) for _ in prompts]
+        places = fitting(ids, sampling, self._context)
+        # The longest first: if memory is short, the first batch shows it.
+        places.sort(key=lambda place: len(ids[place]), reverse=True)
+        while places:
+            size = max(1, self._batch_tokens // ((len(ids[places[0]]) + sampling.max_tokens) * n))
+            batch, places = places[:size], places[size:]
             seeds = [derive(seed, place) for place in batch]
-            groups = self._write_what_fits([read[place] for place in batch], seeds, n, sampling)
+            groups = self._generate_or_split([ids[place] for place in batch], seeds, n, sampling)
             for place, group in zip(batch, groups, strict=True):
-                written[place] = group
-        return written
+                completions[place] = group
+        return completions
 
     def close(self) -> None:
-        """Give the weights' memory back."""
         del self._model
+        self._free()
+
+    def _free(self) -> None:
         gc.collect()
         if self._device != "cpu":
             torch.cuda.empty_cache()
 
-    def _write_what_fits(
+    def _generate_or_split(
         self, prompts: list[list[int]], seeds: list[int], n: int, sampling: Sampling
     ) -> list[list[Completion]]:
-        """Write a batch; where memory runs out, its halves, and from then on no batch as large."""
+        """The completions of a batch; out of memory, those of its halves, and from then on no batch is as large."""
         try:
-            return self._write(prompts, seeds, n, sampling)
+            return self._generate(prompts, seeds, n, sampling)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
             if len(prompts) == 1:
                 raise EngineError(
-                    f"{n} candidates of {len(prompts[0])} + {sampling.max_tokens} tokens do not fit into the memory of "
-                    f"{self._device}; lower sampling.n or sampling.max_tokens, or set engine.compute_type to bfloat16"
+                    f"out of memory on {self._device}: {n} candidates of {len(prompts[0])} + {sampling.max_tokens} tokens",
+                    "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
                 ) from None
-        gc.collect()
-        if self._device != "cpu":
-            torch.cuda.empty_cache()
+        self._free()
         half = len(prompts) // 2
         self._batch_tokens = max(1, min(self._batch_tokens, half * n * (len(prompts[0]) + sampling.max_tokens)))
-        return [
-            *self._write_what_fits(prompts[:half], seeds[:half], n, sampling),
-            *self._write_what_fits(prompts[half:], seeds[half:], n, sampling),
-        ]
+        first = self._generate_or_split(prompts[:half], seeds[:half], n, sampling)
+        return first + self._generate_or_split(prompts[half:], seeds[half:], n, sampling)
 
     @torch.inference_mode()
-    def _write(self, prompts: list[list[int]], seeds: list[int], n: int, sampling: Sampling) -> list[list[Completion]]:
+    def _generate(self, prompts: list[list[int]], seeds: list[int], n: int, sampling: Sampling) -> list[list[Completion]]:
         batch = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._device)
         ids, mask = (batch[name].repeat_interleave(n, dim=0) for name in ("input_ids", "attention_mask"))
         # One random number a token, in the order of the candidates, whatever batch they are in.
         uniform = np.concatenate([np.random.default_rng(seed).random((n, sampling.max_tokens)) for seed in seeds])
-        drawing = _Drawing(torch.from_numpy(uniform).to(self._device), sampling)
+        sampler = _Sampler(torch.from_numpy(uniform).to(self._device), sampling)
         criteria = [StopStringCriteria(self._tokenizer, list(sampling.stop))] if sampling.stop else []
         sequences = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=self._read_once(batch["input_ids"], batch["attention_mask"], n),
+            past_key_values=self._prompt_cache(batch["input_ids"], batch["attention_mask"], n),
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=sampling.max_tokens,
                 eos_token_id=self._ends,
                 pad_token_id=self._tokenizer.pad_token_id,
             ),
-            logits_processor=LogitsProcessorList([drawing]),
+            logits_processor=LogitsProcessorList([sampler]),
             stopping_criteria=StoppingCriteriaList(criteria),
         )
         new = sequences[:, ids.shape[1] :].cpu()
-        logprobs = torch.stack(drawing.logprobs, dim=1).cpu()
+        logprobs = torch.stack(sampler.logprobs, dim=1).cpu()
         ends = torch.isin(new, torch.tensor(self._ends)).int()
-        # Behind the end there is padding: nothing of it counts.
+        # After the end there is padding.
         lengths = torch.where(ends.any(1), ends.argmax(1) + 1, new.shape[1]).tolist()
-        written = [row[:length] for row, length in zip(new.tolist(), lengths, strict=True)]
-        texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        rows = [row[:length] for row, length in zip(new.tolist(), lengths, strict=True)]
+        texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
         completions = []
-        for place, (row, text) in enumerate(zip(written, texts, strict=True)):
+        for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
             ended = FinishReason.STOP if row[-1] in self._ends else FinishReason.LENGTH
             text, reason = cut_at_stop(text, sampling.stop, ended)
             logprob = float(logprobs[place, : len(row)].mean())
@@ -141,10 +137,10 @@ class TransformersEngine:
             )
         return [completions[start : start + n] for start in range(0, len(completions), n)]
 
-    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> DynamicCache | None:
-        """What the model remembers of all but the last token of the prompts, computed once and repeated for n candidates.
+    def _prompt_cache(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> DynamicCache | None:
+        """Keys and values of all but the last token of the prompts, computed once and repeated for n candidates.
 
-        None where there is nothing to gain, or where a model keeps something else than keys and values.
+        None where that gains nothing, or where a model caches something else than keys and values.
         """
         if n == 1 or ids.shape[1] < 2 or not self._model._supports_default_dynamic_cache():
             return None
@@ -158,15 +154,15 @@ class TransformersEngine:
         return cache
 
 
-class _Drawing(LogitsProcessor):
+class _Sampler(LogitsProcessor):
     """Draws each row's next token with that row's own random number, by inverting the cumulative distribution.
 
-    It leaves only the drawn token possible, so that a greedy search takes it, and keeps its log-probability as the model
-    gave it: before temperature and top-p.
+    It leaves only the drawn token possible, so that greedy search takes it, and keeps the model's own log-probability of it,
+    before temperature and top-p.
     """
 
     def __init__(self, uniform: torch.Tensor, sampling: Sampling) -> None:
-        """``uniform`` has a row for each candidate and a column for each token, in [0, 1)."""
+        """``uniform`` has a row per candidate and a column per token, in [0, 1)."""
         self._uniform = uniform
         self._temperature = TemperatureLogitsWarper(float(sampling.temperature))
         self._top_p = TopPLogitsWarper(sampling.top_p) if sampling.top_p < 1 else None
@@ -175,11 +171,11 @@ class _Drawing(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.float()
         logprobs = scores.log_softmax(-1)
-        wanted = self._temperature(input_ids, scores)
+        warped = self._temperature(input_ids, scores)
         if self._top_p is not None:
-            wanted = self._top_p(input_ids, wanted)
-        # In double precision: rounding of a sum over a large vocabulary would move the borders between tokens.
-        cumulative = wanted.softmax(-1, dtype=torch.float64).cumsum(-1)
+            warped = self._top_p(input_ids, warped)
+        # In double precision: rounding errors of a sum over a large vocabulary would move the borders between tokens.
+        cumulative = warped.softmax(-1, dtype=torch.float64).cumsum(-1)
         draw = self._uniform[:, len(self.logprobs), None] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, draw, right=True).clamp(max=scores.shape[-1] - 1)
         self.logprobs.append(logprobs.gather(-1, token).squeeze(-1))

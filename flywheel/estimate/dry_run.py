@@ -12,7 +12,7 @@ from dataclasses import replace
 from flywheel.config import Config
 from flywheel.core.quiet import silence
 from flywheel.engines.factory import choose
-from flywheel.engines.generator import engine_for, student_engine
+from flywheel.engines.generator import local_engine
 from flywheel.estimate.checks import warnings_of
 from flywheel.estimate.history import read_state
 from flywheel.estimate.inputs import Inputs, device_memory, find_inputs, shape_of, writer_of
@@ -31,13 +31,13 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     silence()
     inputs = find_inputs(config)
     check_inputs(inputs.checkable(), reach=False)
-    engine = engine_for(config, inputs.generator.folder if inputs.generator else None)
+    engine = choose(config.engine, inputs.generator.folder if inputs.generator else None)
     state = read_state(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
     config, student = inputs.config, inputs.student
     seeds, held_out = read_seeds(config.path(config.instructions.seeds)), read_tasks(config.path(config.evaluation.tasks))
     generator = trained = writer_of(config, inputs.generator, engine, config.engine, seeds, held_out)
     if student:
-        settings = student_engine(config)
+        settings = local_engine(config)
         trained = writer_of(config, student, choose(settings, student.folder), settings, seeds, held_out)
     stages = Stages(
         config=config,

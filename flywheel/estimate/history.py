@@ -80,7 +80,7 @@ def _rates(workspace: Workspace, config: Config) -> dict[Stage, Rate]:
         workspace.store.path,
         "SELECT r.round, s.stage, s.rows, s.tokens, s.seconds, r.config, "
         "(SELECT count(*) FILTER (kept) / count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS kept, "
-        "(SELECT m.numbers FROM models AS m WHERE m.model_id = r.generator_out) AS trained "
+        "(SELECT m.facts FROM models AS m WHERE m.model_id = r.generator_out) AS trained "
         "FROM rounds AS r JOIN stages AS s USING (round) "
         "WHERE r.status = 'done' AND s.finished_at IS NOT NULL AND s.rows > 0 ORDER BY r.number",
     ).as_dicts()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import Config, EngineConfig
-from flywheel.core.model_folders import local_folder, not_to_be_had
+from flywheel.core.model_folders import local_folder, not_found
 from flywheel.engines.factory import Choice
 from flywheel.engines.machine import device, workers
 from flywheel.errors import ModelError
@@ -18,7 +18,8 @@ from flywheel.instructions.demos import Demos
 from flywheel.instructions.prompt_style import prompts_of
 from flywheel.instructions.tasks import REWORDED_DEMOS, read_reworded
 from flywheel.records import SeedTask, Stage, Task
-from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.data import PreferenceSet, separate
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import SUFFIXES, find_source, read_source
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -118,7 +119,7 @@ def _find_model(config: Config, key: str) -> Source:
     try:
         return Source(name=name, folder=Path(hf_hub_download(name, "config.json")).parent, complete=False)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise not_to_be_had(name, error) from None
+        raise not_found(name, error) from None
 
 
 def _find_data(name: str, path: Path) -> Path | None:

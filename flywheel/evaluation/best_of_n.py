@@ -1,6 +1,6 @@
-"""What selecting is worth: the control policies beside best-of-N, and how far more candidates help. Pure functions.
+"""What selecting is worth: the control policies beside best-of-N, and how far more candidates help.
 
-Both use candidates that are there already and that the judge was asked about: nothing is generated for them.
+Both use candidates that the judge has scored already: nothing is generated for them.
 """
 
 from __future__ import annotations
@@ -10,32 +10,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flywheel.core.seeds import derive
 from flywheel.core.statistics import Array, Estimate, best_weights, interval, resampled_means
+from flywheel.evaluation.compare import settings
+from flywheel.records import Policy, Round
+from flywheel.store.evaluations import JudgedCandidates, judged_candidates
+from flywheel.store.store import Store
 
-MOST_POINTS = 16
-"""Numbers of candidates that a curve is drawn at."""
+MAX_POINTS = 16
+"""Points of a best-of-N curve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFigures:
-    """What one policy picked: means over the tasks for which the judge knows every policy's pick."""
+    """What one selection policy gives: means over the tasks for which every policy's choice is judged."""
 
     policy: str
     tasks: int
     reward: float
     judge: float
     tokens: float
-    best_less_this: Estimate | None
-    """The judge's difference between best-of-N's picks and this policy's, paired by task; None for best-of-N itself."""
+    difference: Estimate | None
+    """The judge's difference to best-of-N, paired by task: negative where best-of-N is better. None for best-of-N itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurveStep:
-    """What the best of ``n`` candidates gives in the mean."""
+class CurvePoint:
+    """The mean reward and judge score of the best of ``n`` candidates."""
 
     n: int
-    divergence: float
-    """log n - (n - 1) / n: an upper bound, in nats, on how far the picks are from what the generator writes
+    kl: float
+    """log n - (n - 1) / n: an upper bound, in nats, on the KL divergence of the winners from the generator
     (Stiennon et al., arXiv 2009.01325, appendix G.3)."""
     reward: Estimate
     judge: Estimate
@@ -43,45 +48,88 @@ class CurveStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Expected reward and judgement of the best of n, for n from 1 to the number sampled."""
+    """Expected reward and judge score of the best of n, for n from 1 to the number sampled."""
 
     tasks: int
-    steps: tuple[CurveStep, ...]
-    turns_at: int | None
-    """The n after which the judge surely falls while the reward still rises: more candidates find what the reward model
-    likes and the judge does not. None where that is not seen."""
+    points: tuple[CurvePoint, ...]
+    over_optimized_after: int | None
+    """The n after which the judge's score falls, by its interval, while the reward still rises; None where it does not."""
+
+
+def policies_of(store: Store, round_: Round) -> list[PolicyFigures]:
+    """What each policy gives in a round, best-of-N first; empty where the judge scored no candidates."""
+    rows, config = _judged(store, round_), settings(round_)
+    chosen = {
+        policy: dict(zip(rows.task_ids[picked], np.flatnonzero(picked), strict=True))
+        for policy, picked in rows.picked.items()
+        if picked.any()
+    }
+    if not chosen:
+        return []
+    # A policy without choices is left out: max-logprob has none where an engine gives no logprobs.
+    shared = sorted(set.intersection(*map(set, chosen.values())))
+    figures: dict[str, dict[str, Array]] = {}
+    for policy, places in chosen.items():
+        index = np.array([places[task] for task in shared], dtype=int)
+        figures[policy] = {"reward": rows.reward[index], "judge": rows.judge[index], "tokens": rows.tokens[index]}
+    seed = derive("policies", round_.round)
+    return policy_figures(figures, confidence=config.confidence, resamples=config.resamples, seed=seed)
 
 
 def policy_figures(
-    picks: Mapping[str, Mapping[str, Array]], *, best: str, confidence: float, resamples: int, seed: int
+    figures: Mapping[str, Mapping[str, Array]], *, confidence: float, resamples: int, seed: int
 ) -> list[PolicyFigures]:
-    """Figures of every policy, best-of-N first, then by what the judge says.
+    """Figures of every policy, best-of-N first, then by the judge's score.
 
-    ``picks`` has for each policy ``reward``, ``judge`` and ``tokens`` of its picks, one number a task, in one order of tasks.
+    ``figures`` has ``reward``, ``judge`` and ``tokens`` of each policy's choices: one number a task, all in one order of tasks.
     """
-    if best not in picks or picks[best]["judge"].size == 0:
+    if Policy.BEST not in figures or figures[Policy.BEST]["judge"].size == 0:
         return []
-    policies = [best, *(policy for policy in picks if policy != best)]
-    judged = np.stack([picks[best]["judge"] - picks[policy]["judge"] for policy in policies], axis=1)
-    drawn = resampled_means(judged, resamples=resamples, seed=seed)
-    found = [
+    policies: list[str] = [Policy.BEST, *(policy for policy in figures if policy != Policy.BEST)]
+    differences = np.stack([figures[policy]["judge"] - figures[Policy.BEST]["judge"] for policy in policies], axis=1)
+    resampled = resampled_means(differences, resamples=resamples, seed=seed)
+    best, *others = (
         PolicyFigures(
             policy=policy,
-            tasks=judged.shape[0],
-            reward=float(picks[policy]["reward"].mean()),
-            judge=float(picks[policy]["judge"].mean()),
-            tokens=float(picks[policy]["tokens"].mean()),
-            best_less_this=None
-            if policy == best
-            else interval(float(judged[:, place].mean()), drawn[:, place], rows=len(judged), confidence=confidence),
+            tasks=len(differences),
+            reward=float(figures[policy]["reward"].mean()),
+            judge=float(figures[policy]["judge"].mean()),
+            tokens=float(figures[policy]["tokens"].mean()),
+            difference=None
+            if policy == Policy.BEST
+            else interval(
+                float(differences[:, column].mean()), resampled[:, column], rows=len(differences), confidence=confidence
+            ),
         )
-        for place, policy in enumerate(policies)
-    ]
-    return [found[0], *sorted(found[1:], key=lambda one: -one.judge)]
+        for column, policy in enumerate(policies)
+    )
+    return [best, *sorted(others, key=lambda other: -other.judge)]
+
+
+def curve_of(store: Store, round_: Round) -> Curve | None:
+    """The best-of-N curve of a round; None where the judge scored no candidates.
+
+    Of tasks with all candidates judged; a candidate that was cut at the token limit never wins.
+    """
+    rows, config = _judged(store, round_), settings(round_)
+    if not len(rows.task_ids):
+        return None
+    _, place, counts = np.unique(rows.task_ids, return_inverse=True, return_counts=True)
+    complete = counts == counts.max()
+    shape, kept = (int(complete.sum()), int(counts.max())), complete[place]
+    rewards = np.where(rows.stop, rows.reward, -np.inf)[kept].reshape(shape)
+    has_winner = np.isfinite(rewards).any(axis=1)
+    return best_of_n_curve(
+        rewards[has_winner],
+        rows.judge[kept].reshape(shape)[has_winner],
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=derive("curve", round_.round),
+    )
 
 
 def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resamples: int, seed: int) -> Curve | None:
-    """The curve from candidates, shape (tasks, candidates); ``rewards`` is ``-inf`` where one cannot be picked.
+    """The curve from candidates, shape (tasks, candidates); ``rewards`` is ``-inf`` for a candidate that cannot win.
 
     None where there are no tasks or fewer than two candidates.
     """
@@ -90,31 +138,36 @@ def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resampl
         return None
     order = np.argsort(rewards, axis=1, kind="stable")
     judged, rewards = np.take_along_axis(judged, order, axis=1), np.take_along_axis(rewards, order, axis=1)
-    # The best of few may be one that cannot be picked; it is worth what the worst that can be is.
+    # The best of few may be one that cannot win; its reward counts as the lowest of those that can.
     lowest = np.min(np.where(np.isfinite(rewards), rewards, np.inf), axis=1, keepdims=True)
     rewards = np.where(np.isfinite(rewards), rewards, lowest)
-    sizes = steps_of(most)
+    sizes = curve_sizes(most)
     weights = best_weights(most, np.array(sizes)).T
     values = np.concatenate([rewards @ weights, judged @ weights], axis=1)
-    drawn = resampled_means(values, resamples=resamples, seed=seed)
-    means = values.mean(axis=0)
+    means, resampled = values.mean(axis=0), resampled_means(values, resamples=resamples, seed=seed)
 
-    def estimate(column: int) -> Estimate:
-        return interval(float(means[column]), drawn[:, column], rows=tasks, confidence=confidence)
+    def estimate(column: int, less: int | None = None) -> Estimate:
+        value, drawn = means[column], resampled[:, column]
+        if less is not None:
+            value, drawn = value - means[less], drawn - resampled[:, less]
+        return interval(float(value), drawn, rows=tasks, confidence=confidence)
 
-    steps = tuple(
-        CurveStep(n=n, divergence=float(np.log(n) - (n - 1) / n), reward=estimate(place), judge=estimate(len(sizes) + place))
+    points = tuple(
+        CurvePoint(n=n, kl=float(np.log(n) - (n - 1) / n), reward=estimate(place), judge=estimate(len(sizes) + place))
         for place, n in enumerate(sizes)
     )
     peak = int(np.argmax(means[len(sizes) :]))
-    after = drawn[:, -1] - drawn[:, len(sizes) + peak]
-    fall = interval(float(means[-1] - means[len(sizes) + peak]), after, rows=tasks, confidence=confidence)
+    falls = estimate(2 * len(sizes) - 1, less=len(sizes) + peak).high < 0
     rises = means[len(sizes) - 1] > means[peak]
-    return Curve(tasks=tasks, steps=steps, turns_at=sizes[peak] if fall.high < 0 and rises else None)
+    return Curve(tasks=tasks, points=points, over_optimized_after=sizes[peak] if falls and rises else None)
 
 
-def steps_of(most: int) -> Sequence[int]:
+def curve_sizes(most: int) -> Sequence[int]:
     """Numbers of candidates from 1 to the most, evenly spaced on a logarithmic scale where there are many."""
-    if most <= MOST_POINTS:
+    if most <= MAX_POINTS:
         return list(range(1, most + 1))
-    return sorted({round(float(one)) for one in np.geomspace(1, most, MOST_POINTS)})
+    return sorted({round(float(size)) for size in np.geomspace(1, most, MAX_POINTS)})
+
+
+def _judged(store: Store, round_: Round) -> JudgedCandidates:
+    return judged_candidates(store.path, round_.tasks_of, round_.reward_model or "", round_.judge)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,177 +12,159 @@ from flywheel.core.seeds import derive
 from flywheel.core.statistics import Array
 from flywheel.errors import StoreError
 from flywheel.evaluation.diversity import output_diversity
-from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
+from flywheel.evaluation.evidence import Lengths, Measured, gather
+from flywheel.evaluation.verdict import Comparison
 from flywheel.records import Round
-from flywheel.store.store import HeldOut, Store
+from flywheel.store import evaluations
+from flywheel.store.evaluations import HeldOut
+from flywheel.store.store import Store
 
-ENOUGH_OUTPUTS = 8000
-"""Outputs whose words are looked at: of more tasks, fewer samples each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The verdict on a round against another, with its evidence."""
-
-    verdict: Verdict
-    evidence: Evidence
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in plain words."""
-        return sentence(self.evidence, self.verdict)
-
-    @property
-    def doubts(self) -> list[str]:
-        """What speaks against taking it for what it seems."""
-        return list(doubts(self.evidence))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values: ``verdict`` on top, the evidence below."""
-        return {"verdict": str(self.verdict), "sentence": self.sentence, "doubts": self.doubts} | asdict(self.evidence)
+DIVERSITY_OUTPUTS = 8000
+"""Outputs that output diversity is measured on: with more tasks, fewer samples of each."""
 
 
 def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> Comparison:
-    """Compare two evaluated rounds; raises StoreError where they are not there or not comparable.
+    """Compare two evaluated rounds; raises StoreError where one does not exist or they are not comparable.
 
     ``unfinished`` allows a round whose evaluation is complete but whose end is not recorded yet.
     """
     if base == name:
-        raise StoreError(f"{name} cannot be compared with itself; name two rounds")
-    rounds = {one.round: one for one in store.rounds(controls=True)}
-    before, after = (_evaluated(rounds, one, unfinished=unfinished) for one in (base, name))
-    reason = incomparable(before, after)
-    if reason:
-        raise StoreError(reason)
-    return compared(measure(store, before, after), settings(after))
+        raise StoreError(f"{name} cannot be compared with itself", "Name two different rounds.")
+    rounds = {row.round: row for row in store.rounds(controls=True)}
+    before, after = (_evaluated(rounds, round_, unfinished=unfinished) for round_ in (base, name))
+    if error := incomparable(before, after):
+        raise error
+    return compare_measured(*measure(store, before, after), settings(after))
 
 
 def why_no_verdict(store: Store, name: str) -> str | None:
-    """Why a round that is done was not compared with its parent; None where it has none, or could be compared."""
-    rounds = {one.round: one for one in store.rounds(controls=True)}
-    made = rounds[name]
-    if made.parent not in rounds:
+    """Why a finished round was not compared with its parent; None where it has no parent, or could be compared."""
+    parent = next(row.parent for row in store.rounds(controls=True) if row.round == name)
+    if parent is None:
         return None
     try:
-        compare(store, made.parent, name)
+        compare(store, parent, name)
     except StoreError as error:
         return str(error)
     return None
 
 
-def compared(figures: tuple[Measured, Measured], config: EvaluationConfig, *, confidence: float | None = None) -> Comparison:
-    """The verdict on two rounds that were measured; ``confidence`` replaces that of the config."""
-    before, after = figures
-    evidence = gather(before, after, config, seed=derive("compare", before.name, after.name), confidence=confidence)
-    return Comparison(verdict=decide(evidence), evidence=evidence)
+def compare_measured(
+    before: Measured, after: Measured, config: EvaluationConfig, *, confidence: float | None = None
+) -> Comparison:
+    """The verdict on two measured rounds; ``confidence`` replaces the config's."""
+    return Comparison(gather(before, after, config, seed=derive("compare", before.name, after.name), confidence=confidence))
 
 
-def settings(made: Round) -> EvaluationConfig:
-    """What a round's evaluation was set to."""
-    return EvaluationConfig.model_validate(made.config["evaluation"])
+def settings(round_: Round) -> EvaluationConfig:
+    """The evaluation section of a round's config."""
+    return EvaluationConfig.model_validate(round_.config["evaluation"])
 
 
-def incomparable(before: Round, after: Round) -> str | None:
+def incomparable(before: Round, after: Round) -> StoreError | None:
     """Why two rounds cannot be compared; None if they can."""
-    for what, key, a, b in (
+    for what, key, left, right in (
         ("held-out tasks", "evaluation.tasks", before.identity["digest.heldout"][:12], after.identity["digest.heldout"][:12]),
         ("reward models", "reward", before.reward_model, after.reward_model),
         ("judges", "evaluation.judge", before.judge, after.judge),
-        ("numbers of samples", "evaluation.samples", _samples(before), _samples(after)),
+        ("numbers of samples", "evaluation.samples", settings(before).samples, settings(after).samples),
     ):
-        if a != b:
-            return (
-                f"{before.round} and {after.round} were evaluated with different {what} ({a} and {b}), so they cannot be "
-                f"compared; leave {key} as it was, or begin a new workspace"
+        if left != right:
+            return StoreError(
+                f"{before.round} and {after.round} were evaluated with different {what} ({left} and {right})",
+                f"Set `{key}` back to what it was, or start a new workspace.",
             )
     return None
 
 
 def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measured]:
-    """The held-out figures of two comparable rounds, over the tasks of which the judge says something in both."""
-    reward = before.reward_model or ""
-    names = store.judges_of(after.round)
-    others = [one for one in store.judges_of(before.round) if one in names and one != before.judge]
-    found = [store.held_out(one.round, [before.judge, reward, *others]) for one in (before, after)]
-    judged = [set(_known(one, before.judge)) & set(_known(one, reward)) for one in found]
-    tasks = sorted(judged[0] & judged[1])
+    """The held-out figures of two comparable rounds, over the tasks that both judge and reward model scored in both."""
+    reward, names = before.reward_model or "", evaluations.judges_of(store.path, after.round)
+    judges = evaluations.judges_of(store.path, before.round)
+    others = {judge: names[judge] for judge in judges if judge in names and judge != before.judge}
+    left, right = (
+        evaluations.held_out(store.path, round_.round, [before.judge, reward, *others]) for round_ in (before, after)
+    )
+    tasks = sorted(set.intersection(*(_scored(rows, model) for rows in (left, right) for model in (before.judge, reward))))
     if not tasks:
         raise StoreError(
-            f"the judge gave no number for any task of both {before.round} and {after.round}; there is nothing to compare"
+            f"the judge scored no task of both {before.round} and {after.round}",
+            "Check that the judge returns numbers for the held-out tasks.",
         )
-    return tuple(  # type: ignore[return-value]
-        _measured(one.round, rows, tasks, judge=before.judge, reward=reward, others={id_: names[id_] for id_ in others})
-        for one, rows in zip((before, after), found, strict=True)
+    return (
+        _measured(before.round, left, tasks, judge=before.judge, reward=reward, others=others),
+        _measured(after.round, right, tasks, judge=before.judge, reward=reward, others=others),
     )
 
 
-def _known(rows: HeldOut, model_id: str) -> Iterator[str]:
-    return (task for task, score in zip(rows.task_ids, rows.scores[model_id], strict=True) if not np.isnan(score))
+def _scored(rows: HeldOut, model_id: str) -> set[str]:
+    return {task for task, score in zip(rows.task_ids, rows.scores[model_id], strict=True) if not np.isnan(score)}
 
 
 def _measured(
     name: str, rows: HeldOut, tasks: Sequence[str], *, judge: str, reward: str, others: Mapping[str, str]
 ) -> Measured:
+    """Means of each task's samples; samples without a score are left out."""
     places = {task: place for place, task in enumerate(tasks)}
     place = np.array([places.get(task, -1) for task in rows.task_ids])
     kept = place >= 0
     place = place[kept]
 
     def mean(values: Array) -> Array:
-        """Of each task's samples; those that are ``nan`` are left out."""
-        return _sums(place, values[kept], len(tasks)) / _sums(place, np.ones_like(values[kept]), len(tasks), of=values[kept])
+        return _means(place, values[kept], len(tasks))
 
-    judged, length = rows.scores[judge], np.log1p(rows.tokens)
-    known = np.where(np.isnan(judged), np.nan, length)
-    length_off, judge_off = known[kept] - mean(known)[place], judged[kept] - mean(judged)[place]
+    score, length = rows.scores[judge], np.log1p(rows.tokens)
+    scored = np.where(np.isnan(score), np.nan, length)
+    length_off, score_off = scored[kept] - mean(scored)[place], score[kept] - mean(score)[place]
     return Measured(
         name=name,
-        judge=mean(judged),
+        judge=mean(score),
         reward=mean(rows.scores[reward]),
-        stop=mean(rows.stop),
+        finish_rate=mean(rows.stop),
         tokens=mean(rows.tokens),
         diversity=mean(output_diversity_of(rows)),
-        length=mean(length),
-        length_judge=_sums(place, length_off * judge_off, len(tasks)),
-        length_length=_sums(place, length_off**2, len(tasks)),
-        others={called: mean(rows.scores[model_id]) for model_id, called in others.items()},
+        lengths=Lengths(
+            mean=mean(length),
+            products=_sums(place, length_off * score_off, len(tasks))[0],
+            squares=_sums(place, length_off**2, len(tasks))[0],
+        ),
+        others={other: mean(rows.scores[model_id]) for model_id, other in others.items()},
     )
 
 
-def _sums(place: NDArray[np.int_], values: Array, size: int, *, of: Array | None = None) -> Array:
-    """Sums by task; values that are ``nan`` (or where ``of`` is) count nothing, and a task without any has ``nan``."""
-    known = ~np.isnan(values if of is None else of)
-    sums = np.bincount(place[known], weights=values[known], minlength=size).astype(float)
-    sums[np.bincount(place[known], minlength=size) == 0] = np.nan
-    return sums
+def _sums(place: NDArray[np.int_], values: Array, size: int) -> tuple[Array, NDArray[np.int_]]:
+    """Sums and numbers of the values of each task, without those that are ``nan``."""
+    known = ~np.isnan(values)
+    return np.bincount(place[known], values[known], size).astype(float), np.bincount(place[known], minlength=size)
+
+
+def _means(place: NDArray[np.int_], values: Array, size: int) -> Array:
+    """Means of the values of each task; ``nan`` for a task without any."""
+    sums, counts = _sums(place, values, size)
+    return np.asarray(sums / np.where(counts == 0, np.nan, counts))
 
 
 def task_means(rows: HeldOut, values: Array) -> Array:
     """The mean of each task's samples, in the order of the task ids; tasks without a number are left out."""
-    known = ~np.isnan(values)
-    _, place = np.unique(np.array(rows.task_ids)[known], return_inverse=True)
-    return np.asarray(np.bincount(place, weights=values[known]) / np.bincount(place))
+    tasks, place = np.unique(np.array(rows.task_ids), return_inverse=True)
+    means = _means(place, values, len(tasks))
+    return np.asarray(means[~np.isnan(means)])
 
 
 def output_diversity_of(rows: HeldOut) -> Array:
-    """`output_diversity` of every output among those of the same sample number; ``nan`` where that many are not needed."""
-    found = np.full(len(rows.outputs), np.nan)
-    numbers = np.unique(rows.samples)
-    for sample in numbers[: max(1, ENOUGH_OUTPUTS // max(1, len(rows.outputs) // len(numbers)))] if len(numbers) else ():
-        of_sample = np.flatnonzero(rows.samples == sample)
-        found[of_sample] = output_diversity([rows.outputs[row] for row in of_sample])
-    return found
-
-
-def _samples(evaluated: Round) -> int:
-    return int(evaluated.config["evaluation"]["samples"])
+    """`output_diversity` of every output among those of the same sample number; ``nan`` for samples that are not measured."""
+    diversity = np.full(len(rows.outputs), np.nan)
+    samples = np.unique(rows.candidates)
+    tasks = max(1, len(rows.outputs) // max(1, len(samples)))
+    for sample in samples[: max(1, DIVERSITY_OUTPUTS // tasks)]:
+        places = np.flatnonzero(rows.candidates == sample)
+        diversity[places] = output_diversity([rows.outputs[place] for place in places])
+    return diversity
 
 
 def _evaluated(rounds: Mapping[str, Round], name: str, *, unfinished: bool) -> Round:
-    found = rounds.get(name)
-    if found is None:
-        known = ", ".join(rounds) or "none yet"
-        raise StoreError(f"no round {name!r}; there are {known}")
-    if found.status != "done" and not unfinished:
-        raise StoreError(f"{name} is not finished (it is {found.status}); continue it with `flywheel round`")
-    return found
+    if name not in rounds:
+        raise StoreError(f"round {name!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
+    if rounds[name].status != "done" and not unfinished:
+        raise StoreError(f"{name} is not finished (it is {rounds[name].status})", "Run `flywheel round` to resume it.")
+    return rounds[name]

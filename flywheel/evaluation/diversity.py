@@ -1,7 +1,7 @@
-"""How unlike each other the tasks of a round are. Pure functions; all but novelty at one sample size.
+"""Diversity of the tasks of a round, and of outputs. Pure functions; all but novelty at one sample size.
 
 Each figure sees another kind of sameness: distinct-n the same phrases, the compression ratio long repeats, self-BLEU
-sentences made alike, the kinds what is asked for. All of them change with the number of texts, so they are measured on
+similar sentences, the kinds what is asked for. All of them change with the number of texts, so they are measured on
 samples of a fixed size, drawn with the run's seed.
 """
 
@@ -26,7 +26,7 @@ NOVEL = 0.5
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Different runs of n words as a share of all such runs (Li et al., arXiv 1510.03055, section 5): 1 is all different."""
+    """Distinct n-grams of words as a share of all (Li et al., arXiv 1510.03055, section 5): 1 is all different."""
     runs = [run for text in texts for run in zip(*(words(text)[start:] for start in range(n)), strict=False)]
     return len(set(runs)) / len(runs) if runs else 0.0
 
@@ -38,7 +38,7 @@ def compression_ratio(texts: Sequence[str]) -> float:
 
 
 def self_bleu(texts: Sequence[str]) -> float:
-    """Mean BLEU of each text against all others, 0 to 1 (Zhu et al., arXiv 1802.01886): 1 is all alike."""
+    """Mean BLEU of each text against all others, 0 to 1 (Zhu et al., arXiv 1802.01886): 1 is all the same."""
     if len(texts) < 2:
         return 0.0
     from sacrebleu.metrics.bleu import BLEU
@@ -49,7 +49,7 @@ def self_bleu(texts: Sequence[str]) -> float:
 
 
 def _index(instructions: Iterable[str]) -> SimilarityIndex:
-    """An index in which each instruction is once."""
+    """An index that has each instruction once."""
     index, seen = SimilarityIndex(NOVEL), set[int]()
     for instruction in instructions:
         if hash(instruction) not in seen:
@@ -61,15 +61,15 @@ def _index(instructions: Iterable[str]) -> SimilarityIndex:
 def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: object, count: int) -> list[Metric]:
     """The figures of the kept tasks of a round, ``count`` in all; ``earlier`` are seeds and what earlier rounds kept.
 
-    Sameness is measured on instruction and input together, kinds and novelty on instructions. The tasks are gone through
-    once and not kept.
+    Sameness is measured on instruction and input together, kinds and novelty on instructions. The tasks are iterated over
+    once and not kept in memory.
     """
     places = generator("diversity", *names).sample(range(count), min(SAMPLE, count))
     drawn, sample = set(places), dict[int, str]()
-    known, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
+    index, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
     for place, task in enumerate(tasks):
         kinds[kind_of(task.instruction)] += 1
-        novel += known.nearest(task.instruction) is None
+        novel += index.nearest(task.instruction) is None
         if place in drawn:
             sample[place] = f"{task.instruction} {task.input}"
     texts = [sample[place] for place in places]
@@ -82,17 +82,16 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
         "tasks.novel": novel / count if count else 0.0,
         "tasks.kinds": float(len(kinds)),
     }
-    figures |= {f"tasks.kind.{kind}": float(count) for kind, count in kinds.most_common()}
+    figures |= {f"tasks.kind.{kind}": float(number) for kind, number in kinds.most_common()}
     return [Metric(name=name, value=value) for name, value in figures.items()]
 
 
 def output_diversity(outputs: Sequence[str]) -> list[float]:
-    """How much of its words each output has for itself among outputs for different tasks, 0 to 1.
+    """Distinct-2 across outputs for different tasks, as the contribution of each output, 0 to 1.
 
-    An output's different pairs of words (or its one word) count one over the number of outputs that have them, and are
-    averaged: 1 where no other output shares any, 1 / len(outputs) where all are the same. An empty output has nothing of
-    its own: it counts as all other empty ones do.
+    Each distinct pair of words of an output (or its only word) counts as 1 over the number of outputs that have it, and these
+    are averaged: 1 where no other output shares any, 1 / len(outputs) where all are the same. Empty outputs share one pair.
     """
-    runs = [set(itertools.pairwise(one)) if len(one := words(text)) > 1 else {tuple(one)} for text in outputs]
-    shared = Counter(run for of_one in runs for run in of_one)
-    return [sum(1 / shared[run] for run in of_one) / len(of_one) for of_one in runs]
+    pairs = [set(itertools.pairwise(text)) if len(text) > 1 else {tuple(text)} for text in map(words, outputs)]
+    shared = Counter(pair for output in pairs for pair in output)
+    return [sum(1 / shared[pair] for pair in output) / len(output) for output in pairs]

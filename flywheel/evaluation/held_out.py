@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, Sampling, prompt_tokens
 from flywheel.instructions.prompts import Prompts
-from flywheel.records import Chunk, Judge, Sample, SampleScore, Task
-from flywheel.workers.work import Do, Work, Workers, finished
+from flywheel.records import Candidate, Chunk, Judge, Score, Task
+from flywheel.workers.work import Step, Work, Workers, finished
 
 
 def evaluate(
@@ -23,13 +23,12 @@ def evaluate(
     scorer_id: str,
     chunk: int,
     done: int,
-) -> Iterator[Chunk[Sample | SampleScore]]:
+) -> Iterator[Chunk[Candidate | Score]]:
     """Sample and score the held-out tasks, from chunk ``done`` on; ``judges`` are by model id. None of the chunks is the last.
 
     The seed must not depend on the round: every generator is measured with the same random numbers.
     """
-    starts = range(done * chunk, len(tasks), chunk)
-    asked = (
+    chunks = (
         Work(
             tasks=tasks[start : start + chunk],
             request=Request(
@@ -37,35 +36,34 @@ def evaluate(
                 n=samples, sampling=sampling, seed=derive(seed, "evaluate", start // chunk),
             ),
         )
-        for start in starts
+        for start in range(done * chunk, len(tasks), chunk)
     )  # fmt: skip
-    for work in map(finished, workers.do(asked, Do.WRITE, Do.SCORE)):
+    for work in map(finished, workers.run(chunks, Step.GENERATE, Step.SCORE)):
         assert work.request is not None
-        chunk_seed, rewards = work.request.seed, work.scores
-        rows = [
-            (task, number, one)
-            for task, group in zip(work.tasks, work.written, strict=True)
-            for number, one in enumerate(group)
+        completions = [
+            (task, number, completion)
+            for task, group in zip(work.tasks, work.completions, strict=True)
+            for number, completion in enumerate(group)
         ]
-        texts = [(task, one.text) for task, _, one in rows]
-        given: dict[str, Sequence[float | None]] = {scorer_id: rewards}
-        given |= {model_id: judge(texts) for model_id, judge in judges.items()}
         outputs = [
-            Sample(
-                task_id=task.task_id, sample=number, output=one.text, finish_reason=one.finish_reason,
-                tokens=one.tokens, logprob=one.logprob, seed=chunk_seed,
+            Candidate(
+                task_id=task.task_id, candidate=number, output=completion.text, finish_reason=completion.finish_reason,
+                tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
             )
-            for task, number, one in rows
+            for task, number, completion in completions
         ]  # fmt: skip
+        texts = [(task, completion.text) for task, _, completion in completions]
+        given: dict[str, Sequence[float | None]] = {scorer_id: work.scores}
+        given |= {model_id: judge(texts) for model_id, judge in judges.items()}
         scores = [
-            SampleScore(task_id=row.task_id, sample=row.sample, model_id=model_id, score=float(score))
+            Score(task_id=output.task_id, candidate=output.candidate, model_id=model_id, score=float(score))
             for model_id, values in given.items()
-            for row, score in zip(outputs, values, strict=True)
+            for output, score in zip(outputs, values, strict=True)
             if score is not None
         ]
         yield Chunk(
             rows=[*outputs, *scores],
             last=False,
-            tokens=sum(row.tokens for row in outputs),
-            prompt_tokens=prompt_tokens(work.written),
+            tokens=sum(output.tokens for output in outputs),
+            prompt_tokens=prompt_tokens(work.completions),
         )

@@ -1,25 +1,32 @@
-"""The judges of a configuration: found, refused where one has had a hand in selecting, and made ready to be asked."""
+"""The judges of a configuration: loaded, checked, and refused where one took part in selecting.
+
+A judge is a Python function, a sequence classification model, or a language model that compares outputs in pairs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from flywheel.config import Config, EngineConfig, JudgeConfig, PricesConfig
 from flywheel.core.files import digest_files, digest_model
-from flywheel.core.functions import load_function
+from flywheel.core.functions import load_function, reason_of
 from flywheel.core.model_folders import local_folder
+from flywheel.core.seeds import derive
 from flywheel.engines.contract import Engine, Sampling
-from flywheel.errors import ConfigError, ModelError
-from flywheel.evaluation.function_judge import ask
-from flywheel.evaluation.pairwise import PairwiseJudge
+from flywheel.errors import ConfigError, DataError, FlywheelError, ModelError, first_line
 from flywheel.instructions.prompts import Prompts, template_file
 from flywheel.records import Judge, Model, ModelKind, Task
-from flywheel.reward.data import read_set
+from flywheel.reward.reading import read_set
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split, find_source, read_source
 from flywheel.reward.text import Answer
@@ -27,107 +34,189 @@ from flywheel.reward.text import Answer
 if TYPE_CHECKING:
     from flywheel.engines.openai_engine import OpenAIEngine
 
-BOTH_LABELS = 2
+MOST_LABELS = 2
+"""A classifier that judges has one label, or two (bad, good)."""
+EVEN = 0.5
+_PREFERENCE = re.compile(r"^\W*better\W+(a|b|neither|tie|both)\b", re.IGNORECASE | re.MULTILINE)
 
 Metered = Callable[[Engine, PricesConfig], Engine]
 """Counts what an engine spends at these prices against the budget."""
 
 
 def judge_models(config: Config) -> list[Model]:
-    """Every judge as it is recorded, the deciding one first. Raises ModelError for one whose folder is not to be had."""
+    """Every judge as it is recorded, the deciding one first. Raises ModelError for one whose folder is not found."""
     return [_recorded(config, name, judge) for name, judge in config.evaluation.all_judges.items()]
 
 
 def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
     if judge.kind == "verifier":
-        assert judge.function is not None
-        digest = hashlib.sha256(judge.function.encode()).hexdigest()
-        return Model(kind=ModelKind.JUDGE, name=name, path=judge.function, digest=digest)
-    assert judge.model is not None
-    if judge.kind == "model":
-        folder = _folder(config, name, judge.model)
-        return Model(kind=ModelKind.JUDGE, name=name, path=str(folder.resolve()), digest=digest_model(folder))
-    # What decides what it says; where it is served may change.
-    says = judge.model_dump(mode="json", include={"model", "temperature", "max_tokens", "args"})
-    asked = digest_files(template_file(config.path(config.prompts), "judge.jinja"))
-    digest = hashlib.sha256(json.dumps([says, judge.endpoint.seeded, asked], sort_keys=True).encode()).hexdigest()
-    return Model(kind=ModelKind.JUDGE, name=name, path=f"endpoint:{judge.model}", digest=digest)
+        path = str(judge.function)
+        digest = hashlib.sha256(path.encode()).hexdigest()
+    elif judge.kind == "model":
+        folder = _folder(config, name, judge)
+        path, digest = str(folder.resolve()), digest_model(folder)
+    else:
+        path = f"endpoint:{judge.model}"
+        # What decides its scores; where it is served may change.
+        settings = judge.model_dump(mode="json", include={"model", "temperature", "max_tokens", "args"})
+        template = digest_files(template_file(config.path(config.prompts), "judge.jinja"))
+        digest = hashlib.sha256(json.dumps([settings, judge.endpoint.seeded, template], sort_keys=True).encode()).hexdigest()
+    return Model(kind=ModelKind.JUDGE, name=name, path=path, digest=digest)
 
 
 def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
-    """Raise where a judge could not be asked, before a round is paid for: each is loaded, and asked where that is free.
+    """Raise where a judge does not work, before a round is paid for: each is loaded, and asked where that is free.
 
     Without ``reach`` servers are left alone, and need no key yet.
     """
     judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
-        if judge.kind != "llm":
+        if judge.is_free:
             loaded = load_judge_of(config, name, judge, {}, lambda engine, _: engine)
             ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
         elif reach:
             with closing(_endpoint(name, judge)) as engine:
-                engine.reach()
+                engine.check_connection()
 
 
 def load_judge_of(
     config: Config, name: str, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], metered: Metered
 ) -> Judge:
-    """A judge ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
+    """A judge that is ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
     if judge.kind == "verifier":
-        assert judge.function is not None
-        return load_function(judge.function, "evaluation.judge")
-    assert judge.model is not None
+        return load_function(str(judge.function), "evaluation.judge")
     if judge.kind == "model":
-        return _model_judge(config, name, _folder(config, name, judge.model))
-    prompts, engine = Prompts(config.path(config.prompts)), _endpoint(name, judge)
+        return _model_judge(config, name, _folder(config, name, judge))
     sampling = Sampling(temperature=judge.temperature, top_p=1.0, max_tokens=judge.max_tokens)
-    return PairwiseJudge(metered(engine, judge.prices), prompts, opponents, sampling=sampling, seed=config.seed)
+    engine, prompts = metered(_endpoint(name, judge), judge.prices), Prompts(config.path(config.prompts))
+    return PairwiseJudge(engine, prompts, opponents, sampling=sampling, seed=config.seed)
 
 
 def _endpoint(name: str, judge: JudgeConfig) -> OpenAIEngine:
     from flywheel.engines.openai_engine import OpenAIEngine
 
-    assert judge.model is not None
     settings = EngineConfig(name="openai", endpoint=judge.endpoint, args=judge.args)
-    return OpenAIEngine(judge.model, settings, chat=True, section=f"evaluation.judges.{name}")
+    return OpenAIEngine(str(judge.model), settings, chat=True, section=f"evaluation.judges.{name}")
 
 
-def _folder(config: Config, name: str, source: str) -> Path:
+def _folder(config: Config, name: str, judge: JudgeConfig) -> Path:
     try:
-        return local_folder(config.model(source))
+        return local_folder(config.model(str(judge.model)))
     except ModelError as error:
-        raise ModelError(f"evaluation.judges.{name}: {error}") from None
+        raise ModelError(f"evaluation.judges.{name}: {error.message}", error.hint) from None
+
+
+def function_judge(name: str) -> Judge:
+    """The judge behind ``module:function``, its scores checked; raises ConfigError where the function is not found."""
+    return partial(ask, load_function(name, "evaluation.judge"), name)
+
+
+def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float | None]:
+    """The judge's score of each output; raises DataError where it fails or returns something else."""
+    try:
+        scores = judge(rows)
+        if isinstance(scores, (str, bytes, Mapping, Set)):
+            raise TypeError(f"it returned a {type(scores).__name__}, not a list of numbers")
+        numbers = [None if score is None else float(score) for score in scores]
+    except FlywheelError:  # ours: it has its own hint
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
+        raise DataError(
+            f"the judge {name} failed ({reason_of(error)})", "Fix it, then run the same command to resume."
+        ) from None
+    if len(numbers) != len(rows):
+        raise DataError(
+            f"the judge {name} returned {len(numbers)} numbers for {len(rows)} outputs", "Return one number per output."
+        )
+    for (_, output), number in zip(rows, numbers, strict=True):
+        if number is not None and not math.isfinite(number):
+            raise DataError(f"the judge {name} returned {number} for {output[:40]!r}", "Return finite numbers, or None.")
+    return numbers
 
 
 def _model_judge(config: Config, name: str, folder: Path) -> Judge:
     """A classifier as the judge: asked in its chat template where it has one, else as the reward model is."""
     from flywheel.reward.model import RewardModel
 
+    prompts = Prompts(config.path(config.prompts))
     try:
-        scorer = RewardModel(
-            folder, Prompts(config.path(config.prompts)), max_length=config.reward.max_length, most_labels=BOTH_LABELS
-        )
+        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=MOST_LABELS)
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"evaluation.judges.{name}: {folder} cannot judge ({reason}); name a classifier of one label or two that has its "
-            "tokenizer"
+            f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",
+            f"Set `evaluation.judges.{name}.model` to a classifier of one or two labels that has a tokenizer.",
         ) from None
     if not getattr(scorer.tokenizer, "chat_template", None):
-        return lambda rows: list(scorer.score([Answer(task=task, output=output) for task, output in rows]))
-    said = Prompts(config.path(config.prompts), chat=str)
+        return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
+    chat = Prompts(config.path(config.prompts), chat=str)
 
     def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
         talks = (
-            [{"role": "user", "content": said.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
+            [{"role": "user", "content": chat.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
         )
-        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(one, tokenize=False)) for one in talks]))
+        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(talk, tokenize=False)) for talk in talks]))
 
     return judge
 
 
+class PairwiseJudge:
+    """A language model as the judge: shown two outputs for one task, it says which is better.
+
+    Such a judge prefers what it sees first (Zheng et al., arXiv 2306.05685, section 3.3), so each pair is shown in both orders.
+    The other output is always the untouched generator's, so that all rounds are measured against one baseline (as in
+    AlpacaEval, Dubois et al., arXiv 2404.04475): 1 where a round's output wins in both orders, 0 where it loses in both, 0.5
+    for the untouched generator against itself. The k-th output for a task meets the k-th one there.
+    """
+
+    def __init__(
+        self, engine: Engine, prompts: Prompts, opponents: Mapping[str, Sequence[str]], *, sampling: Sampling, seed: int
+    ) -> None:
+        """``opponents`` are outputs by task id; a task without any scores even: it is the untouched generator itself."""
+        self._engine, self._prompts, self._opponents = engine, prompts, opponents
+        self._sampling, self._seed = sampling, seed
+
+    def __call__(self, rows: Sequence[tuple[Task, str]]) -> list[float | None]:
+        """A score for each output, None where the judge's preference cannot be read."""
+        met: defaultdict[str, int] = defaultdict(int)
+        asked: dict[tuple[Task, str, str], list[float]] = {}
+        pairs: list[tuple[Task, str, str] | None] = []
+        for task, output in rows:
+            others = self._opponents.get(task.task_id, ())
+            place, met[task.task_id] = met[task.task_id], met[task.task_id] + 1
+            other = others[place % len(others)] if others else output
+            same = output.strip() == other.strip()
+            pairs.append(None if same else (task, output, other))
+            if not same:
+                asked[task, output, other] = []
+        prompts = [
+            prompt
+            for task, output, other in asked
+            for prompt in (self._prompts.judge(task, output, other), self._prompts.judge(task, other, output))
+        ]
+        if prompts:
+            seed = derive(self._seed, "judge")
+            judgements = self._engine.generate(prompts, n=1, sampling=self._sampling, seed=seed)
+            for place, scores in enumerate(asked.values()):
+                forth, back = (preference(judgements[2 * place + turn][0].text) for turn in (0, 1))
+                scores += [score for score in (forth, None if back is None else 1 - back) if score is not None]
+        return [EVEN if pair is None else fmean(asked[pair]) if asked[pair] else None for pair in pairs]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.close()
+
+
+def preference(text: str) -> float | None:
+    """What a judgement says of the first output: 1 better, 0 worse, 0.5 neither; None where it does not say.
+
+    The last statement counts: a judge may reason before it decides.
+    """
+    answers = _PREFERENCE.findall(text)
+    return {"a": 1.0, "b": 0.0}.get(answers[-1].lower(), EVEN) if answers else None
+
+
 def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> None:
-    """Raise ConfigError for a judge model that selects, or that was trained on what a member was trained on.
+    """Raise ConfigError for a judge model that selects, or that was trained on rows that a member was trained on.
 
     ``reward_digests`` are the digests of the models of the reward lab, by their ids.
     """
@@ -137,26 +226,24 @@ def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> 
         for model_id, digest in reward_digests.items():
             if digest == model.digest:
                 raise ConfigError(
-                    f"evaluation.judges.{name}: {model.path} is {model_id}, which has a part in selecting; "
-                    "a judge must not, take another model"
+                    f"evaluation.judges.{name}: {model.path} is {model_id}, which takes part in selecting",
+                    f"Set `evaluation.judges.{name}.model` to a model that is no part of the reward model.",
                 )
         if judge.trained_on is not None:
             _refuse_shared_rows(config, name, judge)
 
 
 def _refuse_shared_rows(config: Config, name: str, judge: JudgeConfig) -> None:
-    assert judge.trained_on is not None
+    """A judge that learned from the same rows makes the same mistakes."""
     source = judge.trained_on
+    assert source is not None
     rows = read_set(read_source(find_source(source.data, config.path(source.data))), source).of(Split.TRAIN)
-    seen = {_text(answer) for row in rows for answer in row.answers}
+    seen = {(answer.task, answer.output) for row in rows for answer in row.answers}
     for member, preferences in read_sets(config).items():
-        shared = sum(any(_text(answer) in seen for answer in row.answers) for row in preferences.of(Split.TRAIN))
+        shared = sum(any((answer.task, answer.output) in seen for answer in row.answers) for row in preferences.of(Split.TRAIN))
         if shared:
             raise ConfigError(
-                f"evaluation.judges.{name}: {shared:,} training rows of the member {member} are in its own training data "
-                f"({source.data}); a judge that learned from the same rows makes the same mistakes, take another"
+                f"evaluation.judges.{name}: {shared:,} training rows of the member {member} are in its training data "
+                f"({source.data})",
+                f"Set `evaluation.judges.{name}.model` to a judge that was trained on other rows.",
             )
-
-
-def _text(answer: Answer) -> tuple[Task | None, str]:
-    return answer.task, answer.output

@@ -1,4 +1,4 @@
-"""Every turn of the wheel against the one before and against the first, corrected for having looked so often."""
+"""Every round against the one before, the first and its control, corrected for the number of comparisons."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.core.statistics import difference_p, holm
-from flywheel.evaluation.compare import Comparison, compared, incomparable, measure, settings
-from flywheel.records import Round
+from flywheel.evaluation.compare import compare_measured, incomparable, measure, settings
+from flywheel.evaluation.verdict import Comparison, Verdict
+from flywheel.records import Policy, Round
+from flywheel.store import evaluations
 from flywheel.store.store import Store
 
 
@@ -20,79 +22,86 @@ class Step:
     round: str
     comparison: Comparison
     """At the confidence that Holm's procedure leaves for it: claims hold for the whole chain at once."""
-    p: float
-    """Adjusted p-value of no difference of the judge."""
+    adjusted_p: float
+    """p-value of the judge's difference, adjusted by Holm's procedure."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"base": self.base, "round": self.round, "p": self.p} | self.comparison.as_json()
+        return self.comparison.as_json() | {"adjusted_p": self.adjusted_p}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """All turns of the wheel that are done."""
+    """All finished rounds."""
 
     rounds: tuple[str, ...]
     against_parent: tuple[Step, ...]
     against_first: tuple[Step, ...]
     against_control: tuple[Step, ...]
-    """Rounds against the generators that were trained on other picks of the same candidates."""
+    """Rounds against the generators that were trained on another policy's choices among the same candidates."""
     best: str | None
-    """The round whose generator the judge likes best; the earlier of two that are equal."""
+    """The round whose generator the judge scores highest; the earlier of two that are equal."""
     skipped: tuple[str, ...]
     """Why pairs of rounds were left out."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        chains = {
-            name: [step.as_json() for step in getattr(self, name)]
-            for name in ("against_parent", "against_first", "against_control")
+        return {
+            "rounds": self.rounds,
+            "best": self.best,
+            "against_parent": [step.as_json() for step in self.against_parent],
+            "against_first": [step.as_json() for step in self.against_first],
+            "against_control": [step.as_json() for step in self.against_control],
+            "skipped": self.skipped,
         }
-        return {"rounds": self.rounds, "best": self.best} | chains | {"skipped": self.skipped}
+
+    def _repr_html_(self) -> str:
+        steps = (*self.against_parent, *self.against_first, *self.against_control)
+        return "".join(step.comparison._repr_html_() for step in steps)
 
 
 def trend(store: Store) -> Trend:
     """Compare all evaluated rounds, each chain with Holm's correction for its length."""
-    every = [one for one in store.rounds(controls=True) if one.status == "done"]
-    turns, names = [one for one in every if one.policy == "best"], {one.round: one for one in every}
-    controls = [(one, names[one.tasks_of]) for one in every if one.policy != "best" and one.tasks_of in names]
+    done = {row.round: row for row in store.rounds(controls=True) if row.status == "done"}
+    rounds = [row for row in done.values() if row.policy == Policy.BEST]
+    parents = [(done[row.parent], row) for row in rounds if row.parent in done]
+    firsts = [(rounds[0], row) for row in rounds[1:]]
+    controls = [(row, done[row.tasks_of]) for row in done.values() if row.policy != Policy.BEST and row.tasks_of in done]
     skipped: list[str] = []
-    parents = [(names[one.parent], one) for one in turns if one.parent in names]
-    firsts = [(turns[0], one) for one in turns[1:]]
-    found = [_chain(store, pairs, skipped) for pairs in (parents, firsts, controls)]
-    means = {name: value for name, value in store.metric("heldout.judge").items() if names.get(name) in turns}
+    against_parent, against_first, against_control = (_chain(store, pairs, skipped) for pairs in (parents, firsts, controls))
+    names = [row.round for row in rounds]
+    means = {name: value for name, value in evaluations.metric(store.path, "heldout.judge").items() if name in names}
     return Trend(
-        rounds=tuple(one.round for one in turns),
-        against_parent=found[0],
-        against_first=found[1],
-        against_control=found[2],
+        rounds=tuple(names),
+        against_parent=against_parent,
+        against_first=against_first,
+        against_control=against_control,
         best=max(means, key=lambda name: means[name]) if means else None,
         skipped=tuple(dict.fromkeys(skipped)),
     )
 
 
 def _chain(store: Store, pairs: Sequence[tuple[Round, Round]], skipped: list[str]) -> tuple[Step, ...]:
-    known = []
-    for before, after in pairs:
-        reason = incomparable(before, after)
-        skipped += [reason] if reason else []
-        known += [] if reason else [(before, after)]
-    found = [measure(store, before, after) for before, after in known]
-    p_values = [difference_p(after.judge - before.judge) for before, after in found]
-    levels = _levels(p_values, [1 - settings(after).confidence for _, after in known])
+    reasons = [incomparable(before, after) for before, after in pairs]
+    skipped += [reason.message for reason in reasons if reason]
+    comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    figures = [measure(store, before, after) for before, after in comparable]
+    configs = [settings(after) for _, after in comparable]
+    p_values = [difference_p(after.judge - before.judge) for before, after in figures]
+    levels = holm_levels(p_values, [1 - config.confidence for config in configs])
     return tuple(
         Step(
-            base=before.round,
-            round=after.round,
-            comparison=compared(figures, settings(after), confidence=1 - level),
-            p=p,
+            base=before.name,
+            round=after.name,
+            comparison=compare_measured(before, after, config, confidence=1 - level),
+            adjusted_p=adjusted_p,
         )
-        for (before, after), figures, level, p in zip(known, found, levels, holm(p_values), strict=True)
+        for (before, after), config, level, adjusted_p in zip(figures, configs, levels, holm(p_values), strict=True)
     )
 
 
-def _levels(p_values: Sequence[float], alphas: Sequence[float]) -> list[float]:
-    """The level that each comparison is held to: alpha over those not yet decided, by rising p, until one fails."""
+def holm_levels(p_values: Sequence[float], alphas: Sequence[float]) -> list[float]:
+    """The level of each comparison: alpha over the number not yet rejected, by rising p, until one is not rejected."""
     levels, left, failed = [0.0] * len(p_values), len(p_values), False
     for place in sorted(range(len(p_values)), key=lambda place: p_values[place]):
         levels[place] = alphas[place] / left
@@ -101,11 +110,6 @@ def _levels(p_values: Sequence[float], alphas: Sequence[float]) -> list[float]:
     return levels
 
 
-def rounds_without_gain(steps: Sequence[str]) -> int:
+def rounds_without_gain(verdicts: Sequence[str]) -> int:
     """How many of the last verdicts in a row are not *improved*."""
-    count = 0
-    for verdict in reversed(steps):
-        if verdict == "improved":
-            break
-        count += 1
-    return count
+    return next((count for count, verdict in enumerate(reversed(verdicts)) if verdict == Verdict.IMPROVED), len(verdicts))

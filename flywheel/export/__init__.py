@@ -1,1 +1,1 @@
-"""Rounds as data sets that other programs read: parquet, jsonl, Hugging Face; with a card that tells where they are from."""
+"""Rounds as datasets for other programs: parquet, jsonl, Hugging Face; with a card that states their provenance."""

@@ -1,4 +1,4 @@
-"""A configuration as strangers may see it: no keys, no passwords, no home folder."""
+"""A configuration that is fit to publish: no keys, no passwords, no home folder."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from flywheel.core.safe_text import REMOVED, SECRET_NAME, without_secrets
 
 QUERY = re.compile(r"(?<=\w)\?[^\s]*$")
-"""The end of an address, where keys are put, too."""
+"""The end of a URL, which may hold a key."""
 
 
 def public(value: Any, name: str = "") -> Any:
-    """Plain values without what a stranger should not see: secrets by their name or their look, and the home folder."""
+    """Plain values without secrets, which their name or their look gives away, and without the home folder."""
     if isinstance(value, Mapping):
-        return {key: public(one, str(key)) for key, one in value.items()}
+        return {key: public(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [public(one, name) for one in value]
+        return [public(item, name) for item in value]
     if not isinstance(value, str):
         return value
     if SECRET_NAME.search(name):
         return REMOVED
-    value = without_secrets(value)
-    if "://" in value:
-        value = QUERY.sub("", value)
+    text = without_secrets(value)
+    if "://" in text:
+        text = QUERY.sub("", text)
     home = str(Path.home())
-    return f"~{value.removeprefix(home)}" if value == home or value.startswith(home + "/") else value
+    return f"~{text.removeprefix(home)}" if text == home or text.startswith(home + "/") else text

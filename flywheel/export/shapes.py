@@ -1,9 +1,11 @@
-"""The forms of a file and the shapes of a row, as pure functions from what the store has."""
+"""What an export may look like: the formats of its files, and the shapes of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Task
@@ -15,98 +17,122 @@ if TYPE_CHECKING:
     from flywheel.store.exporting import Pair, Pick
 
 Columns = Mapping[str, str]
-"""Names of columns with what is in them: string, int32, float64, or messages."""
+"""Names of columns with their types: string, int32, float64, or messages."""
 
 
 class Format(StrEnum):
-    """What the folder holds."""
+    """The files of an export."""
 
     HF = "hf"
-    """``data/train-00000-of-00001.parquet`` and on, as the hub has them."""
+    """``data/train-00000-of-00001.parquet`` and so on, as on the hub."""
     PARQUET = "parquet"
     """One file, ``train.parquet``."""
     PARTITIONED = "partitioned"
-    """``data/round=r1/train-00000-of-00001.parquet`` and on: a folder for each round, as query engines partition."""
+    """``data/round=r1/train-00000-of-00001.parquet`` and so on: a folder per round, as query engines partition."""
     JSONL = "jsonl"
-    """One file, ``train.jsonl``. The reader of `datasets` takes a column of nothing but dates for dates; parquet has types."""
+    """One file, ``train.jsonl``. `datasets` reads a column that holds only dates as dates; parquet has types."""
 
 
 class Shape(StrEnum):
-    """What a row is."""
+    """The columns of a row."""
 
     COLUMNS = "columns"
     """The task's fields and the output, each in its column."""
     MESSAGES = "messages"
-    """A conversation: the task as a user says it, the output as the assistant's."""
+    """A conversation: the task as the user's message, the output as the assistant's."""
     PROMPT_COMPLETION = "prompt-completion"
     """The two texts that flywheel's training joins."""
 
 
-ORIGIN = {"task_id": "string", "round": "string"}
-PICKED = ORIGIN | {"candidate": "int32", "reward": "float64", "margin": "float64"}
-PAIRED = ORIGIN | {"chosen_reward": "float64", "rejected_reward": "float64", "margin": "float64"}
-TASK = {"task_id": "string", "instruction": "string", "input": "string", "constraints": "string", "output": "string"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to export, and how."""
+
+    name: str
+    """A round or a control."""
+    to: Path
+    form: Format = Format.HF
+    shape: Shape | None = None
+    """None is columns, and prompt-completion for pairs."""
+    pairs: bool = False
+    everything: bool = False
+    """With the rounds before it."""
+    overwrite: bool = False
+    push_to: str | None = None
+    public: bool = False
+
+    @property
+    def row_shape(self) -> Shape:
+        return self.shape or (Shape.PROMPT_COMPLETION if self.pairs else Shape.COLUMNS)
+
+    @property
+    def columns(self) -> Columns:
+        return columns(self.row_shape, pairs=self.pairs)
+
+
+PICKED = {"task_id": "string", "round": "string", "candidate": "int32", "reward": "float64", "margin": "float64"}
+PAIRED = {
+    "task_id": "string", "round": "string", "chosen_reward": "float64", "rejected_reward": "float64", "margin": "float64",
+}  # fmt: skip
+PLAIN = {
+    "task_id": "string", "instruction": "string", "input": "string", "constraints": "string", "output": "string",
+    "reward": "float64", "margin": "float64", "round": "string", "candidate": "int32", "tokens": "int32",
+}  # fmt: skip
 
 
 def columns(shape: Shape, *, pairs: bool) -> Columns:
     """The columns of a shape, in order."""
+    text = "messages" if shape == Shape.MESSAGES else "string"
     if pairs:
-        text = "messages" if shape == Shape.MESSAGES else "string"
         return {"prompt": text, "chosen": text, "rejected": text} | PAIRED
-    if shape == Shape.MESSAGES:
-        return {"messages": "messages"} | PICKED
-    if shape == Shape.PROMPT_COMPLETION:
-        return {"prompt": "string", "completion": "string"} | PICKED
-    numbers = {"reward": "float64", "margin": "float64", "round": "string", "candidate": "int32", "tokens": "int32"}
-    return TASK | numbers
+    if shape == Shape.COLUMNS:
+        return PLAIN
+    return ({"messages": text} if shape == Shape.MESSAGES else {"prompt": text, "completion": text}) | PICKED
 
 
 def pick_row(pick: Pick, shape: Shape, prompts: Prompts | None) -> dict[str, Any]:
-    """A pick in a shape; ``prompts`` are what it is asked with, and needed for all shapes but columns."""
+    """A selected candidate in a shape; all shapes but columns need ``prompts``."""
     if prompts is None:
-        return {name: getattr(pick, name) for name in columns(Shape.COLUMNS, pairs=False)}
-    asked, written = prompts.answer(_task(pick)), prompts.output(pick.output)
-    about = {name: getattr(pick, name) for name in PICKED}
+        return {name: getattr(pick, name) for name in PLAIN}
+    prompt, output = _prompt(pick, prompts), prompts.output(pick.output)
+    numbers = {name: getattr(pick, name) for name in PICKED}
     if shape == Shape.MESSAGES:
-        return {"messages": [_said("user", asked), _said("assistant", written)]} | about
-    return {"prompt": asked, "completion": written} | about
+        return {"messages": _message("user", prompt) + _message("assistant", output)} | numbers
+    return {"prompt": prompt, "completion": output} | numbers
 
 
 def pair_row(pair: Pair, shape: Shape, prompts: Prompts) -> dict[str, Any]:
     """A pair as trl's DPOTrainer takes it, of texts or of messages."""
-    asked, chosen, rejected = prompts.answer(_task(pair)), prompts.output(pair.chosen), prompts.output(pair.rejected)
-    about = {name: getattr(pair, name) for name in PAIRED}
+    texts = {"chosen": prompts.output(pair.chosen), "rejected": prompts.output(pair.rejected)}
+    row: dict[str, Any] = {"prompt": _prompt(pair, prompts)} | texts
     if shape == Shape.MESSAGES:
-        return {
-            "prompt": [_said("user", asked)],
-            "chosen": [_said("assistant", chosen)],
-            "rejected": [_said("assistant", rejected)],
-        } | about
-    return {"prompt": asked, "chosen": chosen, "rejected": rejected} | about
+        row = {name: _message("user" if name == "prompt" else "assistant", text) for name, text in row.items()}
+    return row | {name: getattr(pair, name) for name in PAIRED}
 
 
-def arrow_schema(found: Columns) -> pa.Schema:
+def arrow_schema(columns: Columns) -> pa.Schema:
     """The columns as Arrow types."""
     import pyarrow as pa
 
     messages = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     types = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64(), "messages": messages}
-    return pa.schema([(name, types[kind]) for name, kind in found.items()])
+    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
 
 
-def card_features(found: Columns) -> list[dict[str, Any]]:
-    """The columns as a data set card says them, so that a loader need not guess."""
+def card_features(columns: Columns) -> list[dict[str, Any]]:
+    """The columns as the front matter of a dataset card has them, so that a loader need not guess."""
     return [
+        # A list for each column: YAML would write a shared one as an alias, which `datasets` cannot read.
         {"name": name, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
         if kind == "messages"
         else {"name": name, "dtype": kind}
-        for name, kind in found.items()
+        for name, kind in columns.items()
     ]
 
 
-def _task(row: Pick | Pair) -> Task:
-    return Task(instruction=row.instruction, input=row.input, constraints=row.constraints)
+def _prompt(row: Pick | Pair, prompts: Prompts) -> str:
+    return prompts.answer(Task(instruction=row.instruction, input=row.input, constraints=row.constraints))
 
 
-def _said(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+def _message(role: str, content: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": content}]

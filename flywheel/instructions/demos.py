@@ -17,7 +17,7 @@ from flywheel.instructions.tasks import DEMOS
 from flywheel.records import SeedTask, Task
 
 CONSIDERED = 2000
-"""Past winners that are looked at, at random, when diverse ones are chosen."""
+"""Past winners, drawn at random, that diverse ones are chosen from."""
 DIVERSE = 200
 """Past winners that may become demos in a round."""
 
@@ -28,7 +28,7 @@ class Demos:
     def __init__(
         self, config: InstructionsConfig, seeds: Sequence[SeedTask], winners: Sequence[Task] = (), *, names: tuple[object, ...]
     ) -> None:
-        """Raise ConfigError where there are too few seeds. ``winners`` are those of earlier rounds, for evolving demos."""
+        """Raises ConfigError where there are too few seeds. ``winners`` are those of earlier rounds, for evolving demos."""
         self._mode, self._share, self._names = config.demos, config.evolving_share, names
         self._pool = list(dict.fromkeys(seed.task for seed in seeds))
         self._sets: dict[str, list[Task]] = {}
@@ -36,9 +36,8 @@ class Demos:
             if seed.set_name is not None:
                 self._sets.setdefault(seed.set_name, []).append(seed.task)
         if len(self._pool) < DEMOS:
-            raise ConfigError(f"{config.seeds} has {len(self._pool)} different tasks, and a prompt shows {DEMOS}; add some")
-        compare = config.filters.compare
-        self._winners = diverse(winners, *names, compare=compare) if self._mode == "evolving" else []
+            raise ConfigError(f"{config.seeds} has {len(self._pool)} different tasks", f"Add some: a prompt shows {DEMOS}.")
+        self._winners = diverse(winners, *names, compare=config.filters.compare) if self._mode == "evolving" else []
 
     def choose(self, number: int) -> list[Task]:
         """Three demos for the prompt with this number, in random order."""
@@ -53,13 +52,12 @@ class Demos:
 
 
 def diverse(tasks: Sequence[Task], *names: object, compare: str, most: int = DIVERSE) -> list[Task]:
-    """Tasks that are unlike each other: each next one is the least similar to all chosen before (Gonzalez 1985).
+    """Diverse tasks: each next one is the least similar to all chosen before (Gonzalez 1985).
 
-    Stops where all that are left say what a chosen one says. The names draw which of very many are considered, and
-    the first.
+    Stops where all that are left equal a chosen one. The names seed the draw of those considered, and of the first.
     """
     rng = generator("diverse", *names)
-    # Of each task its id alone is in memory: they may be many, and lie in a file.
+    # Only the ids are in memory: the tasks may be many, and lie in a file.
     ids = np.fromiter((int(task.task_id, 16) for task in tasks), dtype=np.uint64, count=len(tasks))
     unique = np.unique(ids, return_index=True)[1]
     considered = [tasks[unique[place]] for place in rng.sample(range(len(unique)), min(CONSIDERED, len(unique)))]

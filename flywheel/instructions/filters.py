@@ -1,6 +1,6 @@
-"""Why a proposed task is dropped. Every attempt is decided once, in order, and keeps its reason.
+"""Why a proposed task is dropped. Every attempt is decided once and keeps the first reason that applies.
 
-The first reason that applies is the one that is told; cheap ones come first.
+Cheap filters come first.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Dropped(StrEnum):
     TRUNCATED = "truncated"
     """The token limit cut it."""
     PROMPT_TOO_LONG = "prompt too long"
-    """The demos leave the generator no room to write a task of the length allowed."""
+    """The demos leave the generator no room for a task of the maximum length."""
     MISSING_FIELD = "missing field"
     """It has no instruction, no input or no constraints."""
     REFUSAL = "refusal"
-    """The model declined to write a task."""
+    """The model declined to generate a task."""
     TOO_LONG = "too long"
     """Its three fields have more words than the config allows."""
     WRONG_LANGUAGE = "wrong language"
-    """Its instruction is not in the language asked for."""
+    """Its instruction is not in the configured language."""
     COPIES_DEMO = "copies a demo"
-    """Its instruction and input are those of a task shown in the prompt."""
-    REPEATED = "repeated"
-    """Its instruction and input are those of a seed, or were kept before, in this round or an earlier one."""
-    HELD_OUT = "held-out overlap"
-    """It is a task that generators are evaluated on, or shares too much with one."""
+    """Its instruction and input are those of a task in the prompt."""
+    EXACT_DUPLICATE = "exact-duplicate"
+    """Its instruction and input are those of a seed, or of a task kept in this round or an earlier one."""
+    DECONTAMINATION = "decontamination"
+    """It is a held-out or protected task, or overlaps with one."""
     NEAR_DUPLICATE = "near-duplicate"
     """It is too similar to a seed, or to a task kept in this round or an earlier one."""
     NOT_BEST = "not the best"
@@ -49,23 +49,25 @@ class Dropped(StrEnum):
     UNCHANGED = "unchanged"
     """A paraphrase in the words of its parent."""
     REWARD_FALLS = "reward falls"
-    """A paraphrase under which the winner's output is worth less: it asks for something else."""
+    """A paraphrase under which the winner's output has a lower reward: it asks for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What was decided about an attempt: the reason to drop it, None to keep it."""
+    """The decision on an attempt: the reason to drop it, None to keep it."""
 
     reason: str | None = None
     nearest: str | None = None
-    """Id of the task that it is too similar to."""
+    """Id of the task that it duplicates or overlaps with."""
     similarity: float | None = None
 
 
 KEPT = Decision()
 Key = tuple[str, str]
 Filter = Callable[[Task], str | None]
-"""A function of the user's: takes a task, returns None to keep it or why it is dropped."""
+"""Takes a task, returns None to keep it or the reason to drop it."""
+MAX_REASON = 100
+"""Characters that are kept of the reason that a custom filter gives."""
 
 _REFUSAL = re.compile(
     r"^\W*(?:(?:i(?:'|’)?m|i am) (?:(?:so|very|really) )?(?:sorry|afraid|unable)|i apologi[sz]e|sorry\b|unfortunately,? i\b"
@@ -77,7 +79,7 @@ _REFUSAL = re.compile(
 
 
 def key_of(task: Task) -> Key:
-    """Instruction and input, however they are spaced: what makes two tasks the same."""
+    """Instruction and input without differences of white space: what makes two tasks the same."""
     return " ".join(task.instruction.split()), " ".join(task.input.split())
 
 
@@ -87,7 +89,7 @@ def whole_text(task: Task) -> str:
 
 
 def compared_text(task: Task, compare: str) -> str:
-    """What of a task similarity is measured on, as ``instructions.filters.compare`` says."""
+    """The text that similarity is measured on, by ``instructions.filters.compare``."""
     return task.instruction if compare == "instruction" else whole_text(task)
 
 
@@ -97,9 +99,9 @@ def is_refusal(text: str) -> bool:
 
 
 class Protected:
-    """Tasks that must not be trained on: those that generators are evaluated on, and benchmarks.
+    """Tasks that must not be trained on: held-out tasks and benchmarks.
 
-    A task overlaps one of them if it is the same, if they share so many words in a row (GPT-3, arXiv 2005.14165,
+    A task overlaps with one of them if it is the same, if they share this many words in a row (GPT-3, arXiv 2005.14165,
     appendix C), or if ROUGE-L of instruction and input is above the threshold.
     """
 
@@ -113,30 +115,26 @@ class Protected:
                 self._index.add(task.task_id, whole_text(task))
 
     def overlap(self, task: Task) -> Decision:
-        """Whether a task is one of these or shares too much with one."""
+        """Drops a task that is one of these or overlaps with one."""
         if same := self._keys.get(key_of(task)):
-            return Decision(reason=Dropped.HELD_OUT, nearest=same, similarity=1.0)
+            return Decision(reason=Dropped.DECONTAMINATION, nearest=same, similarity=1.0)
         if shared := next((self._runs[run] for run in self._runs_of(task) if run in self._runs), None):
-            return Decision(reason=Dropped.HELD_OUT, nearest=shared)
+            return Decision(reason=Dropped.DECONTAMINATION, nearest=shared)
         if self._index is not None and (near := self._index.nearest(whole_text(task))):
-            return Decision(reason=Dropped.HELD_OUT, nearest=near.key, similarity=near.similarity)
+            return Decision(reason=Dropped.DECONTAMINATION, nearest=near.key, similarity=near.similarity)
         return KEPT
 
     def _runs_of(self, task: Task) -> Iterable[int]:
-        """All runs of so many words, as hashes."""
+        """All runs of words of the configured length, as hashes."""
         if self._size is None:
             return ()
-        found = words(whole_text(task))
-        return (hash(tuple(found[start : start + self._size])) for start in range(len(found) - self._size + 1))
+        text = words(whole_text(task))
+        return (hash(tuple(text[start : start + self._size])) for start in range(len(text) - self._size + 1))
 
 
 def protected_of(config: FiltersConfig, tasks: Sequence[Task]) -> Protected:
-    """What a configuration protects these tasks from."""
+    """These tasks, protected with the thresholds of a configuration."""
     return Protected(tasks, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
-
-
-LONGEST_REASON = 100
-"""Characters that are kept of the reason that a filter of the user's own gives."""
 
 
 class Filters:
@@ -145,14 +143,19 @@ class Filters:
     def __init__(
         self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task], measures_novelty: bool = True
     ) -> None:
-        """Without ``measures_novelty`` nothing may ask for `novelty`, and tasks are kept as texts for near-duplicates only."""
+        """Without ``measures_novelty``, `novelty` is not available, and texts are only stored to find near-duplicates."""
         self._config = config
         self._protected = protected_of(config, protected)
         compares = config.near_duplicate is not None or measures_novelty
         self._index = SimilarityIndex(config.near_duplicate or 1.0) if compares else None
-        # Hashes: a whole text each would be most of what a large run keeps in memory.
+        # Hashes: whole texts would be most of what a large run keeps in memory.
         self._known: set[int] = set()
-        self._alone = self._filters_of_a_task(config)
+        self._filters: list[Filter] = []
+        if config.max_words is not None:
+            self._filters.append(partial(_too_long, config.max_words))
+        if config.language is not None:
+            self._filters.append(_language_filter(config.language))
+        self._filters += map(_custom_filter, config.custom)
         for task in known:
             self.keep(task)
 
@@ -160,7 +163,7 @@ class Filters:
         """Remember a task that was kept, so that later ones are compared with it."""
         self._known.add(hash(key_of(task)))
         if self._index is not None:
-            self._index.add(task.task_id, self._compared(task))
+            self._index.add(task.task_id, compared_text(task, self._config.compare))
 
     def knows(self, task: Task) -> bool:
         """Whether the same instruction and input were kept before."""
@@ -169,7 +172,7 @@ class Filters:
     def check(
         self, task: Task | None, raw: str, *, ended: FinishReason, demos: Collection[Key], near_duplicates: bool = True
     ) -> Decision:
-        """Decide about an attempt by how it ended and what it says; ``demos`` are the keys of the tasks it was shown."""
+        """Decide on an attempt by how it ended and what it says; ``demos`` are the keys of the tasks in its prompt."""
         if ended == FinishReason.PROMPT_TOO_LONG:
             return Decision(reason=Dropped.PROMPT_TOO_LONG)
         if ended == FinishReason.LENGTH:
@@ -181,37 +184,24 @@ class Filters:
         if key_of(task) in demos:
             return Decision(reason=Dropped.COPIES_DEMO)
         if self.knows(task):
-            return Decision(reason=Dropped.REPEATED)
+            return Decision(reason=Dropped.EXACT_DUPLICATE)
         return self.check_text(task, near_duplicates=near_duplicates)
 
     def check_text(self, task: Task, *, near_duplicates: bool = True) -> Decision:
-        """Decide about a task by what it says."""
-        for reason_to_drop in self._alone:
-            if reason := reason_to_drop(task):
-                return Decision(reason=reason)
+        """Decide on a task by what it says."""
+        if reason := next((reason for filter_ in self._filters if (reason := filter_(task))), None):
+            return Decision(reason=reason)
         overlap = self._protected.overlap(task)
         if overlap.reason or not near_duplicates or self._config.near_duplicate is None or self._index is None:
             return overlap
-        near = self._index.nearest(self._compared(task))
+        near = self._index.nearest(compared_text(task, self._config.compare))
         return Decision(reason=Dropped.NEAR_DUPLICATE, nearest=near.key, similarity=near.similarity) if near else KEPT
 
     def novelty(self, task: Task) -> float:
         """1 less the similarity to the most similar task so far: 1 is like none of them."""
         assert self._index is not None, "made without novelty"
-        near = self._index.closest(self._compared(task))
+        near = self._index.closest(compared_text(task, self._config.compare))
         return 1.0 - near.similarity if near else 1.0
-
-    def _compared(self, task: Task) -> str:
-        return compared_text(task, self._config.compare)
-
-    def _filters_of_a_task(self, config: FiltersConfig) -> list[Filter]:
-        """The filters that look at a task alone."""
-        found: list[Filter] = []
-        if config.max_words is not None:
-            found.append(partial(_too_long, config.max_words))
-        if config.language is not None:
-            found.append(_language_filter(config.language))
-        return [*found, *(_own(name) for name in config.custom)]
 
 
 def _too_long(most: int, task: Task) -> str | None:
@@ -222,30 +212,28 @@ def _too_long(most: int, task: Task) -> str | None:
 def _language_filter(language: str) -> Filter:
     import py3langid
 
-    known = {name for name, _ in py3langid.rank("text")}
-    if language not in known:
+    languages = sorted(name for name, _ in py3langid.rank("text"))
+    if language not in languages:
         raise ConfigError(
-            f"instructions.filters.language {language!r} is not known; it must be an ISO 639 code such as en, one of "
-            f"{', '.join(sorted(known))}"
+            f"unknown language {language!r} in instructions.filters.language",
+            f"Set it to an ISO 639 code such as en. Available: {', '.join(languages)}.",
         )
-
-    def wrong_language(task: Task) -> str | None:
-        return None if py3langid.classify(task.instruction)[0] == language else Dropped.WRONG_LANGUAGE
-
-    return wrong_language
+    return lambda task: None if py3langid.classify(task.instruction)[0] == language else Dropped.WRONG_LANGUAGE
 
 
-def _own(name: str) -> Filter:
+def _custom_filter(name: str) -> Filter:
     function = load_function(name, "instructions.filters.custom")
 
-    def ask(task: Task) -> str | None:
+    def apply(task: Task) -> str | None:
         try:
             reason = function(task)
         except (Exception, SystemExit) as error:  # whatever the user's function raises
-            raise DataError(f"the filter {name} failed ({reason_of(error)}); mend it and go on with the same command") from None
+            raise DataError(
+                f"the filter {name} failed ({reason_of(error)})", "Fix it, then run the same command to resume."
+            ) from None
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
-            raise DataError(f"the filter {name} gave {reason!r}; it must give None to keep a task or the reason to drop it")
-        # It may quote the task; charts and terminals name drops by it.
-        return visible(" ".join(reason.split()))[:LONGEST_REASON] if reason else None
+            raise DataError(f"the filter {name} returned {reason!r}", "Return None to keep a task, or the reason to drop it.")
+        # It may quote the task; charts and terminals show it.
+        return visible(" ".join(reason.split()))[:MAX_REASON] if reason else None
 
-    return ask
+    return apply

@@ -12,10 +12,10 @@ _VERBS = frozenset(
     "discuss distinguish divide draft draw edit elaborate eliminate encode enter estimate evaluate examine expand "
     "explain express extend extract figure fill filter find finish fix flag form format formulate generate give group "
     "guess hypothesise hypothesize identify imagine improve indicate infer insert interpret introduce invent judge "
-    "justify label link list locate make mark match measure mend merge modify multiply name offer optimise optimize "
+    "justify label link list locate make mark match measure merge modify multiply name offer optimise optimize "
     "order organise organize outline output paraphrase parse perform pick plan point portray predict prepare print "
     "produce prompt proofread propose prove provide punctuate put quote rank rate rearrange recall recast recite "
-    "recommend reconstruct record reduce refactor reformat remove rename render reorder rephrase replace reply report "
+    "recommend reconstruct record reduce refactor reformat remove rename render reorder repair rephrase replace reply report "
     "respond restate restore restructure retell return reverse review rewrite round say scale score select separate set "
     "shift shorten show simplify sketch solve sort spell split spot state structure substitute subtract suggest sum "
     "summarise summarize supply swap tag teach tell test think trace transcribe transform translate turn unscramble "
@@ -25,17 +25,15 @@ _QUESTIONS = frozenset("what which who whom whose when where why how is are was 
 _ASKING = re.compile(
     r"(?:(?:^|[.!?:;,(\n])[\W_]*|\b(?:to|please|and|then|or|must|should|can|now|briefly|first)\s+)(?=([a-z]+))"
 )
-"""Where a verb may stand that asks for something: at the start of a clause, or after a word such as *to*."""
+"""Where a verb may ask for something: at the start of a clause, or after a word such as *to*."""
 OTHER = "other"
 
 
 def kind_of(instruction: str) -> str:
     """The first verb that asks for something, else the first question word, else ``other``. English only.
 
-    "In this task you are given a text; summarise it." is a *summarise*: verbs that only set the scene are not looked for.
+    "In this task you are given a text; summarise it." is a *summarise*: verbs that only set the scene do not count.
     """
-    found = _ASKING.findall(instruction.lower())
-    for names in (_VERBS, _QUESTIONS):
-        if first := next((word for word in found if word in names), None):
-            return str(first)
-    return OTHER
+    words: list[str] = _ASKING.findall(instruction.lower())
+    first = (word for names in (_VERBS, _QUESTIONS) for word in words if word in names)
+    return next(first, OTHER)

@@ -1,4 +1,4 @@
-"""Paraphrase: other ways to say the instructions of winners, input and output kept (Unnatural Instructions, section 2.3)."""
+"""Paraphrase: other wordings of the instructions of winners, input and output kept (Unnatural Instructions, section 2.3)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import replace
 
 from flywheel.config import ParaphrasesConfig
 from flywheel.core.seeds import derive, generator
-from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
+from flywheel.engines.contract import Generate, Request, Sampling, prompt_tokens
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, Key, key_of
-from flywheel.instructions.kinds import kind_of
 from flywheel.instructions.parse import parse_alternative
 from flywheel.instructions.prompts import Prompts
+from flywheel.instructions.propose import proposal
 from flywheel.instructions.similarity import words
 from flywheel.instructions.tasks import REWORDED_DEMOS
 from flywheel.records import Chunk, Completion, FinishReason, Origin, Proposal, Reworded, Task, Winner
 
 STOP = ("\nExample ", "\nInstruction:", "\nInput:", "\n\n")
-"""What comes after an alternative."""
+"""What follows an alternative."""
 Rewards = Callable[[Sequence[tuple[Task, str]]], list[float]]
-"""What the reward model gives finished outputs of tasks, in order."""
+"""The rewards of finished outputs of tasks, in order."""
 
 
 def paraphrase(
-    write: Write,
+    write: Generate,
     prompts: Prompts,
     config: ParaphrasesConfig,
     winners: Sequence[Winner],
@@ -35,32 +35,36 @@ def paraphrase(
     chunk: int,
     done: int,
 ) -> Iterator[Chunk[Proposal]]:
-    """Write ``config.per_winner`` alternatives for each winner, from chunk ``done`` on; the dropped ones with their reason.
+    """Generate ``config.per_winner`` alternatives for each winner, from chunk ``done`` on; the dropped ones with their reason.
 
-    ``filters`` knows the tasks kept before. One that asks for something else is recognised by its reward: the
-    output that won would be worth less as an answer to it.
+    ``filters`` knows the tasks kept before. An alternative that asks for something else is recognised by the reward: the
+    winning output would have a lower one as an answer to it.
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
     starts = range(0, len(winners), chunk)
 
-    def shown_to(one: Winner) -> list[Reworded]:
-        return generator("reworded", *names, one.task.task_id).sample(demos, REWORDED_DEMOS)
+    def demos_for(winner: Winner) -> list[Reworded]:
+        return generator("reworded", *names, winner.task.task_id).sample(demos, REWORDED_DEMOS)
 
-    def ask(index: int) -> Request:
-        asked = winners[starts[index] : starts[index] + chunk]
+    def request(index: int) -> Request:
         return Request(
-            prompts=[prompts.paraphrase(one.task, shown_to(one)) for one in asked],
+            prompts=[
+                prompts.paraphrase(winner.task, demos_for(winner))
+                for winner in winners[starts[index] : starts[index] + chunk]
+            ],
             n=config.per_winner, sampling=sampling, seed=derive(*names, index),
         )  # fmt: skip
 
-    places = range(done, len(starts))
-    for index, written in zip(places, write(ask(index) for index in places), strict=True):
+    indices = range(done, len(starts))
+    for index, groups in zip(indices, write(request(index) for index in indices), strict=True):
         asked = winners[starts[index] : starts[index] + chunk]
         rows: list[Proposal] = []
         seen: set[Key] = set()
-        for place, (winner, group) in enumerate(zip(asked, written, strict=True)):
-            attempt = (starts[index] + place) * config.per_winner
-            rows += [_read(attempt + number, one, winner, shown_to(winner), filters, seen) for number, one in enumerate(group)]
+        for place, (winner, group) in enumerate(zip(asked, groups, strict=True), start=starts[index]):
+            rows += [
+                _decide(place * config.per_winner + number, completion, winner, demos_for(winner), filters, seen)
+                for number, completion in enumerate(group)
+            ]
         if config.max_reward_fall is not None:
             rows = _drop_other_meanings(rows, asked, reward, config.max_reward_fall)
         for row in rows:
@@ -70,14 +74,14 @@ def paraphrase(
             rows=rows,
             last=index == len(starts) - 1,
             tokens=sum(row.tokens for row in rows),
-            prompt_tokens=prompt_tokens(written),
+            prompt_tokens=prompt_tokens(groups),
         )
 
 
-def _read(
+def _decide(
     attempt: int, completion: Completion, winner: Winner, demos: Sequence[Reworded], filters: Filters, seen: set[Key]
 ) -> Proposal:
-    """An alternative and what is decided about it; ``seen`` collects those of the chunk."""
+    """One alternative; ``seen`` collects those of the chunk."""
     alternative = parse_alternative(completion.text)
     task = replace(winner.task, instruction=alternative) if alternative else None
     shown = {key_of(replace(winner.task, instruction=text)) for pair in demos for text in (pair.instruction, pair.alternative)}
@@ -86,27 +90,15 @@ def _read(
     else:
         # A paraphrase is like its parent: that is no reason to drop it.
         decision = filters.check(task, completion.text, ended=completion.finish_reason, demos=shown, near_duplicates=False)
-    if decision == KEPT and task and key_of(task) in seen:
-        decision = Decision(reason=Dropped.REPEATED)
     if task:
+        if decision == KEPT and key_of(task) in seen:
+            decision = Decision(reason=Dropped.EXACT_DUPLICATE)
         seen.add(key_of(task))
-    return Proposal(
-        attempt=attempt,
-        raw=completion.text,
-        demos=(),
-        tokens=completion.tokens,
-        task=task,
-        reason=decision.reason,
-        kind=kind_of(task.instruction) if task else None,
-        nearest=decision.nearest,
-        similarity=decision.similarity,
-        origin=Origin.PARAPHRASED,
-        parent=winner.task.task_id,
-    )
+    return proposal(attempt, completion, task, decision, origin=Origin.PARAPHRASED, parent=winner.task.task_id)
 
 
 def _drop_other_meanings(rows: Sequence[Proposal], winners: Sequence[Winner], reward: Rewards, most: float) -> list[Proposal]:
-    """Drop those under which the winner's output is worth less by more than ``most``."""
+    """Drop those under which the winner's output has a reward that is lower by more than ``most``."""
     kept = [(row.task, row.parent) for row in rows if row.reason is None and row.task and row.parent]
     outputs = {winner.task.task_id: winner.output for winner in winners}
     before = dict(zip(outputs, reward([(winner.task, winner.output) for winner in winners]), strict=True))

@@ -1,7 +1,7 @@
-"""What a model wrote, read as a task or as another way to say an instruction.
+"""Reads what a model generated as a task, or as another wording of an instruction.
 
-A model that is shown three examples writes a fourth, and then much else: markdown, fields in another order, a
-fifth example, the answer. Everything that is a task is read as one; nothing is made up where a field is missing.
+A model that is shown three examples generates a fourth, and often more: markdown, fields in another order, a
+fifth example, the answer. Everything that is a task is read as one; a missing field stays missing.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060"
 
 
 class Parsed(NamedTuple):
-    """What was read."""
+    """A task, and whether it is complete."""
 
     task: Task | None
     """None where the instruction, the input or the constraints are missing or empty."""
     ended: bool
-    """Whether the task was written to its end, though the text may be cut further on."""
+    """Whether the task is complete, though the text may be cut further on."""
 
 
 def parse_task(text: str, *, chat: bool = False) -> Parsed:
     """Read the fourth example.
 
-    A completion goes on after ``Instruction:``; a chat message has that label itself, and what stands before it is
-    no part of the task. Labels begin a line, in any case, order and markdown; of two values of a field the first
+    A completion continues after ``Instruction:``; a chat message has that label itself, and text before it is not
+    part of the task. Labels start a line, in any case, order and markdown; of two values of a field the first
     counts. A further example, a second instruction or an output ends the task.
     """
     lines = _lines(text, chat=chat)
@@ -58,7 +58,7 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
     ended = False
     for line in lines:
         if _EXAMPLE.fullmatch(line):
-            if not _written(fields):
+            if not _has_instruction(fields):
                 continue
             ended = True
             break
@@ -68,7 +68,7 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
                 current.append(line)
             continue
         name = label["name"].lower().split()[-1].rstrip("s")
-        if name not in ("instruction", "input", "constraint") or (name == "instruction" and _written(fields)):
+        if name not in ("instruction", "input", "constraint") or (name == "instruction" and _has_instruction(fields)):
             ended = True
             break
         rest = line[label.end() :]
@@ -91,9 +91,9 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
 
 
 def parse_alternative(text: str) -> str | None:
-    """Read another way to say an instruction: the first paragraph, without label, quotes or markdown around it.
+    """Read another wording of an instruction: the first paragraph, without label, quotes or markdown around it.
 
-    It ends where a further field or example begins.
+    It ends where a further field or example starts.
     """
     paragraph: list[str] = []
     for line in _lines(text, chat=False):
@@ -122,7 +122,7 @@ def _lines(text: str, *, chat: bool) -> list[str]:
     return inside[: closing[-1]] if len(closing) % 2 else inside
 
 
-def _written(fields: dict[str, list[str]]) -> bool:
+def _has_instruction(fields: dict[str, list[str]]) -> bool:
     """Whether there is an instruction."""
     return any(line.strip() for line in fields.get("instruction", ()))
 

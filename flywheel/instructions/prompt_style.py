@@ -14,21 +14,21 @@ from flywheel.workspace import Workspace
 
 
 def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:
-    """What a recorded model reads, in the style of the config; raises as `prompts_of`."""
+    """The prompts of a recorded model; raises as `prompts_of`."""
     # Only a chat template is in the model's folder, which may be pruned.
     elsewhere = model.path.startswith(ENDPOINT) or config.prompt_style != "chat"
     return prompts_of(config, None if elsewhere else workspace.locate(model))
 
 
 def prompts_of(config: Config, folder: Path | None) -> Prompts:
-    """What a model reads, in the style of the config; it has no folder where it is behind an endpoint.
+    """The prompts of a model; ``folder`` is None for a model behind an endpoint.
 
-    Raises ModelError where a generator has no chat template and should; a student without one reads plain text.
+    Raises ModelError where the style is chat and a generator has no chat template; a student without one reads plain text.
     """
     trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
-    words: Callable[[str], str] | None = None
+    template: Callable[[str], str] | None = None
     if chat and folder is None:
-        words = str  # as it is: the server has the template
+        template = str  # unchanged: the server has the template
     elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
-        words = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
-    return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=words)
+        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=template)

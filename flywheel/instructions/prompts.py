@@ -1,8 +1,8 @@
 """Tasks as text: the prompts that a generator reads, from Jinja templates.
 
-A template that is not in the user's folder is taken from flywheel's own. In the completion style a prompt is
-plain text that the generator goes on with; in the chat style it is what a user says, in the chat template of
-the generator's tokenizer.
+A template that is not in the user's folder comes from flywheel's own. In the completion style a prompt is
+plain text that the generator continues; in the chat style it is a user message in the chat template of the
+generator's tokenizer.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ from flywheel.core.functions import reason_of
 from flywheel.errors import ConfigError
 from flywheel.records import Reworded, Task
 
+FIX_TEMPLATE = "Fix the template."
+
 
 class Prompts:
-    """The prompts of a run: for a new task, for an output, for another way to say a task, for a judgement."""
+    """The prompts of a run: for a new task, for an output, for a paraphrase, for a judgement."""
 
     def __init__(self, folder: Path, *, meta_prompt: str = "enumerated", chat: Callable[[str], str] | None = None) -> None:
-        """Read the templates of a folder; ``chat`` puts what a user says into a generator's chat template.
+        """Read the templates of a folder; ``chat`` puts a user message into a generator's chat template.
 
-        Raises ConfigError for a missing folder and for a template that is broken.
+        Raises ConfigError for a missing folder and for a broken template.
         """
         if not folder.is_dir():
-            raise ConfigError(f"no folder of prompts at {folder}; mend prompts in the config")
+            raise ConfigError(f"folder of prompts {folder} not found", "Set `prompts` to an existing folder.")
+        self._loader = ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(asset("prompts"))])
         self._environment = ImmutableSandboxedEnvironment(
-            loader=ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(asset("prompts"))]),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
+            loader=self._loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
         self._folder, self._chat = folder, chat
         style = "chat/" if chat else ""
@@ -55,15 +54,14 @@ class Prompts:
 
     @property
     def chat(self) -> bool:
-        """Whether the generator is asked in its chat template."""
+        """Whether the generator reads its chat template."""
         return self._chat is not None
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the templates that a generator reads, and over a prompt as the chat template renders it."""
-        sources = [
-            self._source(name) for purpose, name in sorted(self._names.items(), key=lambda one: one[1]) if purpose != "judge"
-        ]
+        names = sorted(name for purpose, name in self._names.items() if purpose != "judge")
+        sources = [self._loader.get_source(self._environment, name)[0] for name in names]
         example = [self._chat("text")] if self._chat else []
         return hashlib.sha256("\0".join([*sources, *example]).encode()).hexdigest()
 
@@ -76,11 +74,11 @@ class Prompts:
         return self._render("answer", task=task)
 
     def paraphrase(self, task: Task, demos: Sequence[Reworded]) -> str:
-        """The prompt that asks for another way to say a task's instruction."""
+        """The prompt that asks for another wording of a task's instruction."""
         return self._render("paraphrase", task=task, demos=demos)
 
     def judge(self, task: Task, first: str, second: str) -> str:
-        """What a judge is asked: which of two outputs is better."""
+        """The prompt that asks a judge which of two outputs is better."""
         return self._render("judge", task=task, first=first, second=second)
 
     def output(self, text: str) -> str:
@@ -93,19 +91,15 @@ class Prompts:
 
     def _template(self, name: str) -> Template:
         if (self._folder / name).is_dir():
-            raise ConfigError(f"{self._folder / name} is a folder, and should be a template; mend prompts in the config")
+            raise ConfigError(f"{self._folder / name} is a folder, not a template", "Move or remove it.")
         try:
             return self._environment.get_template(name)
         except TemplateNotFound as error:
-            raise ConfigError(f"no template {error.name} travels with flywheel; mend prompts in the config") from None
+            raise ConfigError(f"template {error.name} not found", f"Add it to {self._folder}.") from None
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{error.filename} line {error.lineno}: {error.message}; mend the template") from None
+            raise ConfigError(f"{error.filename} line {error.lineno}: {error.message}", FIX_TEMPLATE) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the template {name} ({error}); mend it, or its rights") from None
-
-    def _source(self, name: str) -> str:
-        assert self._environment.loader is not None
-        return self._environment.loader.get_source(self._environment, name)[0]
+            raise ConfigError(f"cannot read the template {name} ({error})", "Check its permissions and encoding.") from None
 
     def _render(self, purpose: str, **values: object) -> str:
         template = self._templates[purpose]
@@ -113,9 +107,9 @@ class Prompts:
             text = template.render(**values)
         except Exception as error:  # whatever the user's template does
             reason = error.message if isinstance(error, TemplateError) else reason_of(error)
-            raise ConfigError(f"{template.filename}: {reason}; mend the template") from None
+            raise ConfigError(f"{template.filename}: {reason}", FIX_TEMPLATE) from None
         if not text.strip():
-            raise ConfigError(f"{template.filename} makes an empty prompt; mend the template")
+            raise ConfigError(f"{template.filename} renders an empty prompt", FIX_TEMPLATE)
         return self._chat(text.strip()) if self._chat else text
 
 
@@ -126,5 +120,5 @@ def template_file(folder: Path, name: str) -> Path:
 
 
 def format_task(task: Task) -> str:
-    """A task as the open example of the propose prompt continues: right after ``Instruction:``."""
+    """A task as it continues the open example of the propose prompt, after ``Instruction:``."""
     return f"{task.instruction}\nInput: {task.input}\nConstraints: {task.constraints}"

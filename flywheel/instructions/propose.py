@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 from flywheel.config import InstructionsConfig
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Request, Sampling, Write, prompt_tokens
+from flywheel.engines.contract import Generate, Request, Sampling, prompt_tokens
 from flywheel.errors import DataError
 from flywheel.instructions.demos import Demos
 from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, key_of
@@ -19,12 +20,12 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.records import Chunk, Completion, FinishReason, Proposal, ProposalProgress, Task
 
 STOP = ("\nExample ",)
-"""What begins a further example."""
-SEE_WHY = """see what was written with `flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"`"""
+"""The start of a further example."""
+SEE_WHY = """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows what was generated."""
 
 
 def propose(
-    write: Write,
+    write: Generate,
     prompts: Prompts,
     config: InstructionsConfig,
     *,
@@ -35,33 +36,33 @@ def propose(
     chunk: int,
     done: ProposalProgress,
 ) -> Iterator[Chunk[Proposal]]:
-    """Write tasks until ``config.tasks`` are kept, the dropped ones with their reason.
+    """Generate tasks until ``config.tasks`` are kept; the dropped ones have their reason.
 
-    ``write`` is the generator at work, ``filters`` knows the tasks kept before, ``best`` tells which of some tasks for one
-    prompt is kept (the highest), ``done`` says how far an interrupted stage came. Raises DataError when
-    ``config.max_attempts`` for each task asked for, or ``config.max_total_tokens``, are spent.
+    ``write`` is the generator, ``filters`` knows the tasks kept before, ``best`` rates tasks of one prompt (the highest is
+    kept), ``done`` says how far an interrupted stage came. Raises DataError when ``config.max_attempts`` for each task, or
+    ``config.max_total_tokens``, are spent.
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
     dropped: Counter[str] = Counter()
 
-    def ask(first: int, count: int) -> Request:
-        """What is asked for from one attempt on."""
-        number = first // config.best_of
+    def request(first: int, count: int) -> Request:
+        """The prompts from one attempt on."""
+        start = first // config.best_of
         return Request(
-            prompts=[prompts.propose(demos.choose(one)) for one in range(number, number + count)],
+            prompts=[prompts.propose(demos.choose(number)) for number in range(start, start + count)],
             n=config.best_of, sampling=sampling, seed=derive(*names, first),
         )  # fmt: skip
 
     while done.kept < config.tasks:
-        with closing(write(ask(first, count) for first, count in _chunks(config, done, chunk))) as coming:
+        with closing(write(request(first, count) for first, count in _chunks(config, done, chunk))) as results:
             for expected in _chunks(config, done, chunk):
-                # What is kept decides how much more is asked for: what was begun on another guess is not taken.
+                # What is kept decides how much more is requested: what was started on another guess is not used.
                 if expected != next(_chunks(config, done, chunk), None):
                     break
                 _refuse_beyond_caps(config, done, dropped)
-                written = next(coming)
+                groups = next(results)
                 rows: list[Proposal] = []
-                for number, group in enumerate(written, start=done.attempts // config.best_of):
+                for number, group in enumerate(groups, start=done.attempts // config.best_of):
                     full = done.kept + sum(row.reason is None for row in rows) == config.tasks
                     first = done.attempts + len(rows)
                     rows += _decide(group, demos.choose(number), prompts, filters, best, first=first, full=full)
@@ -69,43 +70,42 @@ def propose(
                 tokens = sum(row.tokens for row in rows)
                 kept = sum(row.reason is None for row in rows)
                 done = ProposalProgress(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
-                yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(written))
+                yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(groups))
 
 
-def _most_attempts(config: InstructionsConfig) -> int:
+def _max_attempts(config: InstructionsConfig) -> int:
     return config.max_attempts * config.best_of * config.tasks
 
 
 def _refuse_beyond_caps(config: InstructionsConfig, done: ProposalProgress, dropped: Counter[str]) -> None:
-    """Raise DataError where a cap is met, with what the attempts of this call were dropped for."""
-    if done.attempts >= _most_attempts(config):
-        spent = f"{done.attempts:,} attempts (instructions.max_attempts = {config.max_attempts} for each task)"
+    """Raise DataError where a cap is met, with the drop reasons of this call."""
+    if done.attempts >= _max_attempts(config):
+        spent, key = f"{done.attempts:,} attempts", f"instructions.max_attempts = {config.max_attempts}"
     elif config.max_total_tokens is not None and done.tokens >= config.max_total_tokens:
-        spent = f"{done.tokens:,} tokens (instructions.max_total_tokens = {config.max_total_tokens:,})"
+        spent, key = f"{done.tokens:,} tokens", f"instructions.max_total_tokens = {config.max_total_tokens:,}"
     else:
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common()) or "none dropped in this call"
     raise DataError(
-        f"{spent} gave {done.kept} of the {config.tasks} tasks asked for{f' ({reasons})' if reasons else ''}; "
-        f"{SEE_WHY}, then mend the cause, or raise that limit and go on"
+        f"{spent} ({key}) gave {done.kept} of {config.tasks} tasks ({reasons})",
+        f"{SEE_WHY} Fix the cause, or raise that limit, and run the same command to resume.",
     )
 
 
 def _chunks(config: InstructionsConfig, done: ProposalProgress, chunk: int) -> Iterator[tuple[int, int]]:
-    """The first attempt and the number of prompts of the chunks that will probably be asked for, the first of them surely.
+    """The first attempt and the number of prompts of the chunks that are expected; only the first of them is certain.
 
-    There are as many prompts as will probably give what is still wanted, judged by what the earlier ones gave; after those
-    that a cap admits comes one chunk that is beyond it.
+    There are as many prompts as the keep rate so far demands; after those that a cap admits comes one chunk beyond it.
     """
     missing, asked = config.tasks - done.kept, done.attempts // config.best_of
     wanted = math.ceil(missing * asked / done.kept) if done.kept else missing
-    left = min(wanted, max(1, math.ceil((_most_attempts(config) - done.attempts) / config.best_of)))
+    left = min(wanted, max(1, math.ceil((_max_attempts(config) - done.attempts) / config.best_of)))
     for start in range(0, left if missing else 0, chunk):
         yield done.attempts + start * config.best_of, min(chunk, left - start)
 
 
 def _decide(
-    written: Sequence[Completion],
+    completions: Sequence[Completion],
     demos: Sequence[Task],
     prompts: Prompts,
     filters: Filters,
@@ -114,34 +114,40 @@ def _decide(
     first: int,
     full: bool,
 ) -> list[Proposal]:
-    """The attempts of one prompt and what became of them; at most one is kept, none where there are enough."""
-    parsed = [parse_task(one.text, chat=prompts.chat) for one in written]
+    """The attempts of one prompt; at most one is kept, none where there are enough."""
+    parsed = [parse_task(completion.text, chat=prompts.chat) for completion in completions]
     keys = {key_of(demo) for demo in demos}
     decisions = [
-        filters.check(read.task, one.text, ended=FinishReason.STOP if read.ended else one.finish_reason, demos=keys)
-        for read, one in zip(parsed, written, strict=True)
+        filters.check(task, attempt.text, ended=FinishReason.STOP if ended else attempt.finish_reason, demos=keys)
+        for (task, ended), attempt in zip(parsed, completions, strict=True)
     ]
-    passed = [(place, read.task) for place, read in enumerate(parsed) if decisions[place] == KEPT and read.task]
-    if full:
-        decisions = [Decision(reason=Dropped.SURPLUS) if one == KEPT else one for one in decisions]
-    elif passed:
+    passed = [(place, task) for place, (task, _) in enumerate(parsed) if decisions[place] == KEPT and task]
+    keep = None
+    if passed and not full:
         values = best([task for _, task in passed]) if len(passed) > 1 else [0.0]
-        kept, task = passed[values.index(max(values))]
-        decisions = [
-            Decision(reason=Dropped.NOT_BEST) if one == KEPT and place != kept else one for place, one in enumerate(decisions)
-        ]
+        keep, task = passed[values.index(max(values))]
         filters.keep(task)
+    other = Decision(reason=Dropped.SURPLUS if full else Dropped.NOT_BEST)
+    ids = tuple(demo.task_id for demo in demos)
     return [
-        Proposal(
-            attempt=first + place,
-            raw=one.text,
-            demos=tuple(demo.task_id for demo in demos),
-            tokens=one.tokens,
-            task=read.task,
-            reason=decision.reason,
-            kind=kind_of(read.task.instruction) if read.task else None,
-            nearest=decision.nearest,
-            similarity=decision.similarity,
-        )
-        for place, (one, read, decision) in enumerate(zip(written, parsed, decisions, strict=True))
+        proposal(first + place, completion, task, other if decision == KEPT and place != keep else decision, demos=ids)
+        for place, (completion, (task, _), decision) in enumerate(zip(completions, parsed, decisions, strict=True))
     ]
+
+
+def proposal(
+    attempt: int, completion: Completion, task: Task | None, decision: Decision, *, demos: tuple[str, ...] = (), **more: Any
+) -> Proposal:
+    """An attempt as it is recorded."""
+    return Proposal(
+        attempt=attempt,
+        raw=completion.text,
+        demos=demos,
+        tokens=completion.tokens,
+        task=task,
+        reason=decision.reason,
+        kind=kind_of(task.instruction) if task else None,
+        nearest=decision.nearest,
+        similarity=decision.similarity,
+        **more,
+    )

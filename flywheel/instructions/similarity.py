@@ -1,4 +1,4 @@
-"""How alike tasks are: ROUGE-L over words, and an index that finds the nearest one without looking at all.
+"""How similar tasks are: ROUGE-L over words, and an index that finds the nearest one without comparing all.
 
 ROUGE-L's F measure (Lin 2004, section 3.2) of two texts of l and m words is 2·LCS / (l + m), with LCS the
 length of their longest common subsequence. For texts in ASCII it is what Google's rouge-score gives without
@@ -12,6 +12,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from rapidfuzz.process import cdist
 
 from flywheel.errors import DataError
 
-# Thai to Burmese and Khmer, Japanese and Chinese are written without spaces: there each letter is a word.
+# Thai to Burmese and Khmer, Japanese and Chinese are written without spaces: there each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
@@ -28,7 +29,7 @@ _SURROGATES, _SURROGATE_COUNT, _LETTERS = 0xD800, 0x800, 0x110000
 _COUNT_FROM = 1024
 """Texts in an index when it first counts its words."""
 _MEETING = 4
-"""Rare words that two texts must have in common to be compared (measured: 3 to 6 take the same time, 1 half as long again)."""
+"""Rare words that two texts must share to be compared (measured: 3 to 6 take the same time, 1 takes half as long again)."""
 
 
 def words(text: str) -> list[str]:
@@ -39,8 +40,9 @@ def words(text: str) -> list[str]:
 
 
 def rouge_l(first: str, second: str) -> float:
-    """ROUGE-L's F measure of two texts, 0 to 1; two texts without a word are not alike."""
-    return float(Indel.normalized_similarity(one, other)) if (one := words(first)) and (other := words(second)) else 0.0
+    """ROUGE-L's F measure of two texts, 0 to 1; texts without a word are not similar."""
+    left, right = words(first), words(second)
+    return float(Indel.normalized_similarity(left, right)) if left and right else 0.0
 
 
 class Similar(NamedTuple):
@@ -53,9 +55,9 @@ class Similar(NamedTuple):
 class SimilarityIndex:
     """Texts, and which of them is most similar to a new one.
 
-    A pair above the threshold has so many words in common that it must have some of its rarest words in common
+    A pair above the threshold shares enough words that it must share some of its rarest ones
     (the prefix filter of Chaudhuri et al., ICDE 2006, with several words as in Wang et al., SIGMOD 2012): only
-    such pairs are compared. It never changes an answer. Which words are rare is counted anew whenever the index
+    such pairs are compared. It never changes a result. Word frequencies are counted again whenever the index
     has doubled.
     """
 
@@ -82,16 +84,16 @@ class SimilarityIndex:
             self._note(place, encoded)
             return
         self._counted *= 2
-        self._lengths, self._needed = (np.resize(one, self._counted) for one in (self._lengths, self._needed))
-        self._frequency, self._places = Counter(letter for one in self._texts for letter in one), {}
-        for earlier, one in enumerate(self._texts):
-            self._note(earlier, one)
+        self._lengths, self._needed = (np.resize(numbers, self._counted) for numbers in (self._lengths, self._needed))
+        self._frequency, self._places = Counter(chain.from_iterable(self._texts)), {}
+        for earlier, known in enumerate(self._texts):
+            self._note(earlier, known)
 
     def nearest(self, text: str) -> Similar | None:
         """The most similar text that is above the threshold, of equally similar ones the first that was added."""
         encoded = self._encode(text)
         rarest, needed = self._rarest(encoded)
-        places = [np.frombuffer(found, dtype=np.int64) for one in rarest if (found := self._places.get(one)) is not None]
+        places = [np.frombuffer(self._places[letter], dtype=np.int64) for letter in rarest if letter in self._places]
         if not places:
             return None
         met = np.bincount(np.concatenate(places))
@@ -104,7 +106,7 @@ class SimilarityIndex:
         return self._best(encoded, candidates[above], self._threshold)
 
     def closest(self, text: str) -> Similar | None:
-        """The most similar text however unlike it is, found by comparing all; None where nothing has a word."""
+        """The most similar text whatever its similarity, found by comparing all; None where no text has a word."""
         return self._best(self._encode(text), np.arange(len(self._keys)), Fraction(-1))
 
     def _best(self, encoded: str, candidates: np.ndarray, above: Fraction) -> Similar | None:
@@ -115,7 +117,7 @@ class SimilarityIndex:
         distances = cdist([encoded], [self._texts[place] for place in candidates], scorer=Indel.distance, score_cutoff=most)[0]
         common = totals - distances
         best = int((common / totals).argmax())
-        # In whole numbers, so that a pair that is just at the threshold is not above it.
+        # In whole numbers, so that a pair exactly at the threshold is not above it.
         if Fraction(int(common[best]), int(totals[best])) <= above:
             return None
         return Similar(self._keys[candidates[best]], float(common[best] / totals[best]))
@@ -127,7 +129,7 @@ class SimilarityIndex:
             self._places.setdefault(letter, array("q")).append(place)
 
     def _rarest(self, encoded: str) -> tuple[list[str], int]:
-        """So many of the rarest words that a pair above the threshold has at least the second number in common."""
+        """The rarest words of a text; a pair above the threshold shares at least the second number of them."""
         length, (top, bottom) = len(encoded), self._threshold.as_integer_ratio()
         # A text of m words can be above it only if 2·m > t·(length + m); the shortest such has fewest in common.
         shortest = top * length // (2 * bottom - top) + 1
@@ -144,5 +146,8 @@ class SimilarityIndex:
         code = len(self._letters)
         code += _SURROGATE_COUNT if code >= _SURROGATES else 0
         if code >= _LETTERS:
-            raise DataError(f"similarity can tell no more than {len(self._letters):,} words apart; set near_duplicate to null")
+            raise DataError(
+                f"too many different words for similarity ({len(self._letters):,})",
+                "Set `instructions.filters.near_duplicate: null`.",
+            )
         return self._letters.setdefault(word, chr(code))

@@ -24,57 +24,64 @@ LONGEST_LINE = 16 * 10**6
 """Characters of a line."""
 LONGEST_FIELD = 10**6
 """Characters of a task's field: no model reads a tenth of it."""
+FIX_LINE = "Fix or remove that line."
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a jsonl file, which may be gzipped; raises DataError that names the line."""
+    """The objects of a jsonl file, which may be gzipped, with their ``line``; raises DataError that names the line."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB; split it")
+            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split the file.")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
         lines = content.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
-        raise DataError(f"no file {path}; mend its path in the config") from None
+        raise DataError(f"file {path} not found", "Fix its path in the config.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if len(line) > LONGEST_LINE:
-            raise DataError(f"{path} line {number} has {len(line):,} characters, {LONGEST_LINE:,} are taken; remove the line")
-        try:
-            row = json.loads(line)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # a ValueError: a number of 5,000 digits
-            what = getattr(error, "msg", "nested too deeply" if isinstance(error, RecursionError) else "a number too long")
-            raise DataError(f"{path} line {number} is not JSON ({what}): {line[:60]!r}; mend or remove the line") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path} line {number} must be an object, it is {line[:60]!r}; mend or remove the line")
-        rows.append(row | {"line": number})
+        raise DataError(f"cannot read {path}: {error}", "It must be a readable UTF-8 file, or gzipped and named .gz.") from None
+    rows = [
+        _read_line(line, f"{path} line {number}") | {"line": number} for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not rows:
-        raise DataError(f"{path} has no rows; a run needs some")
+        raise DataError(f"{path} has no rows", "Add some, or fix its path in the config.")
     return rows
+
+
+def _read_line(line: str, where: str) -> dict[str, Any]:
+    if len(line) > LONGEST_LINE:
+        raise DataError(f"{where} has {len(line):,} characters, the limit is {LONGEST_LINE:,}", "Remove that line.")
+    try:
+        row = json.loads(line)
+    except RecursionError:
+        raise DataError(f"{where} is not JSON (nested too deeply): {line[:60]!r}", FIX_LINE) from None
+    except ValueError as error:  # without msg: a number of 5,000 digits
+        reason = getattr(error, "msg", "a number too long")
+        raise DataError(f"{where} is not JSON ({reason}): {line[:60]!r}", FIX_LINE) from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where} must be an object, got {line[:60]!r}", FIX_LINE)
+    return row
 
 
 def text_field(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
     """A text of a row; raises DataError that names the line and the field."""
-    value, where = row.get(name, default), f"{path} line {row['line']}"
+    value, field = row.get(name, default), f"{path} line {row['line']}: {name!r}"
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {name!r} must be a text, got {repr(value)[:60]}; mend or remove the line")
+        raise DataError(f"{field} must be a text, got {repr(value)[:60]}", FIX_LINE)
     if not encodable(value):
-        raise DataError(f"{where}: {name!r} has half a character, {value[:60]!r}; mend or remove the line")
+        raise DataError(f"{field} has an unpaired surrogate: {value[:60]!r}", FIX_LINE)
     if len(value) > LONGEST_FIELD:
-        raise DataError(f"{where}: {name!r} has {len(value):,} characters, {LONGEST_FIELD:,} are taken; shorten it")
+        raise DataError(f"{field} has {len(value):,} characters, the limit is {LONGEST_FIELD:,}", "Shorten it.")
     return value
 
 
+def _name(row: dict[str, Any], column: str) -> str | None:
+    value = row.get(column)
+    return None if value is None else str(value)
+
+
 def read_task(row: dict[str, Any], path: Path) -> Task:
-    """The task in a row; constraints may be left out."""
+    """The task in a row; input and constraints may be missing."""
     return Task(
         instruction=text_field(row, "instruction", path),
         input=text_field(row, "input", path, default="None"),
@@ -83,22 +90,22 @@ def read_task(row: dict[str, Any], path: Path) -> Task:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """The tasks of a file, without repeats."""
+    """The tasks of a file, without exact duplicates."""
     return list(dict.fromkeys(read_task(row, path) for row in read_lines(path)))
 
 
 def read_held_out(path: Path) -> list[HeldOutTask]:
-    """The held-out tasks of a file, without repeats, with kind and reference answer where they have one."""
-    found: dict[Task, HeldOutTask] = {}
+    """The held-out tasks of a file, without exact duplicates, with kind and reference answer where they have one."""
+    tasks: dict[Task, HeldOutTask] = {}
     for row in read_lines(path):
         reference = text_field(row, "reference", path) if row.get("reference") is not None else None
         task = read_task(row, path)
-        found.setdefault(task, HeldOutTask(task=task, kind=_name(row, "kind"), reference=reference))
-    return list(found.values())
+        tasks.setdefault(task, HeldOutTask(task=task, kind=_name(row, "kind"), reference=reference))
+    return list(tasks.values())
 
 
 def read_seeds(path: Path) -> list[SeedTask]:
-    """The seeds of a file. A set is shown together, so each that is named needs at least 3; so does the file.
+    """The seeds of a file. The tasks of a set are shown together, so each named set needs at least 3; so does the file.
 
     A file that names no set is one set.
     """
@@ -108,24 +115,18 @@ def read_seeds(path: Path) -> list[SeedTask]:
         SeedTask(task=read_task(row, path), set_name=_name(row, "set") if named else "all", kind=_name(row, "kind"))
         for row in rows
     ]
-    sizes = Counter(seed.set_name for seed in seeds if seed.set_name is not None)
-    for name, size in sizes.items():
+    for name, size in Counter(seed.set_name for seed in seeds if seed.set_name is not None).items():
         if size < DEMOS:
-            raise DataError(f"{path}: seed set {name!r} has {size} tasks; a prompt shows {DEMOS}, so add some")
+            raise DataError(f"{path}: seed set {name!r} has {size} tasks", f"Add some: a prompt shows {DEMOS} of a set.")
     return seeds
 
 
 def read_reworded(path: Path) -> list[Reworded]:
-    """Pairs of an instruction and another way to say it; a prompt shows 2."""
+    """Pairs of an instruction and an alternative wording; a prompt shows 2."""
     rows = read_lines(path)
     if len(rows) < REWORDED_DEMOS:
-        raise DataError(f"{path} has {len(rows)} pairs; a prompt shows {REWORDED_DEMOS}, so add some")
+        raise DataError(f"{path} has {len(rows)} pairs", f"Add some: a prompt shows {REWORDED_DEMOS}.")
     return [
         Reworded(instruction=text_field(row, "instruction", path), alternative=text_field(row, "alternative", path))
         for row in rows
     ]
-
-
-def _name(row: dict[str, Any], column: str) -> str | None:
-    value = row.get(column)
-    return None if value is None else str(value)

@@ -1,1 +1,1 @@
-"""Care for a workspace: whether all in it fits together, copies of it, and the space that it takes."""
+"""Keeping a workspace intact: checks, backups, and the removal of what is no longer needed."""

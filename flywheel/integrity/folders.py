@@ -1,44 +1,37 @@
-"""What lies in the models' folder, beside what the database says of it."""
+"""The folders of a workspace compared with its database: models and leftovers."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flywheel.config import Config
+from flywheel.core.assets import ASSET
 from flywheel.core.files import digest_model
-from flywheel.engines.generator import ENDPOINT, configured_generator, configured_student
+from flywheel.engines.generator import ENDPOINT, initial_generator, initial_student
 from flywheel.errors import FlywheelError
-from flywheel.integrity.named import named_paths
-from flywheel.integrity.rebuilding import rebuilding
+from flywheel.integrity.needed import LAB, ancestry
 from flywheel.records import Model, ModelKind, Round
-from flywheel.store.checking import Fault
+from flywheel.store.checks import Finding
 from flywheel.workspace import RESTORE, Workspace
 
 CONVERTED = "converted"
-"""Where engines keep weights in their own format; a folder begins with the start of the model's digest."""
-DIGEST_START = 12
-OWN = re.compile(r"(base|joint|member|reward|generator)-.+")
-"""How flywheel names what it makes in `models/`; whatever has another name there is somebody's."""
-OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_START}}}-.+")
-PRUNE = "`flywheel prune` tells what it takes, `flywheel prune --yes` removes it"
-REBUILT = (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD)
-"""What `flywheel reward build` makes."""
+"""Folder in `models/` where engines keep weights in their own format; names start with the digest of the model."""
+DIGEST_DIGITS = 12
+OWN_MODEL = re.compile(r"(base|joint|member|reward|generator)-.+")
+"""Names of folders that flywheel creates in `models/`; all others belong to the user."""
+OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_DIGITS}}}-.+")
+CONVERSION_FILES = ("model.bin", "config.json", "*vocabulary.*")
+INCOMPLETE = "incomplete, from an interrupted process"
+LEFTOVERS = "leftovers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """A folder or file that nothing needs any more."""
-
-    path: Path
-    why: str
-
-
-def on_disk(models: Sequence[Model]) -> dict[str, Model]:
-    """The models that have a folder, by path. Of several that had the same one, the newest is in it."""
+def by_folder(models: Sequence[Model]) -> dict[str, Model]:
+    """The models that have a folder, by path; if several had the same folder, the newest."""
     return {
         model.path: model
         for model in models
@@ -46,148 +39,157 @@ def on_disk(models: Sequence[Model]) -> dict[str, Model]:
     }
 
 
-def with_those_put_back(workspace: Workspace, models: Sequence[Model]) -> list[Model]:
-    """The models, where a pruned one whose folder is there again, whole, is no longer a pruned one."""
-    return [replace(model, pruned_at=None) if _is_back(workspace, model) else model for model in models]
+def with_restored(workspace: Workspace, models: Sequence[Model]) -> list[Model]:
+    """The models; a pruned one whose unchanged folder was put back is no longer pruned."""
 
+    def is_restored(model: Model) -> bool:
+        folder = workspace.folder / model.path
+        return model.pruned_at is not None and folder.is_dir() and digest_model(folder) == model.digest
 
-def _is_back(workspace: Workspace, model: Model) -> bool:
-    folder = workspace.folder / model.path
-    return model.pruned_at is not None and folder.is_dir() and digest_model(folder) == model.digest
+    return [replace(model, pruned_at=None) if is_restored(model) else model for model in models]
 
 
 def is_own(workspace: Workspace, path: Path, named: Sequence[Path]) -> bool:
-    """Whether flywheel made what lies in `models/`, and no configuration names it or a file in it."""
-    pattern = OWN_CONVERSION if path.parent == workspace.models / CONVERTED else OWN
-    place = path.resolve()
+    """Whether flywheel created a folder or file in `models/`, and no configuration names it or anything in it."""
+    pattern = OWN_CONVERSION if path.parent == workspace.models / CONVERTED else OWN_MODEL
+    resolved = path.resolve()
     return (
         path.parent in (workspace.models, workspace.models / CONVERTED)
         and pattern.fullmatch(path.name) is not None
-        and not any(one.is_relative_to(place) or place.is_relative_to(one) for one in named)
+        and not any(other.is_relative_to(resolved) or resolved.is_relative_to(other) for other in named)
     )
 
 
-def named_by(workspace: Workspace, rounds: Sequence[Round]) -> list[Path]:
-    """What the workspace's configuration names, and those of rounds that are not done.
+def named_paths(config: Config) -> Iterator[Path]:
+    """The existing files and folders that a configuration names, except flywheel's own data."""
+    for value in _texts(config.model_dump(mode="json", exclude={"base"})):
+        if value and not value.startswith(ASSET):
+            with contextlib.suppress(OSError, ValueError):  # a text that cannot be a path
+                path = config.path(value)
+                if path.exists() and path.resolve() != config.base.resolve():
+                    yield path.resolve()
 
-    Raises FlywheelError where the configuration cannot be read: nobody knows then what it names.
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def protected_paths(workspace: Workspace, rounds: Sequence[Round]) -> list[Path]:
+    """What the configurations of the workspace and of its unfinished rounds name.
+
+    Raises FlywheelError if the configuration of the workspace is invalid, because then it is unknown what it names.
     """
     configs = [workspace.config()]
-    for one in rounds:
-        if one.status != "done":
-            with contextlib.suppress(ValueError):  # of another flywheel: `input_faults` tells it
-                configs.append(Config.model_validate(dict(one.config)))
+    for row in rounds:
+        if row.status != "done":
+            with contextlib.suppress(ValueError):  # of another flywheel
+                configs.append(Config.model_validate(dict(row.config)))
     return [path for config in configs for path in named_paths(config)]
 
 
-def model_faults(workspace: Workspace, models: Sequence[Model]) -> Iterator[Fault]:
-    """Models whose folders are gone, or are not what was recorded."""
+def folder_problems(workspace: Workspace) -> Iterator[Finding]:
+    """All problems of models and leftovers; leftovers are skipped while a process is using the workspace."""
+    store = workspace.store
+    models, rounds = with_restored(workspace, store.all_models()), store.rounds(controls=True)
+    yield from _model_problems(workspace, models)
+    if workspace.is_at_work():
+        return
+    try:
+        paths = leftovers(workspace, models, rounds, protected_paths(workspace, rounds))
+    except FlywheelError:
+        yield Finding(check=LEFTOVERS, message="skipped, because the config is invalid", hint="Correct the config.")
+        return
+    for path, reason in paths.items():
+        message = f"{workspace.inside(path)}: {reason}"
+        yield Finding(check=LEFTOVERS, message=message, hint="Run `flywheel prune` to list what it removes, then add --yes.")
+
+
+def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[Finding]:
     configured = _configured_digests(workspace)
-    for path, model in on_disk(models).items():
+    for path, model in by_folder(models).items():
         folder = workspace.folder / path
-        own = folder.is_relative_to(workspace.folder)
-        remedy = f"{RESTORE}, or {rebuilding(workspace, model, models)}" if model.kind in REBUILT else RESTORE
-        remedy = (
-            remedy
-            if own
-            else "put it back, or name where it is now in the config; it lies outside the workspace, so no backup has it"
-        )
+        inside = folder.is_relative_to(workspace.folder)
         if model.pruned_at is not None:
-            continue  # what is left of its folder is a leftover
+            continue  # anything left of its folder is a leftover
         if not folder.is_dir():
-            # A generator that was moved is found by the next round, where the configuration names it.
-            if own or model.digest not in configured:
-                yield Fault(check="models", found=f"{model.model_id}: no folder {path}", remedy=remedy)
+            if not inside and model.digest in configured:
+                continue  # a generator that was moved; the config names its new folder
+            message = f"{model.model_id}: no folder {path}"
         elif digest_model(folder) != model.digest:
-            yield Fault(check="models", found=f"{model.model_id}: {path} is not what was recorded", remedy=remedy)
+            message = f"{model.model_id}: {path} has changed since it was recorded"
+        else:
+            continue
+        hint = _recovery(workspace, model, models) if inside else "Put it back, or name its new folder in the config."
+        yield Finding(check="models", message=message, hint=hint)
 
 
 def _configured_digests(workspace: Workspace) -> set[str]:
     try:
         config = workspace.config()
-        return {one.digest for one in (configured_generator(config, workspace), configured_student(config, workspace))}
+        return {model.digest for model in (initial_generator(config, workspace), initial_student(config, workspace))}
     except FlywheelError:
         return set()
 
 
-def input_faults(workspace: Workspace, rounds: Sequence[Round]) -> Iterator[Fault]:
-    """Rounds that are not done and cannot go on, because a file that they read is gone."""
-    for one in (one for one in rounds if one.status != "done"):
-        try:
-            config = Config.model_validate(dict(one.config))
-        except ValueError:
-            yield Fault(
-                check="inputs", found=f"{one.round}: its config is none that this flywheel knows",
-                remedy="go on with the flywheel that began it, or begin it anew with `flywheel round --restart`",
-            )  # fmt: skip
-            continue
-        for key, value in (("evaluation.tasks", config.evaluation.tasks), ("instructions.seeds", config.instructions.seeds)):
-            if not config.path(value).exists():
-                yield Fault(
-                    check="inputs", found=f"{one.round} reads {key} = {value}, which is gone", remedy="put the file back"
-                )
+def _recovery(workspace: Workspace, model: Model, models: Sequence[Model]) -> str:
+    """How to get a model back. A part of a reward model is only built again if the folders made from it are removed."""
+    if model.kind not in LAB:
+        return f"{RESTORE}."
+    rewards = [reward for reward in models if reward.kind == ModelKind.REWARD]
+    derived = [reward for reward in rewards if model.model_id in ancestry(models, {reward.model_id})]
+    paths = list(dict.fromkeys(part.path for part in (model, *derived) if workspace.has(part)))
+    removal = f"remove {' and '.join(paths)} and " if paths else ""
+    return f"{RESTORE}, or {removal}run `flywheel reward build`."
 
 
 def leftovers(
-    workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], named: Sequence[Path]
-) -> Iterator[Leftover]:
-    """What killed writers left, trainings that nobody goes on with, folders and conversions of no model.
+    workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], protected: Sequence[Path]
+) -> dict[Path, str]:
+    """What interrupted processes left, trainings that are never resumed, folders of no model: each with the reason.
 
-    Only what flywheel itself made, and nothing that is ``named``. Meaningful only while nobody is at work in the workspace:
-    a writer has such folders, too.
+    Only what flywheel created and nothing that is ``protected``. Only valid while no process is using the workspace.
     """
-    # Not the database's own .tmp: a reader may be at work in it.
-    for path in sorted([*workspace.folder.glob("config.yaml.tmp"), *workspace.folder.glob("flywheel.schema-*.tmp")]):
-        yield Leftover(path=path, why="not written to its end")
-    recorded = on_disk(models)
-    for path in sorted(workspace.models.iterdir()) if workspace.models.is_dir() else ():
-        name = workspace.inside(path)
-        if path.name == CONVERTED:
-            yield from (one for one in _conversions(path, models) if is_own(workspace, one.path, named))
-        elif not is_own(workspace, path, named):
-            continue
-        elif path.suffix == ".tmp":
-            yield Leftover(path=path, why="not written to its end")
-        elif path.suffix == ".training":
-            if not _goes_on(path, recorded, rounds):
-                yield Leftover(path=path, why="a training that nothing goes on with")
-        elif name not in recorded:
-            yield Leftover(path=path, why="a folder that no model has")
-        elif recorded[name].pruned_at is not None:
-            yield Leftover(path=path, why=f"{recorded[name].model_id} is recorded as pruned")
+    # The database's own .tmp is not among them: a reader may be using it.
+    reasons = dict.fromkeys(workspace.folder.glob("config.yaml.tmp"), INCOMPLETE)
+    recorded = by_folder(models)
+    digests = {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}
+    for path in sorted([*workspace.models.glob("*"), *workspace.models.glob(f"{CONVERTED}/*")]):
+        if is_own(workspace, path, protected):
+            converted = path.parent.name == CONVERTED
+            reason = _unused_conversion(path, digests) if converted else _unused_model(path, recorded, rounds)
+            reasons |= {path: reason} if reason else {}
+    return reasons
 
 
-def _goes_on(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> bool:
-    """Whether a stopped training is that of an unfinished round, or of a reward model that is still to be built."""
+def _unused_conversion(path: Path, digests: set[str]) -> str | None:
+    if path.suffix == ".tmp":
+        return INCOMPLETE
+    if path.name[:DIGEST_DIGITS] not in digests:
+        return "a conversion of no recorded model"
+    complete = all(any(file.stat().st_size for file in path.glob(pattern)) for pattern in CONVERSION_FILES)
+    return None if complete else "an incomplete conversion"
+
+
+def _unused_model(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> str | None:
+    if path.suffix == ".tmp":
+        return INCOMPLETE
+    if path.suffix == ".training":
+        return None if _is_resumed(path, recorded, rounds) else "a training that is never resumed"
+    model = recorded.get(f"models/{path.name}")
+    if model is None:
+        return "a folder of no recorded model"
+    return f"{model.model_id} is recorded as pruned" if model.pruned_at is not None else None
+
+
+def _is_resumed(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> bool:
+    """Whether an interrupted training belongs to an unfinished round, or to a reward model that is not built yet."""
     if path.name.startswith("generator-"):
         return any(
-            path.name == f"generator-{one.round}-{one.fingerprint[:DIGEST_START]}.training" and one.generator_out is None
-            for one in rounds
+            path.stem == f"generator-{row.round}-{row.fingerprint[:DIGEST_DIGITS]}" and row.generator_out is None
+            for row in rounds
         )
     return f"models/{path.stem}" not in recorded
-
-
-def _conversions(folder: Path, models: Sequence[Model]) -> Iterator[Leftover]:
-    there = {model.digest[:DIGEST_START] for model in models if model.pruned_at is None}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".tmp":
-            yield Leftover(path=path, why="not written to its end")
-        elif path.name[:DIGEST_START] not in there:
-            yield Leftover(path=path, why="a conversion of no model that is here")
-
-
-def folder_faults(workspace: Workspace) -> Iterator[Fault]:
-    """All that is amiss on disk."""
-    store = workspace.store
-    models, rounds = with_those_put_back(workspace, store.all_models()), store.rounds(controls=True)
-    yield from model_faults(workspace, models)
-    yield from input_faults(workspace, rounds)
-    if workspace.is_at_work():
-        return
-    try:
-        named = named_by(workspace, rounds)
-    except FlywheelError as error:
-        yield Fault(check="leftovers", found=f"not looked for: {error}", remedy="mend the config: what it names is none")
-        return
-    for one in leftovers(workspace, models, rounds, named):
-        yield Fault(check="leftovers", found=f"{workspace.inside(one.path)}: {one.why}", remedy=PRUNE)

@@ -11,7 +11,7 @@ from flywheel.records import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What is true of one output: the answer is right, and it has the form that was asked for."""
+    """Whether one output has the right answer, and the form that was asked for."""
 
     answer: bool
     form: bool
@@ -42,6 +42,6 @@ def _inside(form: object, text: str) -> str | None:
 
 
 def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
-    """1.0 for a right answer in the right form, 0.0 for anything else, None where nobody can know."""
+    """1.0 for a right answer in the right form, 0.0 for anything else, None for a task that is not of this world."""
     verdicts = (check(task, output) for task, output in rows)
     return [None if verdict is None else float(verdict.answer and verdict.form) for verdict in verdicts]

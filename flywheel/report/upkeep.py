@@ -1,24 +1,26 @@
-"""What the commands that take care of a workspace print."""
+"""What `flywheel doctor`, `backup`, `restore` and `prune` print."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from flywheel.report.tables import print_json, print_line, print_table
+from flywheel.store.checks import Finding
 from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
-    from flywheel.integrity.backup import Copied
+    from flywheel.integrity.backup import Copy
     from flywheel.integrity.prune import Plan
 
 KILO = 1000
 
 
 def megabytes(size: float) -> str:
-    """A size as people read it, in steps of a thousand."""
+    """A size in the largest unit in which it is at least 1."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < KILO:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
@@ -26,45 +28,58 @@ def megabytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def print_backup(made: Copied, *, as_json: bool) -> None:
-    """Where it is, what is in it, and on stderr what is not."""
-    for path in made.outside:
-        typer.echo(f"not in it, because it lies outside the workspace: {path}", err=True)
-    for model in made.lost:
-        typer.echo(f"not in it, because its folder is gone: {model}; `flywheel doctor --deep` tells what to do", err=True)
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """The findings of all checks, with hints for the problems."""
     if as_json:
-        print_json(_plain(made))
+        print_json([asdict(finding) for finding in findings])
         return
-    print_line(
-        f"{made.path}: {', '.join(made.rounds) or 'no rounds yet'}; {made.files} files, {megabytes(made.size)}, verified"
-    )
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        print_line(f"{'ok' if finding.ok else '!!'}  {finding.check:<{width}}  {finding.message}".rstrip())
+        if not finding.ok and finding.hint:
+            print_line(f"{'':<{width + 6}}{finding.hint}")
 
 
-def print_restored(made: Copied, *, as_json: bool) -> None:
-    """What was restored, and on stderr where the workspace is now that was there before."""
-    if made.replaced is not None:
-        typer.echo(f"what was there before is kept as {made.replaced}", err=True)
-    if as_json:
-        print_json(_plain(made))
+def print_backup(copy: Copy, *, as_json: bool) -> None:
+    """Where a backup is and what is in it, and on stderr what is not."""
+    for path in copy.outside:
+        typer.echo(f"not in the backup, because it is outside the workspace: {path}", err=True)
+    for model in copy.missing:
+        typer.echo(f"not in the backup, because its folder is missing: {model} (see `flywheel doctor --deep`)", err=True)
+    _print(copy, f"{copy.path}: {_contents(copy)}, {megabytes(copy.manifest.size)}, verified", as_json=as_json)
+
+
+def print_restored(copy: Copy, *, as_json: bool) -> None:
+    """What was restored, and on stderr where the workspace that was there before is now."""
+    if copy.replaced is not None:
+        typer.echo(f"the old workspace is kept as {copy.replaced}", err=True)
+    _print(copy, f"restored {copy.path}: {_contents(copy)}, verified", as_json=as_json)
+
+
+def _contents(copy: Copy) -> str:
+    return f"{', '.join(copy.manifest.rounds) or 'no rounds yet'}; {len(copy.manifest.files)} files"
+
+
+def _print(copy: Copy, line: str, *, as_json: bool) -> None:
+    if not as_json:
+        print_line(line)
         return
-    print_line(f"restored {made.path}: {', '.join(made.rounds) or 'no rounds yet'}; {made.files} files, verified")
-
-
-def _plain(made: Copied) -> dict[str, Any]:
-    return asdict(made) | {"path": str(made.path), "replaced": str(made.replaced) if made.replaced else None}
+    manifest, replaced = copy.manifest, str(copy.replaced) if copy.replaced else None
+    counts = {"files": len(manifest.files), "size": manifest.size, "rounds": manifest.rounds}
+    print_json({"path": str(copy.path)} | counts | {"outside": copy.outside, "missing": copy.missing, "replaced": replaced})
 
 
 def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
-    """What goes or went, how much that is, and what stays."""
+    """What a prune removes or has removed, and what it keeps."""
     if as_json:
-        print_json({"removed": done, "size": plan.size, "freed": [asdict(one) for one in plan.freed], "kept": dict(plan.kept)})
+        removals = [asdict(removal) for removal in plan.removals]
+        print_json({"removed": done, "size": plan.size, "removals": removals, "kept": dict(plan.kept)})
         return
-    if plan.freed:
-        print_table(
-            Table(columns=("what", "size", "why"), rows=[(one.path, megabytes(one.size), one.why) for one in plan.freed])
-        )
+    if plan.removals:
+        rows = [(removal.path, megabytes(removal.size), removal.reason) for removal in plan.removals]
+        print_table(Table(columns=("path", "size", "reason"), rows=rows))
     if plan.kept:
-        print_line("kept: " + ", ".join(f"{name} ({why})" for name, why in plan.kept.items()))
+        print_line("kept: " + ", ".join(f"{name} ({reason})" for name, reason in plan.kept.items()))
     verb = "removed" if done else "to remove"
-    more = "" if done or not plan.freed else "; `flywheel prune --yes` does it"
-    print_line(f"{len(plan.freed)} {verb}, {megabytes(plan.size)}{more}")
+    more = "" if done or not plan.removals else "; run `flywheel prune --yes` to remove them"
+    print_line(f"{len(plan.removals)} {verb}, {megabytes(plan.size)}{more}")

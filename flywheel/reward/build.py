@@ -1,6 +1,6 @@
 """Build the reward model of a configuration: slice, members, merge, each recorded as it is finished.
 
-What a model is made from is its *recipe*; a model whose recipe is recorded already is not built again.
+What a model is made from is its *recipe*; a model whose recipe is recorded is not built again.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flywheel.config import Config
 from flywheel.core.files import digest_model, publish
@@ -21,17 +20,14 @@ from flywheel.core.model_folders import local_folder
 from flywheel.core.progress import Progress
 from flywheel.core.quiet import silence
 from flywheel.core.seeds import derive
-from flywheel.errors import DataError
-from flywheel.instructions.filters import Protected
 from flywheel.instructions.prompts import Prompts
-from flywheel.instructions.tasks import read_tasks
-from flywheel.records import CurvePoint, Model, ModelKind
+from flywheel.records import CurvePoint, Facts, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
-from flywheel.reward.measures import Scored, accuracy, rows_of, score_set
+from flywheel.reward.measures import accuracy, rows_of, score_set
 from flywheel.reward.members import Trained
-from flywheel.reward.mergekit import merge_models
-from flywheel.reward.model import RewardModel, load_scorer, write_scale
+from flywheel.reward.merge import merge_models
+from flywheel.reward.model import load_scorer, write_scale
 from flywheel.reward.recipe import (
     Recipe,
     TrainingSettings,
@@ -42,41 +38,44 @@ from flywheel.reward.recipe import (
     member_settings,
     read_sets,
     recipe_of,
+    refuse_held_out_rows,
     training_recipe,
 )
-from flywheel.reward.search import Found, Plan, search_merge
-from flywheel.reward.side_by_side import train_side_by_side
+from flywheel.reward.search import Plan, Search, search_merge
+from flywheel.reward.side_by_side import Job, train_side_by_side
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
-from flywheel.reward.worker import Job
 from flywheel.workspace import Workspace
 
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
-_Written = tuple[dict[str, Any], Sequence[CurvePoint]]
-"""What is recorded of a model that was written: its numbers and its learning curve."""
 
 
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
-    """Build what is missing of the reward model and return it; a killed build goes on."""
-    found = configured_reward_model(config, workspace)
-    if found and not _lost_members(found, workspace):
-        return found
+    """Build what is missing of the reward model and return it; a killed build resumes."""
+    recorded = configured_reward_model(config, workspace)
+    if recorded and not _lost_members(recorded, workspace):
+        return recorded
     return Lab(config, workspace, progress).reward_model()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A member, and what it is made from."""
+def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
+    """The reward model of this configuration, if it is built."""
+    return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """A training, of a member or of the base on all sets, and where its model goes."""
+
+    kind: ModelKind
     name: str
     start: Model
+    data: PreferenceSet
     settings: TrainingSettings
     recipe: Recipe
     folder: Path
-    recorded: Model | None
-    """It is there already."""
 
 
 class Lab:
@@ -91,258 +90,208 @@ class Lab:
         self._label = f"-{label}" if label else ""
         self._prompts = Prompts(config.path(config.prompts))
         self.sets = read_sets(config)
-        _refuse_held_out_rows(config, self.sets)
+        refuse_held_out_rows(config, self.sets)
         self._reference = _reference(self.sets)
 
     def reward_model(self) -> Model:
-        """The merge of all members: as configured, or as a search finds it; built where it is missing."""
+        """The merge of all members, as configured or as a search finds it; built if missing."""
         recipe = recipe_of(self.config)
         recorded = _recorded(self._workspace, ModelKind.REWARD, recipe)
         if recorded and not _lost_members(recorded, self._workspace):
             return recorded
         members = self.members()
-        if recorded and recorded.numbers["members"] == [member.model_id for member in members.values()]:
+        if recorded and recorded.facts.members == tuple(member.model_id for member in members.values()):
             return recorded
-        if not self._reward.search.trials:
-            weights = {name: member.weight for name, member in self._reward.members.items()}
-            return self._merge(recipe, members, Plan(weights=weights, merge=self._reward.merge), None)
-        found = self.search(members)
-        return self._merge(recipe, members, found.plan, found)
+        if self._reward.search.trials:
+            search = self.search(members)
+            return self._merge(recipe, members, search.plan, search)
+        weights = {name: member.weight for name, member in self._reward.members.items()}
+        return self._merge(recipe, members, Plan(weights=weights, merge=self._reward.merge), None)
 
     def members(self, names: Iterable[str] = ()) -> dict[str, Model]:
         """The named members, or all; those that are missing are trained, as many at once as the config says."""
-        plans = {name: self._plan(name) for name in names or self._reward.members}
-        made = {name: plan.recorded for name, plan in plans.items() if plan.recorded}
-        missing = [plan for plan in plans.values() if not plan.recorded and not self._twin(plan)]
-        if self._reward.parallel > 1 and len(missing) > 1:
-            made |= self._members_at_once(missing)
-        return {name: made.get(name) or self._member(plan) for name, plan in plans.items()}
+        trainings = [self._member_training(name) for name in names or self._reward.members]
+        models = {training.name: self._built(training) for training in trainings}
+        missing = [training for training in trainings if not models[training.name]]
+        together = [training for training in missing if not self._twin(training)]
+        if self._reward.parallel > 1 and len(together) > 1:
+            models |= self._train_side_by_side(together)
+        return {training.name: models[training.name] or self._train(training) for training in trainings}
 
     def base(self) -> Model:
         """The sliced base with its head."""
         recipe = base_recipe(self.config)
-        found = _recorded(self._workspace, ModelKind.BASE, recipe)
-        if found:
-            return found
+        if recorded := _recorded(self._workspace, ModelKind.BASE, recipe):
+            return recorded
         source = str(local_folder(self.config.model(self._reward.base)))
         folder = self._workspace.models / f"base-{key_of(recipe)[:12]}"
         with self._progress.work("slice", total=1, unit="models") as counter:
             sliced = build_base(source, folder, layers=self._reward.layers, seed=self._reward.seed)
-            # Recorded before it is told: who tells may be stopped, and the model is kept.
-            made = self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, asdict(sliced))
+            # Recorded before progress is reported, which may stop the build: the model is kept.
+            model = self._record(ModelKind.BASE, f"{self._reward.layers}-layers", folder, None, recipe, Facts(sliced=sliced))
             counter.to(1)
-        return made
+        return model
 
     def start(self) -> Model:
         """What the members start from: the base, trained on all sets together where the config says so."""
         base = self.base()
         if not self._reward.joint.epochs:
             return base
-        pooled, settings = pool(self.sets, seed=self._reward.seed), joint_settings(self._reward)
-        training = {"base": base.digest, "rows": digest_records(pooled.rows)} | training_recipe(self.config, settings)
-        found = _recorded(self._workspace, ModelKind.BASE, training)
-        if found:
-            return found
-        folder = self._workspace.models / f"joint-{key_of(training)[:12]}"
-        with publish(folder) as unfinished:
-            trained = self._train("joint", self._job("joint", base, pooled, settings, folder, unfinished))
-            self._write_scale(unfinished)
-            numbers = self._numbers(trained, pooled) | {"accuracy": self._accuracies(unfinished)}
-        return self._record(ModelKind.BASE, f"joint{self._label}", folder, base.model_id, training, numbers, trained.curve)
+        pooled = pool(self.sets, seed=self._reward.seed)
+        training = self._training(ModelKind.BASE, "joint", base, pooled, joint_settings(self._reward))
+        return self._built(training) or self._train(training)
 
-    def _plan(self, name: str) -> _Plan:
-        start, data, settings = self.start(), self.sets[name], member_settings(self._reward, self._reward.members[name])
-        training = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
-        recipe = {"training": training, "reference": digest_records(self._reference)}
-        return _Plan(
-            name=name, start=start, settings=settings, recipe=recipe,
-            folder=self._workspace.models / f"member-{name}-{key_of(recipe)[:12]}",
-            recorded=_recorded(self._workspace, ModelKind.MEMBER, recipe),
-        )  # fmt: skip
-
-    def _member(self, plan: _Plan) -> Model:
-        """One member: trained, or with new reference texts only its scale measured anew."""
-        twin = self._twin(plan)
-
-        def write(folder: Path) -> _Written:
-            if twin:
-                shutil.copytree(self._workspace.locate(twin), folder, dirs_exist_ok=True)
-                return dict(twin.numbers), self._workspace.store.learning_curve(twin.model_id)
-            job = self._member_job(plan, folder)
-            trained = self._train(f"member {plan.name}", job)
-            return self._numbers(trained, job.data), trained.curve
-
-        return self._publish(plan, write)
-
-    def _members_at_once(self, plans: Sequence[_Plan]) -> dict[str, Model]:
-        """Members, trained in processes of their own."""
-        made = {}
-        with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as trainings:
-            jobs = {plan.name: self._member_job(plan, Path(trainings) / plan.name) for plan in plans}
-            by_name = {plan.name: plan for plan in plans}
-            with (
-                self._progress.work(f"{len(plans)} members", total=None, unit="steps") as counter,
-                closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as coming,
-            ):
-                for name, trained in coming:
-                    made[name] = self._publish(by_name[name], partial(self._moved, jobs[name], trained))
-        return made
-
-    def _moved(self, job: Job, trained: Trained, folder: Path) -> _Written:
-        for path in job.folder.iterdir():
-            path.rename(folder / path.name)
-        return self._numbers(trained, job.data), trained.curve
-
-    def _publish(self, plan: _Plan, write: Callable[[Path], _Written]) -> Model:
-        """Have a member written, measure it, and record it."""
-        with publish(plan.folder) as unfinished:
-            numbers, curve = write(unfinished)
-            self._write_scale(unfinished)
-            numbers["accuracy"] = self._accuracies(unfinished)
-        return self._record(
-            ModelKind.MEMBER, plan.name + self._label, plan.folder, plan.start.model_id, plan.recipe, numbers, curve
-        )
-
-    def _member_job(self, plan: _Plan, into: Path) -> Job:
-        return self._job(plan.name, plan.start, self.sets[plan.name], plan.settings, plan.folder, into)
-
-    def _job(self, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings, folder: Path, into: Path) -> Job:
-        """A training whose model is written ``into`` one folder, and then published as ``folder``."""
-        return Job(
-            base=self._workspace.locate(start).resolve(), folder=into.resolve(), data=data, settings=settings,
-            prompts=self.config.path(self.config.prompts).resolve(), seed=derive(self._reward.seed, name),
-            checkpoints=folder.with_name(f"{folder.name}.training").resolve(),
-        )  # fmt: skip
-
-    def _train(self, name: str, job: Job) -> Trained:
-        with self._progress.work(name, total=None, unit="steps") as counter:
-            return job.train(counter.to)
-
-    def _numbers(self, trained: Trained, data: PreferenceSet) -> dict[str, Any]:
-        """What is recorded of a training."""
-        return {
-            "rows": trained.rows,
-            "dropped": {**data.dropped, **({"too long": trained.too_long} if trained.too_long else {})},
-            "loss": trained.loss,
-            "seconds": round(trained.seconds, 1),
-        }
-
-    def _twin(self, plan: _Plan) -> Model | None:
-        """A recorded member that was trained in the same way, beside other sets."""
-        trained = plan.recipe["training"]
-        found = [one for one in self._workspace.store.models(ModelKind.MEMBER) if one.recipe.get("training") == trained]
-        return next((one for one in reversed(found) if self._workspace.has(one)), None)
-
-    def search(self, members: Mapping[str, Model]) -> Found:
+    def search(self, members: Mapping[str, Model]) -> Search:
         """Try merges on the validation splits."""
-        base = self._workspace.locate(self.start())
-        folders = {name: self._workspace.locate(model) for name, model in members.items()}
-        rows = {name: rows_of(one, Split.VALIDATION) for name, one in self.sets.items()}
-        return search_merge(
-            base, folders, rows, partial(load_scorer, config=self.config), self._reward,
-            progress=self._progress, record=self._workspace.store.record_merge_trials,
-            key=digest_records([model.model_id for model in members.values()]),
+        search = search_merge(
+            self._workspace.locate(self.start()),
+            {name: self._workspace.locate(model) for name, model in members.items()},
+            {name: rows_of(data, Split.VALIDATION) for name, data in self.sets.items()},
+            partial(load_scorer, config=self.config), self._reward, progress=self._progress,
         )  # fmt: skip
-
-    def _merge(self, recipe: Mapping[str, Any], members: Mapping[str, Model], plan: Plan, found: Found | None) -> Model:
-        base = self.start()
-        folder = self._workspace.models / f"reward-{key_of(recipe)[:12]}"
-        with self._progress.work("merge", total=1, unit="models") as counter:
-            with publish(folder) as unfinished:
-                weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
-                merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
-                self._write_scale(unfinished)
-                if not self._label:  # an experiment, never selects
-                    self.check(unfinished)
-                numbers = {
-                    "members": [model.model_id for model in members.values()],
-                    "weights": dict(plan.weights),
-                    "merge": plan.merge.model_dump(),
-                    "accuracy": self._accuracies(unfinished),
-                } | ({"search": found.summary()} if found else {})
-            made = self._record(ModelKind.REWARD, "merged" + self._label, folder, base.model_id, recipe, numbers)
-            counter.to(1)
-        return made
+        key = digest_records([model.model_id for model in members.values()])
+        self._workspace.store.record_merge_trials(key, search.trials)
+        return search
 
     def check(self, folder: Path) -> None:
         """Raise ModelError unless the reward model in a folder passes its self-test on the validation splits."""
-        rows = [
-            row for group in itertools.zip_longest(*(one.of(Split.VALIDATION) for one in self.sets.values())) for row in group
-        ]
-        findings = check_reward_model(
-            lambda: load_scorer(folder, self.config), self._reference, [row for row in rows if row is not None]
-        )
+        validation = (data.of(Split.VALIDATION) for data in self.sets.values())
+        rows = [row for group in itertools.zip_longest(*validation) for row in group if row is not None]
+        findings = check_reward_model(lambda: load_scorer(folder, self.config), self._reference, rows)
         refuse_failures(folder, findings)
+
+    def _member_training(self, name: str) -> _Training:
+        settings = member_settings(self._reward, self._reward.members[name])
+        return self._training(ModelKind.MEMBER, name, self.start(), self.sets[name], settings)
+
+    def _training(self, kind: ModelKind, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings) -> _Training:
+        recipe: Recipe = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
+        if kind is ModelKind.MEMBER:
+            recipe = {"training": recipe, "reference": digest_records(self._reference)}
+        folder = f"{f'member-{name}' if kind is ModelKind.MEMBER else name}-{key_of(recipe)[:12]}"
+        return _Training(
+            kind=kind, name=name, start=start, data=data, settings=settings, recipe=recipe,
+            folder=self._workspace.models / folder,
+        )  # fmt: skip
+
+    def _built(self, training: _Training) -> Model | None:
+        return _recorded(self._workspace, training.kind, training.recipe)
+
+    def _train(self, training: _Training) -> Model:
+        """Train a model; where only the reference texts are new, its scale alone is measured again."""
+        with publish(training.folder) as unfinished:
+            if twin := self._twin(training):
+                shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
+                facts, curve = twin.facts, self._workspace.store.learning_curve(twin.model_id)
+            else:
+                name = f"member {training.name}" if training.kind is ModelKind.MEMBER else training.name
+                with self._progress.work(name, total=None, unit="steps") as counter:
+                    trained = self._job(training, unfinished).train(counter.to)
+                facts, curve = _facts(trained, training.data), list(trained.curve)
+            facts = self._measured(unfinished, facts)
+        return self._record_training(training, facts, curve)
+
+    def _train_side_by_side(self, trainings: Sequence[_Training]) -> dict[str, Model]:
+        """Train members in processes of their own."""
+        models = {}
+        by_name = {training.name: training for training in trainings}
+        with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as folder:
+            jobs = {name: self._job(training, Path(folder) / name) for name, training in by_name.items()}
+            with (
+                self._progress.work(f"{len(jobs)} members", total=None, unit="steps") as counter,
+                closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as finished,
+            ):
+                for name, trained in finished:
+                    training = by_name[name]
+                    with publish(training.folder) as unfinished:
+                        for path in jobs[name].folder.iterdir():
+                            path.rename(unfinished / path.name)
+                        facts = self._measured(unfinished, _facts(trained, training.data))
+                    models[name] = self._record_training(training, facts, trained.curve)
+        return models
+
+    def _job(self, training: _Training, into: Path) -> Job:
+        """The training as a job whose model is written ``into`` a folder, and published later."""
+        return Job(
+            base=self._workspace.locate(training.start).resolve(), folder=into.resolve(), data=training.data,
+            settings=training.settings, prompts=self.config.path(self.config.prompts).resolve(),
+            seed=derive(self._reward.seed, training.name),
+            checkpoints=training.folder.with_name(f"{training.folder.name}.training").resolve(),
+        )  # fmt: skip
+
+    def _twin(self, training: _Training) -> Model | None:
+        """A recorded member that was trained in the same way, beside other sets."""
+        if training.kind is not ModelKind.MEMBER:
+            return None
+        wanted, models = training.recipe["training"], self._workspace.store.models(ModelKind.MEMBER)
+        twins = (model for model in reversed(models) if model.recipe.get("training") == wanted)
+        return next(filter(self._workspace.has, twins), None)
+
+    def _merge(self, recipe: Recipe, members: Mapping[str, Model], plan: Plan, search: Search | None) -> Model:
+        base, folder = self.start(), self._workspace.models / f"reward-{key_of(recipe)[:12]}"
+        weights = {self._workspace.locate(members[name]): weight for name, weight in plan.weights.items()}
+        facts = Facts(
+            members=tuple(model.model_id for model in members.values()), weights=dict(plan.weights),
+            merge=plan.merge.model_dump(), search=search.result if search else None,
+        )  # fmt: skip
+        with self._progress.work("merge", total=1, unit="models") as counter:
+            with publish(folder) as unfinished:
+                merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
+                facts = self._measured(unfinished, facts)
+                if not self._label:  # an experiment never selects
+                    self.check(unfinished)
+            model = self._record(ModelKind.REWARD, "merged", folder, base, recipe, facts)
+            counter.to(1)
+        return model
+
+    def _measured(self, folder: Path, facts: Facts) -> Facts:
+        """Write the scale of a model's scores, and measure its accuracy on the test splits."""
+        limits = {"max_length": self._reward.max_length, "batch_tokens": self._reward.batch_tokens}
+        write_scale(folder, self._prompts, self._reference, **limits)
+        scorer = load_scorer(folder, self.config)
+        scores = {name: score_set(scorer, rows_of(data, Split.VALIDATION, Split.TEST)) for name, data in self.sets.items()}
+        return replace(facts, accuracy={name: accuracy(scored, Split.TEST) for name, scored in scores.items()})
+
+    def _record_training(self, training: _Training, facts: Facts, curve: Sequence[CurvePoint]) -> Model:
+        return self._record(training.kind, training.name, training.folder, training.start, training.recipe, facts, curve)
 
     def _record(
         self,
         kind: ModelKind,
         name: str,
         folder: Path,
-        parent: str | None,
-        recipe: Mapping[str, Any],
-        numbers: Mapping[str, Any],
+        parent: Model | None,
+        recipe: Recipe,
+        facts: Facts,
         curve: Sequence[CurvePoint] = (),
     ) -> Model:
+        # A base of as many layers is the same, whatever experiment it is for.
+        label = "" if facts.sliced else self._label
         model = Model(
-            kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder), parent=parent,
-            recipe={"key": key_of(recipe)} | dict(recipe), numbers=numbers,
+            kind=kind, name=name + label, path=self._workspace.inside(folder), digest=digest_model(folder),
+            parent=parent.model_id if parent else None, recipe={"key": key_of(recipe)} | dict(recipe), facts=facts,
         )  # fmt: skip
         self._workspace.store.record_model(model, curve)
         return model
 
-    def _write_scale(self, folder: Path) -> None:
-        write_scale(
-            folder, self._prompts, self._reference,
-            max_length=self._reward.max_length, batch_tokens=self._reward.batch_tokens,
-        )  # fmt: skip
 
-    def _accuracies(self, folder: Path) -> dict[str, float]:
-        scorer = load_scorer(folder, self.config)
-        return {name: accuracy(self._scored(scorer, name), Split.TEST) for name in self.sets}
-
-    def _scored(self, scorer: RewardModel, name: str) -> Scored:
-        return score_set(scorer, rows_of(self.sets[name], Split.VALIDATION, Split.TEST))
-
-
-def _refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> None:
-    """Raise DataError where a member would learn from tasks that generators are evaluated on.
-
-    Such a reward model knows the answers, and what it picks would look better on the held-out tasks than it is.
-    """
-    tasks = read_tasks(config.path(config.evaluation.tasks))
-    protected = Protected(tasks, words_in_a_row=config.instructions.filters.held_out_words, similarity=None)
-    for name, one in sets.items():
-        shared = [
-            answer.task
-            for row in one.of(Split.TRAIN)
-            for answer in row.answers[:1]
-            if answer.task is not None and protected.overlap(answer.task).reason is not None
-        ]
-        if shared:
-            raise DataError(
-                f"{len(shared):,} training rows of the member {name} are on held-out tasks ({config.evaluation.tasks}), such "
-                f"as {shared[0].instruction[:60]!r}; take them out of {one.source}, or out of the held-out tasks"
-            )
-
-
-def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
-    """The reward model of this configuration, where it is built."""
-    return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
+def _facts(trained: Trained, data: PreferenceSet) -> Facts:
+    too_long = {"too long": trained.too_long} if trained.too_long else {}
+    return Facts(rows=trained.rows, dropped={**data.dropped, **too_long}, loss=trained.loss, seconds=round(trained.seconds, 1))
 
 
 def _lost_members(reward: Model, workspace: Workspace) -> list[str]:
-    """Members whose folders are gone: a round asks them what they think of its winners."""
-    return [member for member in reward.numbers["members"] if not workspace.has(workspace.store.model(member))]
+    """Members whose folders are missing: a round scores its winners with each of them."""
+    return [member for member in reward.facts.members if not workspace.has(workspace.store.model(member))]
 
 
 def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:
     """Validation outputs of all sets in turn: what every model's scores are standardised on."""
-    answers = [[answer for row in one.of(Split.VALIDATION) for answer in row.answers] for one in sets.values()]
+    answers = [[answer for row in data.of(Split.VALIDATION) for answer in row.answers] for data in sets.values()]
     mixed = [answer for group in itertools.zip_longest(*answers) for answer in group if answer is not None]
     return mixed[:REFERENCE_TEXTS]
 
 
 def _recorded(workspace: Workspace, kind: ModelKind, recipe: Recipe) -> Model | None:
-    found = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
-    return next((model for model in reversed(found) if workspace.has(model)), None)
+    models = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
+    return next(filter(workspace.has, reversed(models)), None)

@@ -17,11 +17,27 @@ ANSWERS = 32
 """Texts that are scored in several ways; more would find nothing new."""
 ROWS = 1000
 """Rows that the label order is read from."""
+ORDER = "label order of {}s"
+MEANINGS = {
+    "loads whole": "A random weight scores at random.",
+    "finite weights": "Training or merging broke it; lower the learning rate or the weights.",
+    "float32": "Rounding in half precision changes winners; load it in float32.",
+    "eval mode": "Every call gives another score; call .eval() after loading.",
+    "padding side": "Other tools that load it would shift its scores; save the tokenizer with padding_side='right'.",
+    "pad token": "The score is read at the last token that is no padding; give it a pad token of its own and save both again.",
+    "alone as in a batch": "Padding is read as text, so a score depends on its neighbours; check the pad token.",
+    "repeats": "Something random is left in the model; call .eval() after loading.",
+    "tells texts apart": "It gives everything the same score; its training failed, or it reads only padding.",
+    "sees the end of a text": "The end token is taken for padding, so cut-off texts look finished; give it another pad token.",
+    "same after a reload": "A weight is random at every load, or the folder has changed meanwhile; save the model again.",
+    ORDER: "It prefers what people dislike: labels or columns are swapped, or it learnt nothing.",
+}
+"""What a failure of each check means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -31,109 +47,68 @@ class Finding:
 
 
 def check_reward_model(load: Callable[[], RewardModel], answers: Sequence[Answer], rows: Sequence[Row]) -> list[Finding]:
-    """Try a reward model; ``load`` makes a fresh one from disk.
+    """Try a reward model; ``load`` loads it from disk each time.
 
     ``answers`` are outputs of any kind, of several lengths; ``rows`` held-out thumbs or pairs, without which the order
     of the labels cannot be checked.
     """
     try:
-        scorer = load()
+        model = load()
     except ModelError as error:
-        return [Finding(name="loads whole", ok=False, found=str(error), meaning="a made-up weight scores at random")]
-    answers = answers[:ANSWERS]
-    whole = Finding(name="loads whole", ok=True, found="no weight made up", meaning="")
-    inside = list(_inside(scorer))
-    if not inside[0].ok:  # it cannot score at all
-        return [whole, *inside]
-    return [
-        whole,
-        *inside,
-        *_scores(scorer, answers),
-        _reload(scorer, load, answers),
-        *_label_order(scorer, rows[:ROWS]),
-    ]
+        return [_finding("loads whole", False, error.message)]
+    findings = [_finding("loads whole", True, "no random weight"), *_check_network(model)]
+    if findings[1].ok:  # otherwise it cannot score at all
+        findings += [*_check_scores(model, load, answers[:ANSWERS]), *_check_label_order(model, rows[:ROWS])]
+    return findings
 
 
 def refuse_failures(folder: Path, findings: Sequence[Finding]) -> None:
     """Raise ModelError with every failed check and what it means."""
-    if failed := [one for one in findings if not one.ok]:
-        reasons = "; ".join(f"{one.name}: {one.found} ({one.meaning})" for one in failed)
-        raise ModelError(f"{folder.name.removesuffix('.tmp')} may not select: {reasons}")
+    if failed := [finding for finding in findings if not finding.ok]:
+        reasons = "; ".join(f"{finding.name}: {finding.found}" for finding in failed)
+        meanings = " ".join(dict.fromkeys(finding.meaning for finding in failed))
+        raise ModelError(f"{folder.name.removesuffix('.tmp')} may not select: {reasons}", meanings)
 
 
-def _inside(scorer: RewardModel) -> Iterator[Finding]:
-    bad = next((name for name, values in scorer.model.named_parameters() if not bool(values.isfinite().all())), None)
-    yield Finding(
-        name="finite weights", ok=bad is None, found="all finite" if bad is None else f"NaN or infinity in {bad}",
-        meaning="training or merging broke; lower the learning rate or the weights",
-    )  # fmt: skip
-    types = sorted({str(values.dtype).removeprefix("torch.") for values in scorer.model.parameters()})
-    yield Finding(
-        name="float32", ok=types == ["float32"], found=", ".join(types),
-        meaning="rounding in half precision changes winners; load it in float32",
-    )  # fmt: skip
-    training = [name for name, module in scorer.model.named_modules() if module.training]
-    yield Finding(
-        name="eval mode", ok=not training, found="dropout off" if not training else "dropout on",
-        meaning="every call gives another score; call .eval() after loading",
-    )  # fmt: skip
-    saved = str(scorer.saved_padding_side)
-    yield Finding(
-        name="padding side", ok=saved == "right", found=f"its tokenizer pads on the {saved}",
-        meaning="other tools that load it would shift its scores; save the tokenizer with padding_side='right'",
-    )  # fmt: skip
-    pad, end = scorer.tokenizer.pad_token, end_mark(scorer.tokenizer)
-    same = scorer.model.config.pad_token_id == scorer.tokenizer.pad_token_id
-    yield Finding(
-        name="pad token", ok=same and pad != end,
-        found=f"pads with {pad}, ends with {end or 'nothing'}" + ("" if same else ", and the model takes another pad token"),
-        meaning="the score is read at the last token that is no padding; give it a pad token of its own and save both anew",
-    )  # fmt: skip
+def _finding(name: str, ok: bool, found: str, kind: str = "") -> Finding:
+    return Finding(name=name.format(kind), ok=ok, found=found, meaning=MEANINGS[name])
 
 
-def _scores(scorer: RewardModel, answers: Sequence[Answer]) -> Iterator[Finding]:
-    together = scorer.score(answers)
-    alone = [scorer.score([answer])[0] for answer in answers]
-    gap = max(abs(a - b) for a, b in zip(together, alone, strict=True))
-    yield Finding(
-        name="alone as in a batch", ok=gap <= TOLERANCE, found=f"differ by {gap:.1g}",
-        meaning="padding is read as text, so a score depends on its neighbours; check the pad token",
-    )  # fmt: skip
-    again = scorer.score(answers)
-    gap = max(abs(a - b) for a, b in zip(together, again, strict=True))
-    yield Finding(
-        name="repeats", ok=gap <= TOLERANCE, found=f"differ by {gap:.1g}",
-        meaning="something random is left in the model; call .eval() after loading",
-    )  # fmt: skip
+def _check_network(model: RewardModel) -> Iterator[Finding]:
+    network, tokenizer, side = model.network.model, model.network.tokenizer, str(model.network.saved_padding_side)
+    bad = next((name for name, values in network.named_parameters() if not bool(values.isfinite().all())), None)
+    yield _finding("finite weights", bad is None, "all finite" if bad is None else f"NaN or infinity in {bad}")
+    types = sorted({str(values.dtype).removeprefix("torch.") for values in network.parameters()})
+    yield _finding("float32", types == ["float32"], ", ".join(types))
+    training = any(module.training for module in network.modules())
+    yield _finding("eval mode", not training, "dropout on" if training else "dropout off")
+    yield _finding("padding side", side == "right", f"its tokenizer pads on the {side}")
+    pad, end, same = tokenizer.pad_token, end_mark(tokenizer), network.config.pad_token_id == tokenizer.pad_token_id
+    tokens = f"pads with {pad}, ends with {end or 'nothing'}" + ("" if same else ", and the model has another pad token")
+    yield _finding("pad token", same and pad != end, tokens)
+
+
+def _check_scores(model: RewardModel, load: Callable[[], RewardModel], answers: Sequence[Answer]) -> Iterator[Finding]:
+    together = model.score_answers(answers)
+
+    def same(name: str, scores: Sequence[float]) -> Finding:
+        gap = max(abs(a - b) for a, b in zip(together, scores, strict=True))
+        return _finding(name, gap <= TOLERANCE, f"differ by {gap:.1g}")
+
+    yield same("alone as in a batch", [model.score_answers([answer])[0] for answer in answers])
+    yield same("repeats", model.score_answers(answers))
     spread = max(together) - min(together)
-    yield Finding(
-        name="tells texts apart", ok=spread > TOLERANCE, found=f"scores spread over {spread:.2g}",
-        meaning="it gives everything the same score; its training failed, or it reads padding only",
-    )  # fmt: skip
-    cut = scorer.score([replace(answer, finished=False) for answer in answers])
+    yield _finding("tells texts apart", spread > TOLERANCE, f"scores spread over {spread:.2g}")
+    cut = model.score_answers([replace(answer, finished=False) for answer in answers])
     blind = sum(abs(a - b) <= 1e-7 for a, b in zip(together, cut, strict=True))
-    yield Finding(
-        name="sees the end of a text", ok=blind == 0, found=f"{blind} of {len(cut)} texts score the same when cut off",
-        meaning="the end token is taken for padding, so cut-off texts look finished; give it a pad token of its own",
-    )  # fmt: skip
+    yield _finding("sees the end of a text", blind == 0, f"{blind} of {len(cut)} texts score the same when cut off")
+    yield same("same after a reload", load().score_answers(answers))
 
 
-def _reload(scorer: RewardModel, load: Callable[[], RewardModel], answers: Sequence[Answer]) -> Finding:
-    gap = max(abs(a - b) for a, b in zip(scorer.score(answers), load().score(answers), strict=True))
-    return Finding(
-        name="same after a reload", ok=gap <= TOLERANCE, found=f"differ by {gap:.1g}",
-        meaning="a weight is made up at every load, or the folder has changed meanwhile; save the model anew",
-    )  # fmt: skip
-
-
-def _label_order(scorer: RewardModel, rows: Sequence[Row]) -> Iterator[Finding]:
+def _check_label_order(model: RewardModel, rows: Sequence[Row]) -> Iterator[Finding]:
     """The area under the curve of each kind of row there is."""
     for kind in dict.fromkeys(type(row) for row in rows):
-        scored = score_set(scorer, {Split.TEST: [row for row in rows if type(row) is kind]})
-        if scored.liked is not None and len(set(scored.liked[Split.TEST])) < 2:
-            continue
-        area = area_under_curve(scored, Split.TEST)
-        yield Finding(
-            name=f"label order of {kind.__name__.lower()}s", ok=area > 0.5, found=f"AUC {area:.3f}",
-            meaning="it prefers what people dislike; labels or columns are swapped, or it learnt nothing",
-        )  # fmt: skip
+        scored = score_set(model, {Split.TEST: [row for row in rows if type(row) is kind]})
+        if scored.liked is None or len(set(scored.liked[Split.TEST])) == 2:
+            area = area_under_curve(scored, Split.TEST)
+            yield _finding(ORDER, area > 0.5, f"AUC {area:.3f}", kind.__name__.lower())

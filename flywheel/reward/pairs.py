@@ -1,9 +1,10 @@
-"""Pairs out of thumbs: outputs that share a value of some column, a liked one against a disliked one."""
+"""Pairs from thumbs: outputs that share a value of some column, a liked one against a disliked one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from flywheel.config import DataConfig
 from flywheel.core.files import write_whole
 from flywheel.core.seeds import generator
 from flywheel.errors import DataError
-from flywheel.reward.data import PreferenceSet, Thumb, read_set
+from flywheel.reward.data import PreferenceSet, Row, Thumb, meet
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import find_source, read_source
 from flywheel.reward.text import Answer
 
@@ -23,44 +25,38 @@ def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict
     """
     config = config.model_copy(update={"columns": {**config.columns, "group": column}})
     thumbs = read_set(read_source(find_source(config.data, Path(config.data))), config)
-    rows = list(group_into_pairs(thumbs, seed=seed))
-    groups = len({row.prompt for row in thumbs.rows})
-    if not rows:
+    pairs = list(group_into_pairs(thumbs, seed=seed))
+    if not pairs:
         likes = sum(row.liked for row in thumbs.rows if isinstance(row, Thumb))
         raise DataError(
-            f"no value of {column!r} has both likes and dislikes: there are {likes} likes and {len(thumbs.rows) - likes} "
-            "dislikes in all; group by another column, or mend which labels are likes"
+            f"no value of {column!r} has both likes and dislikes; in all there are {likes} likes and "
+            f"{len(thumbs.rows) - likes} dislikes",
+            "Group by another column, or change which labels are likes.",
         )
     try:
-        write_whole(to, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_whole(to, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     except OSError as error:
-        raise DataError(f"cannot write {to}: {error.strerror}; choose another --to") from None
-    paired = len({row["group"] for row in rows})
-    return {"pairs": len(rows), "thumbs": len(thumbs.rows), "groups": groups, "paired": paired, "dropped": dict(thumbs.dropped)}
+        raise DataError(f"cannot write {to}: {error.strerror}", "Choose another `--to`.") from None
+    return {
+        "pairs": len(pairs), "thumbs": len(thumbs.rows), "groups": len({row.prompt for row in thumbs.rows}),
+        "paired": len({pair["group"] for pair in pairs}), "dropped": dict(thumbs.dropped),
+    }  # fmt: skip
 
 
 def group_into_pairs(thumbs: PreferenceSet, *, seed: int = 0) -> Iterator[dict[str, Any]]:
     """A row of chosen and rejected for each liked output that has a disliked one of the same group, each used once.
 
-    Groups that hold likes only or dislikes only give nothing. The order within a group is drawn by ``seed``. Each row
-    carries its group, by which splits are then drawn.
+    Groups that have only likes or only dislikes give nothing. The order within a group is drawn by ``seed``. Each row
+    has its group, by which splits are then drawn.
     """
-    groups: dict[str, tuple[list[Answer], list[Answer]]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in thumbs.rows:
-        if isinstance(row, Thumb):
-            groups.setdefault(row.prompt.removeprefix("group\x1f"), ([], []))[0 if row.liked else 1].append(row.answer)
-    for name, (liked, disliked) in groups.items():
-        order = generator(seed, "pairs", name)
-        order.shuffle(liked)
-        order.shuffle(disliked)
-        # To the shorter of both: an output in many pairs would be learnt by heart.
-        for chosen, rejected in zip(liked, disliked, strict=False):
-            yield {"group": name, "chosen": _cell(chosen), "rejected": _cell(rejected)}
+        groups.setdefault(row.prompt.removeprefix("group\x1f"), []).append(row)
+    for name, rows in groups.items():
+        for liked, disliked in meet(rows, generator(seed, "pairs", name)):
+            yield {"group": name, "chosen": _cell(liked.answer), "rejected": _cell(disliked.answer)}
 
 
 def _cell(answer: Answer) -> Any:
     """An output with its own task: the two of a pair need not answer the same one."""
-    if answer.task is None:
-        return answer.output
-    task = answer.task
-    return {"instruction": task.instruction, "input": task.input, "constraints": task.constraints, "output": answer.output}
+    return answer.output if answer.task is None else asdict(answer.task) | {"output": answer.output}

@@ -15,9 +15,13 @@ from typing import Any
 from flywheel.config import Config, LoraConfig, MemberConfig, RewardConfig
 from flywheel.core.files import digest_files, digest_model
 from flywheel.core.model_folders import local_folder
+from flywheel.errors import DataError
+from flywheel.instructions.filters import Protected
 from flywheel.instructions.prompts import template_file
-from flywheel.reward.data import PreferenceSet, read_set, separate
-from flywheel.reward.sources import find_source, read_source
+from flywheel.instructions.tasks import read_tasks
+from flywheel.reward.data import PreferenceSet, separate
+from flywheel.reward.reading import read_set
+from flywheel.reward.sources import Split, find_source, read_source
 
 Recipe = Mapping[str, Any]
 
@@ -49,13 +53,10 @@ def joint_settings(reward: RewardConfig) -> TrainingSettings:
     return _settings(reward, reward.joint.epochs, reward.joint.learning_rate, {})
 
 
-def _settings(
-    reward: RewardConfig, epochs: float, learning_rate: float | None, own_args: Mapping[str, Any]
-) -> TrainingSettings:
+def _settings(reward: RewardConfig, epochs: float, rate: float | None, own_args: Mapping[str, Any]) -> TrainingSettings:
     return TrainingSettings(
-        epochs=epochs, learning_rate=learning_rate or reward.learning_rate,
-        batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora,
-        args=reward.args, own_args=own_args, checkpoint_minutes=reward.checkpoint_minutes,
+        epochs=epochs, learning_rate=rate or reward.learning_rate, batch_size=reward.batch_size, max_length=reward.max_length,
+        lora=reward.lora, args=reward.args, own_args=own_args, checkpoint_minutes=reward.checkpoint_minutes,
     )  # fmt: skip
 
 
@@ -64,7 +65,10 @@ def recipe_of(config: Config) -> Recipe:
     reward = config.reward
     members = {
         name: training_recipe(config, member_settings(reward, member))
-        | {"data": digest_files(*_source(config, member)), "reading": _reading(member)}
+        | {
+            "data": digest_files(*_source(config, member)),
+            "reading": member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"}),
+        }
         for name, member in reward.members.items()
     }
     joint = training_recipe(config, joint_settings(reward)) if reward.joint.epochs else None
@@ -85,7 +89,7 @@ def base_recipe(config: Config) -> Recipe:
 
 
 def training_recipe(config: Config, settings: TrainingSettings) -> dict[str, Any]:
-    """What of the settings of a training changes its outcome."""
+    """The settings of a training that change its outcome."""
     values = {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"}
     prompt = digest_files(template_file(config.path(config.prompts), "answer.jinja"))
     lora = settings.lora.model_dump(mode="json") if settings.lora else None
@@ -99,7 +103,7 @@ def key_of(recipe: Recipe) -> str:
 
 def digest_records(records: Sequence[object]) -> str:
     """Digest of records, such as the rows of a set."""
-    return hashlib.sha256("\x1e".join(repr(one) for one in records).encode()).hexdigest()
+    return hashlib.sha256("\x1e".join(map(repr, records)).encode()).hexdigest()
 
 
 def read_sets(config: Config) -> dict[str, PreferenceSet]:
@@ -112,8 +116,22 @@ def read_sets(config: Config) -> dict[str, PreferenceSet]:
     )
 
 
-def _reading(member: MemberConfig) -> dict[str, Any]:
-    return member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"})
+def refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> None:
+    """Raise DataError where a member would learn from tasks that generators are evaluated on.
+
+    Such a reward model knows the answers, and what it selects would look better on the held-out tasks than it is.
+    """
+    tasks = read_tasks(config.path(config.evaluation.tasks))
+    protected = Protected(tasks, words_in_a_row=config.instructions.filters.held_out_words, similarity=None)
+    for name, data in sets.items():
+        asked = (row.answers[0].task for row in data.of(Split.TRAIN))
+        shared = [task for task in asked if task is not None and protected.overlap(task).reason is not None]
+        if shared:
+            raise DataError(
+                f"{len(shared):,} training rows of the member {name} are on held-out tasks ({config.evaluation.tasks}), such "
+                f"as {shared[0].instruction[:60]!r}",
+                f"Remove them from {data.source}, or from the held-out tasks.",
+            )
 
 
 def _source(config: Config, member: MemberConfig) -> list[Path]:

@@ -3,112 +3,110 @@
 from __future__ import annotations
 
 import os
-import pickle
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from flywheel.core.processes import Process
 from flywheel.errors import FlywheelError, Stopped
-from flywheel.records import CurvePoint
-from flywheel.reward.members import Trained
-from flywheel.reward.worker import JOB, Job
+from flywheel.instructions.prompts import Prompts
+from flywheel.reward.data import PreferenceSet
+from flywheel.reward.recipe import TrainingSettings
 
-Advance = Callable[[int, int | None], None]
-"""Takes the steps done by all, and those in all once every training has begun; may raise Stopped to stop."""
+if TYPE_CHECKING:
+    from flywheel.core.progress import Advance
+    from flywheel.reward.members import Trained
 
 
-def train_side_by_side(jobs: Mapping[str, Job], parallel: int, advance: Advance) -> Generator[tuple[str, Trained]]:
-    """Train members, so many at once, and yield each as soon as it is done.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training: the model at ``base`` becomes the member in ``folder``."""
 
-    Each has a GPU of its own where there are several, or else its share of the cores. Where one fails or is stopped, the
-    others stop at their next step, with a checkpoint; its error is raised when all have ended. Whoever closes the generator
-    kills what is at work.
+    base: Path
+    folder: Path
+    data: PreferenceSet
+    settings: TrainingSettings
+    prompts: Path
+    seed: int
+    checkpoints: Path
+
+    def train(self, advance: Advance) -> Trained:
+        """Train it in this process; raises what `train_member` raises."""
+        from flywheel.reward.members import train_member
+
+        return train_member(
+            self.base, self.folder, self.data, self.settings, Prompts(self.prompts),
+            seed=self.seed, advance=advance, checkpoints=self.checkpoints,
+        )  # fmt: skip
+
+
+def train_side_by_side(
+    jobs: Mapping[str, Job], parallel: int, advance: Callable[[int, int | None], None]
+) -> Generator[tuple[str, Trained]]:
+    """Train up to ``parallel`` members at a time, and yield each as soon as it is done.
+
+    Each has a GPU of its own where there are several, or else its share of the cores. ``advance`` takes the steps of all
+    members, and their total once all have started. Where one fails or is stopped, the others stop at their next step, with a
+    checkpoint, and its error is raised when all have ended. Closing the generator kills the processes.
     """
-    trainings, given_up = _Trainings(tuple(jobs), advance), threading.Event()
     places: SimpleQueue[int] = SimpleQueue()
     for place in range(parallel):
         places.put(place)
+    lock, processes = threading.Lock(), list[Process]()
+    steps: dict[str, tuple[int, int]] = {}
+    first_error: FlywheelError | None = None
+
+    def step(name: str, done: int, total: int) -> None:
+        with lock:
+            if first_error:
+                raise Stopped("Another training was stopped.")
+            steps[name] = done, total
+            all_done, all_total = map(sum, zip(*steps.values(), strict=True))
+            advance(all_done, all_total if len(steps) == len(jobs) else None)
 
     def train(name: str) -> Trained:
-        trainings.refuse_if_stopped()
+        nonlocal first_error
         place = places.get()
+        hint = "Lower `reward.parallel` or `reward.batch_size`."
         try:
-            return _train(jobs[name], _environment(place, parallel), trainings.of(name), given_up)
+            if first_error:
+                raise Stopped("Another training was stopped.")
+            with Process(jobs[name].train, environment=_environment(place, parallel), memory_hint=hint) as process:
+                processes.append(process)
+                trained: Trained = process.result(partial(step, name))
+                return trained
         except FlywheelError as error:
-            trainings.stop(error)
+            first_error = first_error or error
             raise
         finally:
             places.put(place)
 
     with ThreadPoolExecutor(parallel) as threads:
-        begun = {threads.submit(train, name): name for name in jobs}
+        names = {threads.submit(train, name): name for name in jobs}
         try:
-            for one in as_completed(begun):
-                if one.exception() is None:
-                    yield begun[one], one.result()
-                elif not isinstance(one.exception(), FlywheelError):
-                    one.result()
-        finally:
-            given_up.set()
-            threads.shutdown(cancel_futures=True)
-    if trainings.stopped_by:
-        raise trainings.stopped_by
-
-
-class _Trainings:
-    """Adds up the steps of all trainings, and stops all where one is stopped."""
-
-    def __init__(self, names: tuple[str, ...], advance: Advance) -> None:
-        self._advance, self._lock = advance, threading.Lock()
-        self._done = dict.fromkeys(names, 0)
-        self._totals: dict[str, int] = {}
-        self.stopped_by: FlywheelError | None = None
-
-    def of(self, name: str) -> Callable[[int, int], None]:
-        """What one of them tells its steps to."""
-
-        def to(done: int, total: int) -> None:
-            with self._lock:
-                self.refuse_if_stopped()
-                self._done[name], self._totals[name] = done, total
-                known = len(self._totals) == len(self._done)
-                self._advance(sum(self._done.values()), sum(self._totals.values()) if known else None)
-
-        return to
-
-    def stop(self, error: FlywheelError) -> None:
-        """Have the others stop, too; the first to say why is the one that the others follow."""
-        self.stopped_by = self.stopped_by or error
-
-    def refuse_if_stopped(self) -> None:
-        """Raise Stopped where one has been stopped."""
-        if self.stopped_by:
-            raise Stopped("another training was stopped")
-
-
-def _train(job: Job, environment: Mapping[str, str], advance: Callable[[int, int], None], given_up: threading.Event) -> Trained:
-    with tempfile.TemporaryDirectory(prefix="flywheel-") as name:
-        folder = Path(name)
-        (folder / JOB).write_bytes(pickle.dumps(job))
-        process = Process(
-            command=[sys.executable, "-m", "flywheel.reward.worker", name], folder=folder, called="training a member",
-            where_memory_is_short="lower reward.parallel or reward.batch_size", environment=environment,
-        )  # fmt: skip
-        told = process.run(advance, given_up=given_up)
-    return Trained(**told | {"curve": tuple(CurvePoint(**point) for point in told["curve"])})
+            for training in as_completed(names):
+                if not isinstance(training.exception(), FlywheelError):
+                    yield names[training], training.result()
+        except BaseException:
+            first_error = first_error or Stopped("The trainings were abandoned.")
+            for process in processes:
+                process.kill()
+            raise
+    if first_error:
+        raise first_error
 
 
 def _environment(place: int, parallel: int) -> dict[str, str]:
-    """What keeps processes out of each other's way."""
+    """The GPU or the cores of one of the processes."""
     import torch
 
     if torch.cuda.is_available():
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        cards = seen.split(",") if seen else [str(number) for number in range(torch.cuda.device_count())]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        cards = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
         return {"CUDA_VISIBLE_DEVICES": cards[place % len(cards)]}
     return {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // parallel))}

@@ -1,4 +1,4 @@
-"""Rows of preference data from wherever they lie: files, folders, saved datasets, hub ids."""
+"""Rows of preference data from wherever they are: files, folders, saved datasets, hub ids."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from flywheel.errors import DataError
 from flywheel.instructions.tasks import LARGEST, read_lines
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
+UNPACKING = (OSError, EOFError, zlib.error)
+"""What gzip raises for a file that is cut or corrupt."""
 
 
 class Split(StrEnum):
@@ -38,7 +40,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRow:
-    """A row as it was found."""
+    """A row of a file."""
 
     values: dict[str, Any]
     where: str
@@ -48,28 +50,29 @@ class SourceRow:
 
 
 def find_source(name: str, path: Path) -> list[Path]:
-    """The files of a source, in order: ``path`` where something lies there, else the download of a hub id.
+    """The files of a source, in order: ``path`` if it exists, else the download of a hub id.
 
     Raises DataError where there is neither, or nothing readable in it.
     """
+    known = ", ".join(SUFFIXES)
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            raise DataError(f"{path} is not of a known form ({', '.join(SUFFIXES)}); convert it")
+            raise DataError(f"{path} has an unknown format", f"Convert it to one of {known}.")
         return [path]
     folder = path if path.is_dir() else _download(name, path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return sorted(folder.rglob("*.arrow"))
-    found = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
-    if not found:
-        raise DataError(f"{folder} holds no data ({', '.join(SUFFIXES)}); mend the path in the config")
-    return found
+    files = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
+    if not files:
+        raise DataError(f"{folder} has no data files ({known})", "Fix the path in the config.")
+    return files
 
 
 def _download(name: str, path: Path) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, inside = rest.partition("/")
     if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name.split("/"):
-        raise DataError(f"no file {path}; mend its path in the config")
+        raise DataError(f"no file {path}", "Fix its path in the config.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -78,51 +81,50 @@ def _download(name: str, path: Path) -> Path:
         root = snapshot_download(f"{owner}/{repository}", repo_type="dataset", allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{name!r} is neither a file, a folder nor to be had from the hub ({reason}); mend the path") from None
+        raise DataError(f"{name!r} is no file, no folder and not on the hub ({reason})", "Fix the name or path.") from None
     return Path(root) / inside if inside else Path(root)
 
 
 def read_source(files: list[Path]) -> Iterator[SourceRow]:
     """All rows of these files, each with the split that its file or folder is named after."""
-    several = len(files) > 1
     for path in files:
-        split = split_in_name(path) if several else None
+        split = split_in_name(path) if len(files) > 1 else None
         for where, values in _READERS[path.name.removesuffix(".gz").rpartition(".")[2]](path):
-            yield SourceRow(values=values, where=where, split=split)
+            yield SourceRow(values=values, where=f"{path} {where}", split=split)
 
 
 def split_in_name(path: Path) -> Split | None:
     """The split that a file, or else its folder, is named after: ``train-00000-of-00003.parquet``, ``test/data.jsonl``."""
-    for name in (path.name, path.parent.name):
-        for word in re.split(r"[^a-z]+", name.lower()):
-            if word in SPLIT_NAMES:
-                return SPLIT_NAMES[word]
-    return None
+    words = (word for name in (path.name, path.parent.name) for word in re.split(r"[^a-z]+", name.lower()))
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 Located = Iterator[tuple[str, dict[str, Any]]]
+"""Rows, each with its place in the file."""
 
 
 def _read_jsonl(path: Path) -> Located:
     for row in read_lines(path):
-        yield f"{path} line {row.pop('line')}", row
+        yield f"line {row.pop('line')}", row
 
 
 def _read_json(path: Path) -> Located:
     try:
         with _open(path) as file:
-            listed = file.read(1024).lstrip().startswith("[")
+            is_list = file.read(1024).lstrip().startswith("[")
             file.seek(0)
-            rows = json.loads(_whole(file, path)) if listed else []
-    except (ValueError, RecursionError, OSError, *UNPACKING) as error:
-        raise DataError(f"{path} is not JSON ({reason_of(error)[:200]}); mend it") from None
-    if not listed:
+            text = file.read(LARGEST + 1) if is_list else ""
+        if len(text) > LARGEST:
+            raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB", "Split it into several files.")
+        rows = json.loads(text) if is_list else []
+    except (ValueError, RecursionError, *UNPACKING) as error:
+        raise DataError(f"{path} is not JSON ({reason_of(error)[:200]})", "Fix the file.") from None
+    if not is_list:
         yield from _read_jsonl(path)
-        return
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise DataError(f"{path} item {number} must be an object, it is {str(row)[:60]!r}; mend or remove it")
-        yield f"{path} item {number}", row
+            raise DataError(f"{path} item {number} is {str(row)[:60]!r}", "It must be an object; fix or remove it.")
+        yield f"item {number}", row
 
 
 def _read_csv(path: Path) -> Located:
@@ -131,10 +133,12 @@ def _read_csv(path: Path) -> Located:
             reader = csv.DictReader(file)
             for row in reader:
                 if None in row or None in row.values():
-                    raise DataError(f"{path} line {reader.line_num} has another number of cells than the header; mend it")
-                yield f"{path} line {reader.line_num}", dict(row)
-    except (csv.Error, UnicodeDecodeError, OSError, *UNPACKING) as error:
-        raise DataError(f"{path} is not readable csv ({error}); mend or convert it") from None
+                    raise DataError(
+                        f"{path} line {reader.line_num} has another number of cells than the header", "Fix or remove the line."
+                    )
+                yield f"line {reader.line_num}", dict(row)
+    except (csv.Error, UnicodeDecodeError, *UNPACKING) as error:
+        raise DataError(f"{path} is not readable as CSV ({error})", "Fix or convert it.") from None
 
 
 def _read_parquet(path: Path) -> Located:
@@ -143,13 +147,10 @@ def _read_parquet(path: Path) -> Located:
 
     try:
         with parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path} row {number}", row
+            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+            yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable parquet ({error}); copy it anew") from None
+        raise DataError(f"{path} is not readable as Parquet ({error})", "Copy the file again.") from None
 
 
 def _read_arrow(path: Path) -> Located:
@@ -159,24 +160,12 @@ def _read_arrow(path: Path) -> Located:
     try:
         rows = Dataset.from_file(str(path))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable arrow ({reason_of(error)[:200]}); save the data set anew") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path} row {number}", dict(row)
-
-
-_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}
-
-
-UNPACKING = (EOFError, zlib.error)
-"""What gzip says of a file that is cut or spoiled, besides OSError."""
-
-
-def _whole(file: Any, path: Path) -> str:
-    text = str(file.read(LARGEST + 1))
-    if len(text) > LARGEST:
-        raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB; split it")
-    return text
+        raise DataError(f"{path} is not readable as Arrow ({reason_of(error)[:200]})", "Save the dataset again.") from None
+    yield from ((f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
 
 
 def _open(path: Path) -> Any:
     return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig", newline="")
+
+
+_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}

@@ -31,7 +31,7 @@ class Answer:
 class Scorer(Protocol):
     """Gives each answer a score, in order; higher is better."""
 
-    def score(self, answers: Sequence[Answer]) -> list[float]: ...
+    def score_answers(self, answers: Sequence[Answer]) -> list[float]: ...
 
 
 def answer_texts(prompts: Prompts, answers: Sequence[Answer], end: str) -> list[str]:

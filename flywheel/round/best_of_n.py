@@ -102,7 +102,7 @@ def best_of_n(
         chat = chat_format(folder) if has_chat_format(folder) else None
     templates = Prompts(asset("prompts"), chat=chat)
     texts = [templates.answer(prompt) if isinstance(prompt, Task) else chat(prompt) if chat else prompt for prompt in prompts]
-    function: Reward = reward if callable(reward) else reward.score  # type: ignore[assignment]
+    function: Reward = reward if callable(reward) else reward.score
     return rank(
         loaded,
         lambda prompts, completions: function(prompts, [completion.text.strip() for completion in completions]),

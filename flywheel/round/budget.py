@@ -124,10 +124,6 @@ class _Guarded:
     budget: Budget
     choices: int
 
-    @property
-    def name(self) -> str:
-        return self.engine.name
-
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         read = sum(len(prompt.encode()) for prompt in prompts) * math.ceil(n / self.choices)
         self.budget.reserve(tokens=len(prompts) * n * sampling.max_tokens, prompt_tokens=read)
@@ -142,10 +138,6 @@ class _Metered:
     engine: Engine
     budget: Budget
     prices: PricesConfig
-
-    @property
-    def name(self) -> str:
-        return self.engine.name
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         read = sum(len(prompt.encode()) for prompt in prompts)

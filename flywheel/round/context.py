@@ -9,7 +9,7 @@ from functools import cached_property
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
-from flywheel.engines.contract import Engine, Request, Sampling, Written
+from flywheel.engines.contract import Completions, Engine, Request, Sampling
 from flywheel.engines.generator import ENDPOINT, load_engine
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.prompt_style import load_prompts
@@ -20,8 +20,7 @@ from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.round.budget import Budget
 from flywheel.store.store import Store
 from flywheel.workers.cluster import cluster_workers
-from flywheel.workers.here import Here
-from flywheel.workers.work import Do, Work, Workers, finished
+from flywheel.workers.work import LocalWorkers, Step, Work, Workers, finished
 from flywheel.workspace import Workspace
 
 
@@ -100,14 +99,14 @@ class RoundContext:
         """What generates with a generator, and scores with the reward model or ``scorer``: the cluster, or this process."""
         scorer = scorer or self.round.reward_model
         if self.config.cluster is None or generator.path.startswith(ENDPOINT):
-            return Here(lambda: self._load_engine(generator), lambda: self._load_scorer(scorer))
+            return LocalWorkers(lambda: self._load_engine(generator), lambda: self._load_scorer(scorer))
         reward = self.store.model(scorer) if scorer else None
         return cluster_workers(self.config, self.config.cluster, self.workspace, generator, reward)
 
-    def generate(self, requests: Iterable[Request]) -> Generator[Written]:
+    def generate(self, requests: Iterable[Request]) -> Generator[Completions]:
         """The completions of each request by this round's generator."""
-        for work in self.workers.do((Work(request=request) for request in requests), Do.WRITE):
-            yield finished(work).written
+        for work in self.workers.run((Work(request=request) for request in requests), Step.GENERATE):
+            yield finished(work).completions
 
     def answered(self, attempts: range, policy: Policy | None = None) -> list[tuple[Task, list[Candidate]]]:
         """Each task with its candidates: all of them, or the one that a policy selected."""

@@ -11,14 +11,14 @@ from typing import Any
 from flywheel.config import Config, EvaluationConfig
 from flywheel.core.files import digest_files
 from flywheel.core.functions import load_function, source_file
-from flywheel.engines.generator import chosen_engine
+from flywheel.engines.generator import choose_engine
 from flywheel.errors import ConfigError
 from flywheel.records import HeldOutTask, Model, Round, SeedTask
 
 
 def identity_of(config: Config) -> dict[str, Any]:
     """The config keys that can change results, with the engine that ``auto`` stands for here."""
-    return config.identity() | {"engine.name": chosen_engine(config).name}
+    return config.identity() | {"engine.name": choose_engine(config).name}
 
 
 def full_identity(

@@ -5,8 +5,9 @@ The same call resumes a round that was killed, after its last committed chunk.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
@@ -121,13 +122,13 @@ def _models_in_use(store: Store, current: Round) -> list[Model]:
     assert current.reward_model is not None
     reward = store.model(current.reward_model)
     trained = [store.model(current.generator_out)] if current.number > 0 and current.generator_out is not None else []
-    return [reward, *map(store.model, reward.numbers["members"]), *trained]
+    return [reward, *map(store.model, reward.facts.members), *trained]
 
 
 def _ancestry(store: Store, reward: Model) -> list[Model]:
     """The reward model, its members, and all models that they were made from."""
     models = {reward.model_id: reward}
-    waiting = [reward.parent, *reward.numbers["members"]]
+    waiting = [reward.parent, *reward.facts.members]
     while waiting:
         if (model_id := waiting.pop()) is not None and model_id not in models:
             models[model_id] = store.model(model_id)
@@ -139,7 +140,8 @@ def _ancestry(store: Store, reward: Model) -> list[Model]:
 def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator[None]:
     """Take the workspace, bring its tables up to date, and check that the next round can run or be resumed."""
     silence()
-    with workspace.at_work():
+    # Ray prints the errors of its nodes to stdout, which is for answers.
+    with redirect_stdout(sys.stderr) if config.cluster else nullcontext(), workspace.at_work():
         workspace.store.migrate()
         check_inputs(config)
         check_engine(config)

@@ -10,7 +10,8 @@ from typing import Any
 
 from flywheel.config import Config
 from flywheel.core.model_folders import check_model
-from flywheel.engines.generator import chosen_engine, configured_generator, configured_student
+from flywheel.core.version import __version__
+from flywheel.engines.generator import choose_engine, initial_generator, initial_student
 from flywheel.errors import StoreError
 from flywheel.evaluation.judges import judge_models
 from flywheel.instructions.prompt_style import load_prompts
@@ -19,7 +20,7 @@ from flywheel.records import Model, ModelKind, Policy, Round
 from flywheel.round.fingerprint import fingerprint, full_identity, refuse_changes
 from flywheel.workspace import Workspace
 
-LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
 
 def open_round(workspace: Workspace, config: Config, reward: Model | None, *, proposing: bool = False) -> Round:
@@ -39,7 +40,7 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         parent = rounds[-1] if rounds else None
     _follow_moved(workspace, config)
     generator, trained = _models_after(parent, workspace, config)
-    engine = chosen_engine(config)
+    engine = choose_engine(config)
     held_out = read_held_out(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
     prompts = load_prompts(config, workspace, generator).digest
@@ -65,7 +66,7 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         generator_out=trained.model_id if number == 0 else None,
         reward_model=reward.model_id if reward else None,
         judge=judges[0].model_id,
-        versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        versions={"python": platform.python_version(), "flywheel": __version__} | {name: version(name) for name in LIBRARIES},
         engine={"name": engine.name, "why": engine.why},
     )
     store.open_round(opened)
@@ -117,7 +118,7 @@ def _resume(unfinished: Round, workspace: Workspace, identity: Mapping[str, Any]
 def _follow_moved(workspace: Workspace, config: Config) -> None:
     """Record where the configured generator or student is now, if it has moved: in another checkout, on another machine."""
     recorded = {model.model_id: model for model in workspace.store.models(ModelKind.GENERATOR)}
-    for model in (configured_generator(config, workspace), configured_student(config, workspace)):
+    for model in (initial_generator(config, workspace), initial_student(config, workspace)):
         if model.model_id in recorded and recorded[model.model_id].path != model.path:
             workspace.store.record_model(model)
 
@@ -127,8 +128,8 @@ def _models_after(parent: Round | None, workspace: Workspace, config: Config) ->
 
     Raises ModelError where what the parent trained has changed on disk.
     """
-    trained = configured_student(config, workspace) if parent is None else _trained_by(parent, workspace)
-    return (trained if config.training.student is None else configured_generator(config, workspace)), trained
+    trained = initial_student(config, workspace) if parent is None else _trained_by(parent, workspace)
+    return (trained if config.training.student is None else initial_generator(config, workspace)), trained
 
 
 def _trained_by(parent: Round, workspace: Workspace) -> Model:

@@ -12,13 +12,14 @@ from flywheel.core.statistics import bootstrap_mean
 from flywheel.evaluation.compare import compare, incomparable, output_diversity_of, task_means
 from flywheel.records import Metric
 from flywheel.round.context import RoundContext
+from flywheel.store import evaluations
 
 
 def conclude(context: RoundContext) -> None:
     """Record the round's figures and verdict, and mark it as done."""
     store, name, judge = context.store, context.name, context.round.judge
-    judges = store.judges_of(name)
-    rows = store.held_out(name, [*judges, context.reward_model])
+    judges = evaluations.judges_of(store.path, name)
+    rows = evaluations.held_out(store.path, name, [*judges, context.reward_model])
     figures = {
         "heldout.judge": rows.scores.get(judge),
         "heldout.reward": rows.scores[context.reward_model],

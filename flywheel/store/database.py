@@ -1,7 +1,7 @@
-"""The database of a workspace: opened for moments only, so that others can read it in between.
+"""Connections to the database of a workspace, each held only for a moment.
 
-DuckDB lets one process write, or several read. Nobody keeps a connection while a model runs, so that a
-`flywheel compare` or a notebook can read in between; whoever comes second tries again for a while.
+DuckDB allows either one writing process or several reading ones. No connection stays open while a model runs, so that
+`flywheel compare` or a notebook can read a workspace in the meantime.
 """
 
 from __future__ import annotations
@@ -14,72 +14,71 @@ import duckdb
 
 from flywheel.core.files import copy_whole
 from flywheel.errors import StoreError
-from flywheel.store.lacking import refuse_lacking
-from flywheel.store.migrating import migrate, migrations, refuse_other_schemas, schema_of
-from flywheel.store.opening import WAIT_S, WAIT_TO_WRITE_S, open_file, read_every_block, telling_faults
+from flywheel.store.migrating import migrate, migrations, refuse_incomplete, refuse_newer, schema_version
+from flywheel.store.opening import file_errors, open_file, read_every_block
 
 
 @contextmanager
 def connection(path: Path, *, read_only: bool = True, wait_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection for the length of the block; for writing, the block is one transaction.
+    """A connection for the length of the block; a writing block is one transaction. An older schema is upgraded first.
 
-    Raises StoreHeld where another process holds the file for longer than ``wait_s`` seconds, StoreError where it cannot be
-    opened, read or written, lacks a table or column, or was written by a newer flywheel. One of an older flywheel is
-    upgraded first.
+    Raises StoreHeld if another process holds the file for longer than ``wait_s`` seconds, and StoreError if the file cannot
+    be opened, read or written, has no table or column that a statement needs, or is of a newer flywheel.
     """
-    if wait_s is None:
-        wait_s = WAIT_S if read_only else WAIT_TO_WRITE_S
     if read_only and not path.exists():
         raise StoreError(
-            f"no database at {path}; name the workspace with --workspace, `flywheel restore` a backup, or make one with "
-            "`flywheel round`"
+            f"no database at {path}",
+            "Name the workspace with --workspace, create one with `flywheel round`, or `flywheel restore` a backup.",
         )
-    opened = open_file(path, read_only=read_only, wait_s=wait_s)
+    db = open_file(path, read_only=read_only, wait_s=wait_s)
     try:
-        with telling_faults(path, "read" if read_only else "write"):
+        with file_errors(path, "read" if read_only else "write"):
             if read_only:
-                if 0 < schema_of(opened) < migrations()[-1][0]:
-                    opened.close()
+                if 0 < schema_version(db) < migrations()[-1][0]:
+                    db.close()
                     migrate(path)
-                    opened = open_file(path, read_only=True, wait_s=wait_s)
-                refuse_other_schemas(opened, path)
-                yield opened
+                    db = open_file(path, read_only=True, wait_s=wait_s)
+                _refuse_other_schemas(db, path)
+                yield db
                 return
-            opened.begin()
+            db.begin()
             try:
-                yield opened
+                yield db
             except BaseException:
-                with suppress(duckdb.Error):  # a connection that a full disk has broken has nothing to roll back
-                    opened.rollback()
+                with suppress(duckdb.Error):  # a connection broken by a full disk has nothing to roll back
+                    db.rollback()
                 raise
-            opened.commit()
+            db.commit()
     except (duckdb.BinderException, duckdb.CatalogException):
-        refuse_lacking(opened, path)
+        refuse_incomplete(db, path)
         raise
     finally:
-        opened.close()
+        db.close()
 
 
-def refuse_broken(path: Path) -> None:
-    """Raise StoreError where a block of a database, of any schema, cannot be read."""
-    with telling_faults(path, "read"), closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
+def _refuse_other_schemas(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    refuse_newer(db, path)
+    if schema_version(db) == 0:
+        raise StoreError(f"{path} is a DuckDB file without flywheel's tables", "Name the workspace with --workspace.")
+
+
+def verify(path: Path) -> None:
+    """Raise StoreError if a block of a database of any schema cannot be read."""
+    with file_errors(path, "read"), closing(open_file(path, read_only=True)) as db:
         read_every_block(db)
 
 
 def snapshot(path: Path, to: Path) -> None:
-    """Copy a database as it is at this instant; who writes to it waits meanwhile.
-
-    Raises StoreError as `connection` does, and where a block of the copy cannot be read.
-    """
-    waiting = path.with_name(path.name + ".wal")
-    # As in `migrate`: closed after the connection, which keeps writers out.
-    with telling_faults(path, "copy"), ExitStack() as opened:
-        file = opened.enter_context(path.open("rb"))
-        with closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
-            refuse_other_schemas(db, path)
+    """Copy a database at one instant, and verify the copy; writers wait in the meantime. Raises StoreError."""
+    log = path.with_name(path.name + ".wal")
+    # The file is closed after the connection, because closing it releases all locks of the process on it.
+    with file_errors(path, "copy"), ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        with closing(open_file(path, read_only=True)) as db:
+            _refuse_other_schemas(db, path)
             copy_whole(file, to)
-            if waiting.exists():  # of a process that was killed
-                copy_whole(opened.enter_context(waiting.open("rb")), to.with_name(to.name + ".wal"))
-    with telling_faults(path, "copy"), closing(open_file(to, read_only=False, wait_s=WAIT_S)) as db:
+            if log.exists():  # of a process that was killed
+                copy_whole(stack.enter_context(log.open("rb")), to.with_name(to.name + ".wal"))
+    with file_errors(path, "copy"), closing(open_file(to, read_only=False)) as db:
         db.execute("CHECKPOINT")
         read_every_block(db)

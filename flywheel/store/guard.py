@@ -1,4 +1,4 @@
-"""What SQL of a user's own may do: read this database, one statement at a time, within limits."""
+"""What a user's SQL may do: read this database, one statement at a time, within limits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import duckdb
 from flywheel.core.files import encodable
 from flywheel.errors import StoreError
 
-LONGEST_STATEMENT = 100_000
-"""Characters of a statement; DuckDB's own parser runs out of its stack at some 400,000."""
-MOST_BYTES = 2**30
-"""Bytes that the values of a result may take in memory."""
-BLOCK = 2_000
-"""Rows fetched between two looks at the size."""
+MAX_CHARACTERS = 100_000
+"""Of a statement; DuckDB's own parser overflows its stack at about 400,000."""
+MAX_BYTES = 2**30
+"""Memory that the values of a result may take."""
+FETCHED_ROWS = 2_000
+"""Rows fetched before the size is checked again."""
 READING = {
     duckdb.StatementType.SELECT,
     duckdb.StatementType.EXPLAIN,
@@ -23,39 +23,45 @@ READING = {
     duckdb.StatementType.PRAGMA,
     duckdb.StatementType.CALL,
 }
-WRITES = "flywheel sql only reads; open the file with duckdb to change it, --out writes what a query finds to a file"
+READS_ONLY = "flywheel sql only reads the database"
+READS_ONLY_HINT = "Use --out to write a result to a file. To change the database, open it with duckdb."
 READ_ONLY: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "lock_configuration": True,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
-    # A query that sorts more than there is memory for must not fill the disk of a round that is running.
+    # A query that sorts more than fits into memory must not fill the disk of a running round.
     "max_temp_directory_size": "20GB",
 }
-"""Settings under which a connection reads: no other file, no network, no extension, and nothing turns it back on."""
+"""Settings of a reading connection: no other file, no network, no extension, and no way to change that."""
 
 
 def check_statement(db: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise StoreError unless this is one statement that may read; duckdb.Error where it is not SQL."""
+    """Raise StoreError unless this is one statement that only reads; duckdb.Error if it is not SQL."""
     if not encodable(sql):
-        raise StoreError("the statement has half a character, which is no text; type it anew")
-    if len(sql) > LONGEST_STATEMENT:
-        raise StoreError(f"the statement has {len(sql):,} characters, {LONGEST_STATEMENT:,} are taken; shorten it")
+        raise StoreError("the statement has an unpaired surrogate character", "Remove it or type it again.")
+    if len(sql) > MAX_CHARACTERS:
+        raise StoreError(f"the statement has {len(sql):,} characters; the limit is {MAX_CHARACTERS:,}", "Shorten it.")
     statements = db.extract_statements(sql)
     if len(statements) != 1:
-        raise StoreError(f"one SQL statement at a time, got {len(statements)} (in: {' '.join(sql.split())[:80]!r})")
+        raise StoreError(f"expected one SQL statement, got {len(statements)}: {excerpt(sql)}", "Run them one by one.")
     if statements[0].type not in READING:
-        raise StoreError(f"{WRITES} (in: {' '.join(sql.split())[:80]})")
+        raise StoreError(f"{READS_ONLY}: {excerpt(sql)}", READS_ONLY_HINT)
+
+
+def excerpt(sql: str) -> str:
+    """The start of a statement, on one line."""
+    return repr(" ".join(sql.split())[:80])
 
 
 def fetch(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    """All rows; raises StoreError where they take more than `MOST_BYTES`."""
+    """All rows; raises StoreError if they take more than `MAX_BYTES`."""
     rows: list[tuple[Any, ...]] = []
     size = 0
-    while block := cursor.fetchmany(BLOCK):
+    while block := cursor.fetchmany(FETCHED_ROWS):
         rows += block
         size += sum(sys.getsizeof(value) for row in block for value in row)
-        if size > MOST_BYTES:
-            raise StoreError(f"the result is larger than {MOST_BYTES / 1e9:.1f} GB; add LIMIT, or aggregate")
+        if size > MAX_BYTES:
+            raise StoreError(f"the result is larger than {MAX_BYTES / 1e9:.1f} GB", "Add LIMIT, or aggregate.")
     return rows

@@ -1,58 +1,55 @@
-"""The schema of a database: made, brought up to date, or refused."""
+"""The schema of a database: created, upgraded from an older flywheel, or refused.
+
+A migration is a file ``migrations/NNNN_name.sql``. All pending ones and their records are one transaction.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import logging
-import os
 import re
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from importlib.resources import files
-from io import BufferedReader
 from pathlib import Path
 
 import duckdb
 
-from flywheel.core.files import copy_whole
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.store.opening import WAIT_S, damaged, open_file, read_every_block, telling_faults
+from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file
 
+Migration = tuple[int, str, str]
+"""Its number, name and SQL."""
 _log = logging.getLogger("flywheel")
 
 
-def migrations() -> list[tuple[int, str, str]]:
-    """Number, name and SQL of every migration, in order."""
-    found = []
-    for file in files("flywheel.store").joinpath("migrations").iterdir():
-        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
-        if match:
-            found.append((int(match.group(1)), match.group(2), file.read_text(encoding="utf-8")))
-    return sorted(found)
+def migrations() -> list[Migration]:
+    """All migrations, in order."""
+    folder = files("flywheel.store").joinpath("migrations")
+    names = [(re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name), file) for file in folder.iterdir()]
+    return sorted((int(name[1]), name[2], file.read_text(encoding="utf-8")) for name, file in names if name)
 
 
 def migrate(path: Path) -> None:
-    """Create the database, or upgrade it: every pending migration and its record, in one transaction.
+    """Create a database, or upgrade it; a killed or failed upgrade has changed nothing.
 
-    What is upgraded is copied first, beside it and named after its schema; a killed upgrade has changed nothing.
-    Raises StoreError for a database of a newer flywheel or with a block that cannot be read, which is left as it is, and where
-    there is no space for the copy or the upgrade.
+    Raises StoreError if the database is of a newer flywheel or cannot be written.
     """
     if path.exists():
+        with file_errors(path, "read"), closing(open_file(path, read_only=True)) as db:
+            refuse_newer(db, path)
+            if schema_version(db) == migrations()[-1][0]:
+                return
         _upgrade(path)
         return
-    # Made beside its place: a file that a kill or a full disk left half-made is no database, and would be in the way.
+    # Created beside its place, so that a killed process never leaves half a database there.
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        try:
-            _upgrade(unfinished)
-        except StoreHeld:  # by somebody who makes it right now
-            raise
-        except StoreError:  # what is left of one that was killed
-            _remove(unfinished)
-            _upgrade(unfinished)
-        _put(unfinished, path)
+        _upgrade(unfinished, path)
+    except StoreHeld:  # another process is creating it
+        raise
+    except StoreError:  # a killed process left it
+        _remove(unfinished)
+        _upgrade(unfinished, path)
     finally:
         _remove(unfinished)
 
@@ -62,120 +59,81 @@ def _remove(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _put(made: Path, path: Path) -> None:
-    """Put a database in its place, unless somebody else has put one there meanwhile."""
-    try:
-        os.link(made, path)
-    except (FileExistsError, FileNotFoundError):
-        return
-    except OSError:  # a disk that knows no links
-        if not path.exists():
-            made.rename(path)
-
-
-def _upgrade(path: Path) -> None:
-    if path.exists():
-        applied = _applied(path)
-        refuse_newer(applied, path)
-        if applied == migrations()[-1][0]:
-            return
-    # Opened before the connection and closed after it: a process that closes a file gives up all its locks on it.
-    with (
-        path.open("rb") if path.exists() else nullcontext() as old,
-        closing(open_file(path, read_only=False, wait_s=WAIT_S)) as db,
-    ):
-        applied = schema_of(db)  # somebody else may have upgraded it while we waited
-        refuse_newer(applied, path)
-        pending = [migration for migration in migrations() if migration[0] > applied]
+def _upgrade(file: Path, path: Path | None = None) -> None:
+    """Apply the pending migrations to a file, which then becomes the database ``path`` if there is none yet."""
+    with closing(open_file(file, read_only=False, wait_s=WAIT_TO_READ_S)) as db:
+        refuse_newer(db, file)
+        version = schema_version(db)
+        pending = [migration for migration in migrations() if migration[0] > version]
+        if version and pending:
+            _log.warning("Upgrading %s from schema %d to %d", file, version, pending[-1][0])
         try:
-            if applied and pending and old:
-                db.execute("CHECKPOINT")
-                copy = _keep_copy(old, path, applied)
-                _log.warning(
-                    "%s has schema %d and is upgraded to %d; as it was, it is kept as %s", path, applied, pending[-1][0], copy
-                )
             db.begin()
             apply(db, pending)
             db.commit()
+            if path and not path.exists():  # while the connection keeps other processes out
+                db.execute("CHECKPOINT")
+                file.rename(path)
         except (OSError, duckdb.Error) as error:
-            raise StoreError(
-                f"cannot upgrade {path}: {first_line(error)}; it is as it was, free some space or mend the rights, then go on"
-            ) from None
+            hint = "Check the permissions and the free disk space, then try again."
+            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database is unchanged)", hint) from None
 
 
-def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[tuple[int, str, str]]) -> None:
-    """Run these migrations, each with its record, and make the views of the newest tables."""
-    for migration in pending:
-        _apply(db, *migration)
+def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[Migration]) -> None:
+    """Run migrations and record each of them, then create the views."""
+    for number, name, sql in pending:
+        db.execute(
+            """
+            CREATE TABLE IF NOT EXISTS migrations (
+                version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp
+            );
+            COMMENT ON TABLE migrations IS 'Schema changes applied to this database.';
+            COMMENT ON COLUMN migrations.version IS 'Number of the migration.';
+            COMMENT ON COLUMN migrations.name IS 'Name of the migration.';
+            COMMENT ON COLUMN migrations.applied_at IS 'Time when it was applied.';
+            """
+        )
+        db.execute(sql)
+        db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
     if pending:
         db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
 
 
-def _apply(db: duckdb.DuckDBPyConnection, number: int, name: str, sql: str) -> None:
-    db.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, "
-        "applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp)"
-    )
-    db.execute("COMMENT ON TABLE migrations IS 'Schema changes applied to this database.'")
-    db.execute(sql)
-    db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
-
-
-def _keep_copy(old: BufferedReader, path: Path, schema: int) -> Path:
-    """Copy an open database beside itself; one that was copied before, by an upgrade that did not end, is not copied again."""
-    whole = hashlib.file_digest(old, "sha256").digest()
-    for number in itertools.count(1):
-        copy = copy_of(path, schema, number)
-        if not copy.exists():
-            old.seek(0)
-            copy_whole(old, copy)
-            return copy
-        with copy.open("rb") as before:
-            if hashlib.file_digest(before, "sha256").digest() == whole:
-                return copy
-    raise AssertionError("numbers do not end")
-
-
-def copy_of(path: Path, schema: int, number: int = 1) -> Path:
-    """Where a database of an older schema is kept when it is upgraded."""
-    return path.with_name(f"{path.stem}.schema-{schema}{'' if number == 1 else f'-{number}'}{path.suffix}")
-
-
-def kept_copies(path: Path) -> list[Path]:
-    """The databases that upgrades left beside this one."""
-    return sorted(path.parent.glob(f"{path.stem}.schema-*{path.suffix}"))
-
-
-def _applied(path: Path) -> int:
-    """The schema of a database; raises StoreError for an older one that cannot be read whole."""
-    with telling_faults(path, "read"), closing(open_file(path, read_only=True, wait_s=WAIT_S)) as db:
-        applied = schema_of(db)
-        if 0 < applied < migrations()[-1][0]:
-            try:
-                read_every_block(db)
-            except duckdb.Error as error:
-                raise damaged(path, error, "upgrade") from None
-        return applied
-
-
-def schema_of(db: duckdb.DuckDBPyConnection) -> int:
+def schema_version(db: duckdb.DuckDBPyConnection) -> int:
+    """The number of the last applied migration; 0 if the database has none."""
     try:
-        row = db.execute("SELECT max(version) FROM migrations").fetchone()
+        ((version,),) = db.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchall()
     except duckdb.CatalogException:
         return 0
-    return int(row[0]) if row and row[0] is not None else 0
+    return int(version)
 
 
-def refuse_newer(version: int, path: Path) -> None:
-    newest = migrations()[-1][0]
+def refuse_newer(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise StoreError for a database of a newer flywheel."""
+    version, newest = schema_version(db), migrations()[-1][0]
     if version > newest:
-        raise StoreError(
-            f"{path} has schema {version}, this flywheel knows schemas up to {newest}; upgrade flywheel to read it"
-        )
+        raise StoreError(f"{path} has schema {version}; this flywheel supports schemas up to {newest}", "Upgrade flywheel.")
 
 
-def refuse_other_schemas(db: duckdb.DuckDBPyConnection, path: Path) -> None:
-    version = schema_of(db)
-    refuse_newer(version, path)
-    if version == 0:
-        raise StoreError(f"{path} is a DuckDB file without flywheel's tables; name the workspace with --workspace")
+def refuse_incomplete(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise StoreError if a part of the schema is missing. Additional tables, columns and views are allowed."""
+    if missing := missing_parts(db):
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise StoreError(f"the schema of {path} was changed: {missing[0]}{more}", RESTORE)
+
+
+def missing_parts(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """One line for each table or view, and for each column with its type, that is missing."""
+    with duckdb.connect(":memory:") as fresh:
+        apply(fresh, migrations())
+        expected = _columns(fresh)
+    actual = _columns(db)
+    tables = {table for table, _ in actual}
+    missing = [(table, column) for table, column in expected if (table, column) not in actual]
+    names = (f"{table}.{column}" if table in tables else table for table, column in missing)
+    return [f"{name} is missing" for name in dict.fromkeys(names)]
+
+
+def _columns(db: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    sql = "SELECT table_name, column_name || ' ' || data_type FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
+    return db.execute(sql).fetchall()

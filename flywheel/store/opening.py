@@ -1,4 +1,4 @@
-"""A DuckDB file opened: waited for when another process holds it, its own faults told in words."""
+"""Open a DuckDB file: wait while another process holds it, and turn DuckDB's errors about the file into `StoreError`."""
 
 from __future__ import annotations
 
@@ -16,90 +16,94 @@ from flywheel.core.faults import machine_fault
 from flywheel.errors import StoreError, StoreHeld, first_line
 from flywheel.store.guard import READ_ONLY
 
-WAIT_S = 60.0
-"""How long to wait for a file that another process holds, to read it."""
+WAIT_TO_READ_S = 60.0
 WAIT_TO_WRITE_S = 300.0
-"""And to write it: what waits may be hours of work."""
-TELL_AFTER_S = 5.0
-"""Who waits for longer says so."""
-DAMAGE = (
+"""Longer than to read: the rows that wait to be written may be hours of work."""
+WARN_AFTER_S = 5.0
+"""Waiting for longer than this is logged."""
+FILE_ERRORS = (
     duckdb.IOException,
     duckdb.FatalException,
     duckdb.InternalException,
     duckdb.SerializationException,
-    duckdb.TransactionException,
+    duckdb.TransactionException,  # of a commit
 )
-"""What DuckDB raises where the file or its disk is at fault, the last for a commit, and not what was asked."""
+"""What DuckDB raises if the file or its disk is at fault, rather than the statement."""
 CORRUPT = "Corrupt database file"
-"""So begins what it says of a block whose checksum is wrong; that error is of no class of its own."""
+"""How DuckDB's message about a wrong checksum starts; that error has no class of its own."""
+HELD = ("lock on file", "different configuration", "already attached")
+"""Parts of DuckDB's messages about a file that another process, or another thread of this one, has opened differently."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
-"""Environment variable: what DuckDB may take, as a size or a share. What does not fit is laid beside the database meanwhile."""
-MEMORY_SHARE = "25%"
-"""Of the machine's, where the variable is not set: models want the rest."""
+"""Environment variable with DuckDB's memory limit, as a size or a share; DuckDB spills to a folder beside the database."""
+DEFAULT_MEMORY = "25%"
+"""Models need the rest."""
+RESTORE = "Restore a backup with `flywheel restore`."
 
 
-def open_file(path: Path, *, read_only: bool, wait_s: float) -> duckdb.DuckDBPyConnection:
-    """Open a database, whatever its schema; raises StoreError where it cannot be, StoreHeld after ``wait_s`` seconds."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "python_enable_replacements": False,
-        "memory_limit": os.environ.get(MEMORY, MEMORY_SHARE),
-    }
+def open_file(path: Path, *, read_only: bool, wait_s: float | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a database of any schema version.
+
+    Raises StoreHeld if another process holds it for longer than ``wait_s`` seconds, StoreError if it cannot be opened.
+    """
+    if wait_s is None:
+        wait_s = WAIT_TO_READ_S if read_only else WAIT_TO_WRITE_S
+    memory = os.environ.get(MEMORY, DEFAULT_MEMORY)
+    config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False, "memory_limit": memory}
     if read_only:
         config |= READ_ONLY
-    started, pause_s, told = time.monotonic(), 0.01, False
+    started, pause_s, warned = time.monotonic(), 0.01, False
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=config)
         except duckdb.ParserException:
-            raise StoreError(f"{MEMORY} is {os.environ.get(MEMORY)!r}; set it to a size like 4GB or a share like 25%") from None
+            raise StoreError(f"{MEMORY} is {memory!r}", "Set it to a size like 4GB or a share like 25%.") from None
         except duckdb.Error as error:
-            text = str(error)
-            # By another process, or by another thread of this one that reads while we write.
-            held = any(sign in text for sign in ("lock on file", "different configuration", "already attached"))
-            if not held:
-                raise damaged(path, error, "open") from None
-            holder = re.search(r"PID (\d+)", text)
-            who = f"process {holder.group(1)}" if holder else "another process"
-            waited = time.monotonic() - started
-            if waited > wait_s:
-                raise StoreHeld(
-                    f"{path} is held by {who} for more than {wait_s:.0f} s; close its connection, then go on"
-                ) from None
-            if waited > TELL_AFTER_S and not told:
-                logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, who, wait_s)
-                told = True
+            if not any(part in str(error) for part in HELD):
+                raise file_error(path, error, "open") from None
+            process = re.search(r"PID (\d+)", str(error))
+            holder = f"process {process.group(1)}" if process else "another process"
+        waited = time.monotonic() - started
+        if waited > wait_s:
+            raise StoreHeld(
+                f"{path} has been held by {holder} for more than {wait_s:.0f} s", "Close its connection, then try again."
+            )
+        if waited > WARN_AFTER_S and not warned:
+            logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, holder, wait_s)
+            warned = True
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.25)
 
 
 @contextmanager
-def telling_faults(path: Path, doing: str) -> Iterator[None]:
-    """Raise StoreError for what DuckDB says within the block where the file, its disk or the memory is at fault."""
+def file_errors(path: Path, action: str) -> Iterator[None]:
+    """Raise StoreError for errors of DuckDB within the block that are about the file, its disk or the memory."""
     try:
         yield
     except duckdb.OutOfMemoryException:
-        limit = os.environ.get(MEMORY, MEMORY_SHARE)
-        raise StoreError(f"the database needs more memory than the {limit} it may take; set {MEMORY} to more") from None
+        limit = os.environ.get(MEMORY, DEFAULT_MEMORY)
+        raise StoreError(f"the database needs more memory than its limit of {limit}", f"Set {MEMORY} to more.") from None
     except duckdb.Error as error:
-        if not of_the_file(error):
+        if not is_file_error(error):
             raise
-        raise damaged(path, error, doing) from None
+        raise file_error(path, error, action) from None
 
 
-def of_the_file(error: duckdb.Error) -> bool:
-    """Whether the file or its disk is at fault, and not what was asked."""
-    return isinstance(error, DAMAGE) or CORRUPT in str(error)
+def is_file_error(error: duckdb.Error) -> bool:
+    """Whether the file or its disk is at fault, rather than the statement."""
+    return isinstance(error, FILE_ERRORS) or CORRUPT in str(error)
+
+
+def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
+    """The error to raise for a file that DuckDB cannot open, read or write."""
+    if fault := machine_fault(error):
+        return StoreError(f"cannot {action} {path}: {fault.message}", fault.hint)
+    return StoreError(
+        f"cannot {action} {path}: {first_line(error)}",
+        "Check its permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",
+    )
 
 
 def read_every_block(db: duckdb.DuckDBPyConnection) -> None:
-    """Read all there is of every table; raises duckdb.Error where a block cannot be read."""
+    """Read all values of all tables; raises duckdb.Error if a block cannot be read."""
     for (table,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL").fetchall():
         db.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" AS t').fetchall()
-
-
-def damaged(path: Path, error: duckdb.Error, doing: str) -> StoreError:
-    """What is told of a file that DuckDB cannot read or write: the machine's fault where it is one, else its own words."""
-    if fault := machine_fault(error):
-        return StoreError(f"cannot {doing} {path}: {fault.message}", fault.hint)
-    remedy = "mend the rights or free some space; where the file is damaged, `flywheel restore` a backup"
-    return StoreError(f"cannot {doing} {path}: {first_line(error)}; {remedy}")

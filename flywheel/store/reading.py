@@ -1,4 +1,4 @@
-"""What people ask of the store: their own SQL, the rounds at a glance, one round, one task."""
+"""Tables for people: the results of their own SQL, the rounds, one round, one task."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import duckdb
 from flywheel.errors import StoreError, first_line
 from flywheel.records import Stage
 from flywheel.store.database import connection
-from flywheel.store.guard import WRITES, check_statement, fetch
-from flywheel.store.lacking import refuse_lacking
-from flywheel.store.opening import of_the_file
+from flywheel.store.guard import READS_ONLY, READS_ONLY_HINT, check_statement, excerpt, fetch
+from flywheel.store.migrating import refuse_incomplete
+from flywheel.store.opening import is_file_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Table:
     rows: list[tuple[Any, ...]]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """One dict a row."""
+        """One dict per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def as_arrow(self) -> Any:
@@ -35,39 +35,37 @@ class Table:
         return pyarrow.Table.from_pylist(self.as_dicts()) if self.rows else pyarrow.table({name: [] for name in self.columns})
 
 
-def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
-    """Run one SQL statement that reads; raises StoreError with DuckDB's own words for anything else."""
+def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
+    """The result of one SQL statement that only reads; raises StoreError for any other statement, with DuckDB's message."""
     with connection(path) as db:
         try:
             check_statement(db, sql)
             cursor = db.execute(sql, values or [])
-            return Table(columns=_distinct(column[0] for column in cursor.description or ()), rows=fetch(cursor))
+            return Table(columns=_unique(column[0] for column in cursor.description or ()), rows=fetch(cursor))
         except duckdb.Error as error:
-            if of_the_file(error) or isinstance(error, duckdb.OutOfMemoryException):
-                raise  # in the words of `connection`
+            if is_file_error(error) or isinstance(error, duckdb.OutOfMemoryException):
+                raise  # `connection` raises StoreError for it
             if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
-                refuse_lacking(db, path)
-            text = first_line(error)
-            if "read-only mode" in text:
-                text = WRITES
-            elif "disabled by configuration" in text:
-                text += "; flywheel sql reads only this database, --out writes what it finds to a file"
-            raise StoreError(f"{text} (in: {' '.join(sql.split())[:80]})") from None
+                refuse_incomplete(db, path)
+            message, hint = first_line(error), "Correct the statement. `flywheel schema` lists all tables and columns."
+            if "read-only mode" in message or "disabled by configuration" in message:
+                message, hint = f"{READS_ONLY} ({message})", READS_ONLY_HINT
+            raise StoreError(f"{message} in {excerpt(sql)}", hint) from None
 
 
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of columns, the second and later ones of a name numbered, so that no column hides another."""
-    found: list[str] = []
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns, with numbers after repeated ones, so that no column hides another."""
+    unique: list[str] = []
     for name in names:
         number, candidate = 1, name
-        while candidate in found:
+        while candidate in unique:
             candidate, number = f"{name}_{number}", number + 1
-        found.append(candidate)
-    return tuple(found)
+        unique.append(candidate)
+    return tuple(unique)
 
 
 def schema(path: Path) -> Table:
-    """Every table and view with its columns, their types and what they mean."""
+    """All tables and views with their columns, types and comments."""
     return query(
         path,
         """
@@ -84,12 +82,12 @@ def schema(path: Path) -> Table:
 
 
 def rounds_summary(path: Path) -> Table:
-    """One line a round."""
+    """One row per round."""
     return query(path, "SELECT * FROM rounds_summary")
 
 
 def stages(path: Path, name: str) -> Table:
-    """The stages of a round in their order, with rows, tokens and seconds."""
+    """The stages of a round in order, with rows, tokens and seconds."""
     return query(
         path,
         "SELECT stage, rows, tokens, seconds, finished_at IS NOT NULL AS finished FROM stages WHERE round = ? "
@@ -99,7 +97,7 @@ def stages(path: Path, name: str) -> Table:
 
 
 def drop_reasons(path: Path, name: str) -> Table:
-    """How many attempts of a round were dropped, by origin and reason."""
+    """Number of dropped attempts of a round, by origin and reason."""
     return query(
         path,
         "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY origin, reason "
@@ -109,7 +107,7 @@ def drop_reasons(path: Path, name: str) -> Table:
 
 
 def failed_chunks(path: Path, name: str) -> Table:
-    """Chunks of a round that could not be done, by stage and error."""
+    """Number of failed chunks of a round, by stage and error."""
     return query(
         path,
         "SELECT stage, error, count(*) AS chunks FROM failed_chunks WHERE round = ? GROUP BY stage, error "
@@ -119,40 +117,32 @@ def failed_chunks(path: Path, name: str) -> Table:
 
 
 def paraphrases(path: Path, name: str) -> dict[str, int]:
-    """How many paraphrases a round wrote and kept."""
-    (row,) = query(
-        path,
-        "SELECT count(*) AS written, count(*) FILTER (kept) AS kept FROM tasks WHERE round = ? AND origin = 'paraphrased'",
-        [name],
-    ).as_dicts()
-    return row
+    """Number of paraphrases that a round wrote and kept."""
+    sql = "SELECT count(*) AS written, count(*) FILTER (kept) AS kept FROM tasks WHERE round = ? AND origin = 'paraphrased'"
+    return query(path, sql, [name]).as_dicts()[0]
 
 
 def diversity(path: Path, name: str) -> Table:
-    """How unlike each other the kept tasks of a round are; no row where it proposed none."""
+    """Diversity of the kept tasks of a round; no row if it has none."""
     return query(path, "SELECT * EXCLUDE (round) FROM task_diversity WHERE round = ?", [name])
 
 
 def policies(path: Path, name: str) -> Table:
-    """Mean reward of what each policy picked in a round, highest first."""
-    return query(
-        path,
-        "SELECT * EXCLUDE (round) FROM policies WHERE round = ? ORDER BY reward DESC",
-        [name],
-    )
+    """Mean reward and judge score of each selection policy in a round, highest reward first."""
+    return query(path, "SELECT * EXCLUDE (round) FROM policies WHERE round = ? ORDER BY reward DESC", [name])
 
 
 def task(path: Path, name: str, task_id: str) -> Table:
-    """All candidates of a task with their scores, best first; the id may be cut short where it stays unique."""
-    found = query(
-        path,
-        "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND starts_with(task_id, ?)",
-        [name, task_id],
-    ).rows
-    if len(found) != 1:
+    """All candidates of a task with their scores, best first; the start of the id is enough if it is unique.
+
+    Raises StoreError if no task, or more than one, has such an id.
+    """
+    sql = "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND starts_with(task_id, ?)"
+    matches = query(path, sql, [name, task_id]).rows
+    if len(matches) != 1:
         raise StoreError(
-            f"{name} has {'no task' if not found else f'{len(found)} tasks'} whose id begins with {task_id!r}; "
-            f"see `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`"
+            f"{name} has {len(matches) or 'no'} tasks with an id that starts with {task_id!r}",
+            f"List them with `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`.",
         )
     return query(
         path,
@@ -160,10 +150,10 @@ def task(path: Path, name: str, task_id: str) -> Table:
         "(SELECT list({'model': m.name, 'score': s.score} ORDER BY m.name) FROM scores AS s JOIN models AS m USING (model_id) "
         " WHERE s.round = g.round AND s.task_id = g.task_id AND s.candidate = g.candidate AND m.kind = 'member') AS members "
         "FROM generations AS g WHERE round = ? AND task_id = ? ORDER BY reward DESC",
-        [name, found[0][0]],
+        [name, matches[0][0]],
     )
 
 
 def models(path: Path, kind: str) -> Table:
-    """Recorded models of a kind with their numbers, oldest first."""
-    return query(path, "SELECT model_id, name, path, numbers FROM models WHERE kind = ? ORDER BY created_at", [kind])
+    """Models of a kind with their facts, oldest first."""
+    return query(path, "SELECT model_id, name, path, facts FROM models WHERE kind = ? ORDER BY created_at", [kind])

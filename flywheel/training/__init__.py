@@ -1,7 +1,6 @@
-"""Train: the generator is fine-tuned on the winners with trl, and keeps its skill to propose."""
+"""Training: the generator is fine-tuned on the winners with trl, and on proposals so that it can still propose."""
 
-from flywheel.training.check import check_training
 from flywheel.training.examples import Example, training_examples
-from flywheel.training.train import train_generator
+from flywheel.training.train import check_training, train_generator
 
 __all__ = ["Example", "check_training", "train_generator", "training_examples"]

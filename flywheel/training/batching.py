@@ -1,4 +1,4 @@
-"""How training texts come together: texts of like length in a batch, or several in a row that do not read each other."""
+"""Batching of training texts: by length, or packed several to a row without attending to each other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 ROW = 2
-"""A row of packed texts is about so often as long as the longest: shorter ones are filled worse, longer ones cost attention."""
+"""Length of a row of packed texts, in longest texts: shorter rows are filled worse, longer ones cost more attention."""
 WINDOW = 50
-"""Batches that are sorted together: enough for batches of one length, few enough for chance to mix the texts."""
+"""Batches that are sorted together: enough for batches of one length, few enough to keep the texts mixed."""
 
 
 class Order(Sampler[int]):
-    """The order of the texts of an epoch, which derives from the seed and the epoch; those that are blank come last."""
+    """The order of the texts of an epoch, from the seed and the epoch; blank texts come last."""
 
     def __init__(self, lengths: Sequence[int], *, blanks: int, batch: int, grouped: bool, seed: int) -> None:
         self._lengths, self._blanks, self._batch, self._grouped, self._seed = lengths, blanks, batch, grouped, seed
@@ -29,28 +29,28 @@ class Order(Sampler[int]):
         return len(self._lengths) + self._blanks
 
     def __iter__(self) -> Iterator[int]:
-        # As accelerate shuffles for one process: the same texts in every step, in whatever number of them.
-        chance = torch.Generator().manual_seed(self._seed + self.epoch)
-        order = torch.randperm(len(self._lengths), generator=chance).tolist()
+        # As accelerate shuffles for one process: the same texts in every step, whatever the number of processes.
+        random = torch.Generator().manual_seed(self._seed + self.epoch)
+        order = torch.randperm(len(self._lengths), generator=random).tolist()
         if self._grouped:
-            order = self._by_length(order, chance)
+            order = self._by_length(order, random)
         yield from order
         yield from range(len(order), len(self))
 
-    def _by_length(self, order: list[int], chance: torch.Generator) -> list[int]:
-        """Put texts of about one length into a batch."""
+    def _by_length(self, order: list[int], random: torch.Generator) -> list[int]:
+        """Put texts of similar length into a batch."""
         batches = []
         for start in range(0, len(order), self._batch * WINDOW):
             near = sorted(order[start : start + self._batch * WINDOW], key=self._lengths.__getitem__)
             batches += [near[at : at + self._batch] for at in range(0, len(near), self._batch)]
-        # Whoever reads the order cuts it at every so many texts: a batch that is short goes to the end.
+        # The data loader cuts the order at every ``batch`` texts, so a short batch goes to the end.
         short = batches.pop() if len(order) % self._batch else []
-        shuffled = [batches[place] for place in torch.randperm(len(batches), generator=chance).tolist()]
+        shuffled = [batches[place] for place in torch.randperm(len(batches), generator=random).tolist()]
         return [text for batch in [*shuffled, short] for text in batch]
 
 
 class Epochs(TrainerCallback):
-    """Tells an `Order` its epoch: accelerate does not where a training goes on in the midst of one."""
+    """Tells an `Order` its epoch, which accelerate does not where a training resumes in the middle of one."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -60,7 +60,7 @@ class Epochs(TrainerCallback):
 
 
 def filled_up(texts: Dataset, blanks: int, pad_token_id: int) -> Dataset:
-    """Texts as trl prepares them, and blank ones that nothing is learnt from: every process needs some of the last batch."""
+    """Texts as trl prepares them, and blank ones without a loss: every process needs some of the last batch."""
     columns = {"input_ids": [pad_token_id], "labels": [-100], "seq_lengths": [1]}
     texts = texts.select_columns([name for name in columns if name in texts.column_names])
     blank = {name: columns[name] for name in texts.column_names}
@@ -68,7 +68,7 @@ def filled_up(texts: Dataset, blanks: int, pad_token_id: int) -> Dataset:
 
 
 def row_length(lengths: Sequence[int], *, texts: int, parts: int) -> tuple[int, int]:
-    """How long rows of packed texts are, and how many of them a part of a step has: all parts hold so many texts on average."""
+    """The length of rows of packed texts and the rows in a part of a step, so that all parts hold ``texts`` on average."""
     mean = sum(lengths) / len(lengths)
     rows = max(1, round(texts * mean / (ROW * max(lengths) * parts)))
     return max(max(lengths), math.ceil(texts * mean / (rows * parts))), rows
@@ -77,8 +77,8 @@ def row_length(lengths: Sequence[int], *, texts: int, parts: int) -> tuple[int, 
 class Rows:
     """Packs as a batch of padded rows, with each text's positions from 0 on and no attention mask.
 
-    From such positions transformers' models make a mask that keeps a row's texts apart. trl would lay all rows of the batch
-    end to end, which is the right thing for flash attention; any other kind computes the whole square.
+    From such positions transformers' models make a mask that keeps a row's texts apart. trl would put all rows of a batch
+    into one, which is right for flash attention; any other kind computes the whole square.
     """
 
     def __init__(self, pad_token_id: int) -> None:
@@ -94,19 +94,18 @@ class Rows:
 
 @torch.inference_mode()
 def keeps_apart(model: PreTrainedModel) -> bool:
-    """Whether this model reads the texts of a row one by one: what it makes of the second does not change with the first."""
+    """Whether a model keeps the texts of a row apart: its logits for the second text do not depend on the first."""
     training = model.training
     model.eval()
     positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3]])
     second = [6, 7, 8, 9]
     try:
-        seen = [
+        logits = [
             model(input_ids=torch.tensor([[*first, *second]]), position_ids=positions, use_cache=False).logits[:, 5:]
             for first in ([1, 2, 3, 4, 5], [5, 3, 1, 2, 4])
         ]
-    except TypeError:
-        # It takes no positions.
+    except TypeError:  # it takes no positions
         return False
     finally:
         model.train(training)
-    return torch.equal(*seen)
+    return torch.equal(*logits)

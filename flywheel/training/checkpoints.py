@@ -1,4 +1,4 @@
-"""Trainings that lose little when they are stopped: checkpoints that are whole, and going on from the last one.
+"""Checkpoints: written at intervals and when a training is stopped, and resumed from.
 
 Where several processes train together, the first one decides for all, and waits for all.
 """
@@ -19,31 +19,31 @@ from flywheel.core.progress import Advance
 from flywheel.errors import BudgetSpent, Stopped
 
 WHOLE = "whole"
-"""File in a checkpoint that was written to its end."""
+"""The file that marks a complete checkpoint."""
 
 
 def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, advance: Advance) -> Any:
-    """Train to the end, from the last whole checkpoint in the folder on; returns what the trainer returns.
+    """Train to the end, from the last complete checkpoint in the folder; returns what the trainer returns.
 
-    A checkpoint is written every so many minutes, and where ``advance`` raises Stopped, which is raised again.
+    A checkpoint is written every ``minutes``, and where ``advance`` raises Stopped, which is raised again.
     ``advance`` is called in the first process only. The trainer must have ``checkpoints`` as its ``output_dir`` and
     ``save_strategy="no"``.
     """
     trainer.remove_callback(PrinterCallback)
-    trainer.args.save_total_limit = None  # the trainer would remove the last whole one before the new one is marked
-    watching = _Watching(advance, minutes)
-    trainer.add_callback(watching)
+    trainer.args.save_total_limit = None  # the trainer would remove the last complete one before the new one is marked
+    callback = _Callback(advance, minutes)
+    trainer.add_callback(callback)
     if trainer.is_world_process_zero():
         _remove_broken(checkpoints)
     _wait_for_all()
     result = trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
-    if watching.stopped:
-        raise watching.stopped
+    if callback.stopped:
+        raise callback.stopped
     return result
 
 
-class _Watching(TrainerCallback):
-    """Tells the steps, has checkpoints written, and marks each when it is whole."""
+class _Callback(TrainerCallback):
+    """Reports the steps, requests checkpoints, and marks each when it is complete."""
 
     def __init__(self, advance: Advance, minutes: float) -> None:
         self._advance, self._every_s, self._last = advance, minutes * 60, time.monotonic()
@@ -55,12 +55,12 @@ class _Watching(TrainerCallback):
         if distributed.is_initialized():
             decided = torch.tensor([stop, save], dtype=torch.int32, device=args.device)
             distributed.broadcast(decided, 0)
-            stop, save = (bool(one) for one in decided.tolist())
-        # The last step of all is not worth stopping at: the model is trained.
+            stop, save = map(bool, decided.tolist())
+        # Stopping at the last step gains nothing: the model is trained.
         if state.global_step == state.max_steps:
             return
         if stop:
-            self.stopped = spent or BudgetSpent("the first process was told to stop")
+            self.stopped = spent or BudgetSpent("The first process was stopped.")
             control.should_training_stop = True
         control.should_save = control.should_save or stop or save
 
@@ -84,14 +84,14 @@ class _Watching(TrainerCallback):
 
 
 def discard(checkpoints: Path) -> None:
-    """Remove the checkpoints of a training that is done."""
+    """Remove the checkpoints of a finished training."""
     for path in _checkpoints(checkpoints):
         _remove(path)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint, its mark first: a kill in between must not leave one that seems whole and has lost its optimizer."""
+    """Remove a checkpoint, its mark first: a kill in between must not leave one that only seems complete."""
     (checkpoint / WHOLE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 
@@ -112,6 +112,6 @@ def _remove_broken(folder: Path) -> None:
 
 
 def _last_whole(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end."""
+    """The newest complete checkpoint."""
     whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None

@@ -1,4 +1,4 @@
-"""What is trained on: winners, and a share of proposals."""
+"""What a generator is trained on: winners, and a share of proposals."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples(Sequence[Example]):
-    """Texts in the order they are trained in, each made when it is asked for: there may be more than memory has room for."""
+    """Texts in the order of training, each rendered on access: there may be more than fit in memory."""
 
     winners: Sequence[Winner]
     proposals: Proposals
     prompts: Prompts
     order: array[int]
-    """Places of winners, and after the last of them those of proposals."""
+    """Indices of winners; those from ``len(winners)`` on are of proposals."""
 
     def __len__(self) -> int:
         return len(self.order)
@@ -42,7 +42,7 @@ class Examples(Sequence[Example]):
     def __getitem__(self, place: slice) -> list[Example]: ...
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
-            return [self._example(one) for one in self.order[place]]
+            return [self._example(index) for index in self.order[place]]
         return self._example(self.order[place])
 
     def _example(self, place: int) -> Example:
@@ -63,8 +63,7 @@ def training_examples(
 ) -> Examples:
     """Winners as answer-shaped texts, mixed with proposal-shaped ones to the given share.
 
-    As many proposals as the share asks for are drawn, without repeats, so that a share too large for them is met as far as
-    they go.
+    Proposals are drawn without repeats, so too large a share takes all of them.
     """
     rng = generator("training", *names)
     wanted = round(len(winners) * proposal_share / (1 - proposal_share)) if proposal_share < 1 else len(proposals)

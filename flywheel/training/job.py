@@ -1,19 +1,17 @@
-"""A training, as it is handed to the process that does it."""
+"""A training, and the file that hands it to the processes that do it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import contextlib
+import pickle
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flywheel.config import TrainingConfig
 from flywheel.core.spool import Spooled
 from flywheel.training.examples import Example
-
-JOB, EXAMPLES = "job.json", "examples.jsonl"
-"""Names in a folder that hands a job over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +26,32 @@ class Job:
     checkpoints: Path
     trust_remote_code: bool = False
 
-    def write(self, folder: Path) -> None:
-        """Write files that `read` makes the same job of."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "examples"}
-        values["config"] = self.config.model_dump(mode="json")
-        (folder / JOB).write_text(json.dumps(values, default=str), encoding="utf-8")
-        with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(asdict(one))}\n" for one in self.examples)
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary folder among the checkpoints; what a kill leaves of it is removed with them."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix="scratch-", dir=self.checkpoints, ignore_cleanup_errors=True) as name:
+                yield Path(name)
+        finally:
+            with contextlib.suppress(OSError):
+                self.checkpoints.rmdir()
+
+    def write(self, file: Path) -> None:
+        """Write a file that `read` makes the same job of, one example at a time."""
+        with file.open("wb") as stream:
+            pickle.dump(replace(self, examples=()), stream)
+            for example in self.examples:
+                pickle.dump(example, stream)
 
     @classmethod
-    def read(cls, folder: Path) -> Job:
-        """Read a job; its texts stay on disk."""
-        values = json.loads((folder / JOB).read_text(encoding="utf-8"))
-        with (folder / EXAMPLES).open(encoding="utf-8") as file:
-            examples = Spooled((Example(**json.loads(line)) for line in file), folder)
-        return cls(
-            **values
-            | {name: Path(values[name]) for name in ("folder", "checkpoints")}
-            | {"examples": examples, "config": TrainingConfig(**values["config"])}
-        )
+    def read(cls, file: Path) -> Job:
+        """Read a job; its examples stay on disk."""
+        with file.open("rb") as stream:
+            job: Job = pickle.load(stream)
+
+            def examples() -> Iterator[Example]:
+                while stream.peek(1):
+                    yield pickle.load(stream)
+
+            return replace(job, examples=Spooled(examples(), file.parent))

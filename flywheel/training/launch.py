@@ -1,69 +1,85 @@
-"""A training in processes that `accelerate launch` starts: what it is called with."""
+"""A training in processes that `accelerate launch` starts; each runs this module with the file of the job."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.core.processes import Process
-from flywheel.errors import ConfigError
+from flywheel.core.processes import Process, run_training
+from flywheel.errors import ConfigError, Stopped
+from flywheel.records import Facts
 from flywheel.training.job import Job
 
 if TYPE_CHECKING:
     from flywheel.core.progress import Advance
 
 
-def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> dict[str, Any]:
-    """Do a training in as many processes as it asks for; `train_generator` says what it returns and raises."""
-    on_gpus = has_gpus(job.config.processes if accelerate_config is None else 1)
-    with tempfile.TemporaryDirectory(prefix="flywheel-") as name:
-        folder = Path(name)
-        job.write(folder)
-        process = Process(
-            command=_command(job, folder, accelerate_config, on_gpus=on_gpus), folder=folder, called="accelerate launch",
-            where_memory_is_short="raise training.accumulate",
-            environment={} if on_gpus else {"ACCELERATE_USE_CPU": "true"},
-        )  # fmt: skip
-        return process.run(advance)
+def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
+    """Do a training in ``training.processes`` processes; returns and raises what `train_generator` does."""
+    processes, on_gpus = job.config.processes, has_gpus(job.config.processes if accelerate_config is None else 1)
+    with job.scratch() as folder:
+        job.write(folder / "job.pickle")
+        if accelerate_config is None:
+            accelerate_config = folder / "accelerate.json"
+            accelerate_config.write_text(json.dumps(_accelerate_config(processes, on_gpus=on_gpus)))
+        command = [
+            sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate_config),
+            "--mixed_precision", "bf16" if job.config.dtype == "bfloat16" else "no",
+            *(["--num_processes", str(processes)] if processes > 1 else []),
+            "-m", "flywheel.training.launch", str(folder / "job.pickle"),
+        ]  # fmt: skip
+        environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
+        with Process(command=command, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
+            result: Facts = process.result(advance)
+            return result
 
 
 def has_gpus(processes: int) -> bool:
-    """Whether there are GPUs; raises ConfigError where they are fewer than the processes."""
+    """Whether there are GPUs; raises ConfigError where there are fewer than processes."""
     import torch
 
     if not torch.cuda.is_available():
         return False
-    found = torch.cuda.device_count()
-    if processes > found:
+    count = torch.cuda.device_count()
+    if processes > count:
         raise ConfigError(
-            f"training.processes is {processes}, but this machine has {found} GPU{'s' * (found > 1)}; set it to {found} or less"
+            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}.",
+            f"Set it to {count} or less.",
         )
     return True
 
 
-def _command(job: Job, folder: Path, accelerate_config: Path | None, *, on_gpus: bool) -> list[str]:
-    """The command line; without a config file of the user's one that keeps accelerate from reading a default of its own."""
-    if accelerate_config is None:
-        accelerate_config = folder / "accelerate.json"
-        accelerate_config.write_text(
-            json.dumps(
-                {
-                    "compute_environment": "LOCAL_MACHINE",
-                    "distributed_type": "MULTI_GPU",
-                    "num_machines": 1,
-                    "num_processes": job.config.processes,
-                    "machine_rank": 0,
-                    "main_process_port": 0,
-                    "mixed_precision": "no",
-                    "use_cpu": not on_gpus,
-                }
-            )
-        )
-    precision = "bf16" if job.config.dtype == "bfloat16" else "no"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate_config)]
-    command += ["--mixed_precision", precision]
-    command += ["--num_processes", str(job.config.processes)] if job.config.processes > 1 else []
-    return [*command, "-m", "flywheel.training.worker", str(folder)]
+def _accelerate_config(processes: int, *, on_gpus: bool) -> dict[str, Any]:
+    """What keeps accelerate from reading the default config file of this machine's user."""
+    return {
+        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
+        "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
+    }  # fmt: skip
+
+
+def _train_part(advance: Advance) -> Facts | None:
+    """Do this process's part; the first process has the result, or is the one that was stopped."""
+    from torch import distributed
+
+    from flywheel.training import sft
+
+    stopped, result = None, None
+    try:
+        result = sft.train(Job.read(Path(sys.argv[1])), advance)
+    except Stopped as reason:
+        stopped = reason
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    if stopped:
+        raise stopped
+    return result
+
+
+if __name__ == "__main__":
+    run_training(_train_part)

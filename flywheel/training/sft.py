@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import os
-import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -24,29 +22,28 @@ from flywheel.config import TrainingConfig
 from flywheel.core.faults import short_of_memory
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
-from flywheel.training.adapters import merged, with_adapters
+from flywheel.records import Facts
 from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.checkpoints import discard, train_resumably
 from flywheel.training.job import Job
+from flywheel.training.lora import merged, with_adapters
 
-TOGETHER = 1000
-"""Texts that are measured and written at once."""
+CHUNK = 1000
+"""Texts that are tokenized at once."""
 
 
-def train(job: Job, advance: Advance) -> dict[str, Any]:
-    """Do a training, or this process's part of it; `train_generator` says what it returns and raises."""
+def train(job: Job, advance: Advance) -> Facts:
+    """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
     _check_machine(job.config)
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    with _beside(job.checkpoints) as folder:
+    with job.scratch() as folder:
         rows, lengths = _rows(job, tokenizer, folder / "texts.arrow")
         return _train(job, rows, lengths, tokenizer, advance)
 
 
-def _train(
-    job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance
-) -> dict[str, Any]:
+def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> Facts:
     config = job.config
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
@@ -55,35 +52,25 @@ def _train(
         if not short_of_memory(error):
             raise
         raise EngineError(
-            f"training ran out of memory; set training.accumulate to {config.accumulate * 2}, "
-            "training.gradient_checkpointing to true, or training.lora"
+            "Training ran out of memory.",
+            f"Set `training.accumulate` to {config.accumulate * 2}, `training.gradient_checkpointing` to true, or use "
+            "`training.lora`.",
         ) from None
-    # Of every step, those before a checkpoint too, over all processes: the trainer's own figure knows neither.
+    # Of every step and all processes, which the trainer's own figure is not after a resume.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     loss = fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
-        raise ModelError(f"training ended with a loss of {loss}; lower training.learning_rate")
-    # Gathered by all processes, where each has a part of it; written by one.
+        raise ModelError(f"Training ended with a loss of {loss}.", "Lower `training.learning_rate`.")
+    # Gathered by all processes, where each has a part of them; saved by one.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
         discard(job.checkpoints)
-    return {"rows": len(rows), "dropped_too_long": len(job.examples) - len(rows), "loss": loss}
+    too_long = len(job.examples) - len(rows)
+    return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
 
 
-@contextlib.contextmanager
-def _beside(checkpoints: Path) -> Iterator[Path]:
-    """A folder for the texts of this process: where it is killed, they go with the checkpoints."""
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="texts-", dir=checkpoints, ignore_cleanup_errors=True) as name:
-            yield Path(name)
-    finally:
-        with contextlib.suppress(OSError):
-            checkpoints.rmdir()
-
-
-def give_back() -> None:
+def free_memory() -> None:
     """Free what a training held on the GPU, for the engine that comes after it."""
     gc.collect()
     if torch.cuda.is_available():
@@ -92,7 +79,7 @@ def give_back() -> None:
 
 def _check_machine(config: TrainingConfig) -> None:
     if config.dtype == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError("training.dtype is bfloat16, which this machine's GPU does not compute in; set it to float32")
+        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support.", "Set it to float32.")
 
 
 def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int]]:
@@ -100,26 +87,28 @@ def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dat
     settings = AutoConfig.from_pretrained(job.start, trust_remote_code=job.trust_remote_code).get_text_config()
     context = getattr(settings, "max_position_embeddings", None) or job.config.max_length
     limit = min(job.config.max_length, context)
-    found = array("q")
+    kept = array("q")
     schema = pa.schema({"prompt": pa.string(), "completion": pa.string()})
     with pa.ipc.new_stream(file, schema) as writer:
-        for start in range(0, len(job.examples), TOGETHER):
-            examples = job.examples[start : start + TOGETHER]
+        for start in range(0, len(job.examples), CHUNK):
+            examples = job.examples[start : start + CHUNK]
             texts = [example.prompt + example.completion + tokenizer.eos_token for example in examples]
             lengths = [len(ids) for ids in tokenizer(texts).input_ids]
-            fitting = [asdict(one) for one, length in zip(examples, lengths, strict=True) if length <= limit]
+            fitting = [asdict(example) for example, length in zip(examples, lengths, strict=True) if length <= limit]
             writer.write_table(pa.Table.from_pylist(fitting, schema=schema))
-            found.extend(length for length in lengths if length <= limit)
-    if not found:
-        too_long = f"all {len(job.examples)} training texts are over"
+            kept.extend(length for length in lengths if length <= limit)
+    if not kept:
+        too_long = f"All {len(job.examples)} training texts are longer than"
         if context < job.config.max_length:
-            raise DataError(f"{too_long} the {context} tokens that the generator reads; take one that reads more")
-        raise DataError(f"{too_long} training.max_length ({job.config.max_length}); raise it")
-    return Dataset.from_file(str(file)), found
+            raise DataError(
+                f"{too_long} the generator's context of {context} tokens.", "Use a generator with a longer context."
+            )
+        raise DataError(f"{too_long} `training.max_length` ({job.config.max_length}).", "Raise it.")
+    return Dataset.from_file(str(file)), kept
 
 
 class _Trainer(SFTTrainer):
-    """trl's trainer, with an order of the texts that is ours where it has one."""
+    """trl's trainer, with an order of its own for the texts."""
 
     order: Order | None = None
 
@@ -133,8 +122,8 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
     model = _load(job, torch.bfloat16 if config.lora and config.dtype == "bfloat16" else torch.float32)
     if config.batching == "packed" and not keeps_apart(model):
         raise ConfigError(
-            f"training.batching is packed, but packed texts of a {model.config.model_type} model would read each other; "
-            "set it to grouped"
+            f"`training.batching` is packed, but packed texts of a {model.config.model_type} model would attend to each other.",
+            "Set it to grouped.",
         )
     if config.lora:
         model = with_adapters(model, config.lora, seed=job.seed)
@@ -144,7 +133,7 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
         settings._n_gpu = min(1, settings.n_gpu)
         trainer = _Trainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"training.args: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}") from None
     if config.batching == "packed":
         trainer.data_collator = Rows(tokenizer.pad_token_id)
     if config.batching == "grouped" or settings.world_size > 1:
@@ -153,27 +142,28 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
 
 
 def _order(trainer: _Trainer, job: Job) -> None:
-    """Give a trainer an order of its texts, and as many blank ones as all processes need to have some of each batch."""
+    """Give a trainer an order of its texts, and enough blank ones for every process to have some of each batch."""
     texts, settings = trainer.train_dataset, trainer.args
-    at_once = settings.per_device_train_batch_size * settings.world_size
-    blanks = -len(texts) % at_once if settings.world_size > 1 else 0
+    step = settings.per_device_train_batch_size * settings.world_size
+    blanks = -len(texts) % step if settings.world_size > 1 else 0
     trainer.train_dataset = filled_up(texts, blanks, trainer.processing_class.pad_token_id)
     trainer.order = Order(
-        [len(ids) for ids in texts["input_ids"]], blanks=blanks, batch=at_once * settings.gradient_accumulation_steps,
+        [len(ids) for ids in texts["input_ids"]], blanks=blanks, batch=step * settings.gradient_accumulation_steps,
         grouped=job.config.batching == "grouped", seed=job.seed,
     )  # fmt: skip
     trainer.add_callback(Epochs(trainer.order))
 
 
 def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
-    """What trl's SFTConfig is made from; ``lengths`` are the tokens of each text."""
+    """The arguments of trl's SFTConfig; ``lengths`` are the tokens of each text."""
     config = job.config
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = processes * config.accumulate
     if config.batch_size % parts:
         raise ConfigError(
-            f"training.batch_size ({config.batch_size}) does not go into {processes} processes x training.accumulate "
-            f"({config.accumulate}); set it to a multiple of {parts}"
+            f"`training.batch_size` ({config.batch_size}) is not divisible by {processes} processes x `training.accumulate` "
+            f"({config.accumulate}).",
+            f"Set it to a multiple of {parts}.",
         )
     arguments = {
         "num_train_epochs": config.epochs,
@@ -209,10 +199,10 @@ def _load(job: Job, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _save(job: Job, model: Any, weights: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write the trained generator as a folder of its own, adapters merged in."""
+    """Save the trained generator whole, adapters merged in."""
     if job.config.lora:
         model = merged(model, weights, into=_load(job, torch.float32), lora=job.config.lora)
-    # The trainer switches the cache off; whoever generates with the saved model needs it.
+    # The trainer switches the cache off; generation needs it.
     model.config.use_cache = True
     model.save_pretrained(job.folder, state_dict=None if job.config.lora else weights)
     tokenizer.save_pretrained(job.folder)

@@ -1,17 +1,16 @@
-"""The way into a training: in this process, or in processes that `accelerate launch` starts."""
+"""Training the generator, in this process or in processes that `accelerate launch` starts, and the check before a round."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flywheel.config import TrainingConfig
-from flywheel.errors import DataError
-from flywheel.training.check import accelerate_file
+from flywheel.config import Config, TrainingConfig
+from flywheel.errors import ConfigError, DataError
+from flywheel.records import Facts
 from flywheel.training.examples import Example
 from flywheel.training.job import Job
-from flywheel.training.launch import launch
 
 if TYPE_CHECKING:
     from flywheel.core.progress import Advance
@@ -28,28 +27,69 @@ def train_generator(
     checkpoints: Path,
     base: Path = Path("."),
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns rows, dropped rows and loss.
+) -> Facts:
+    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns its rows, dropped rows and loss.
 
-    ``checkpoints`` is a folder for what a stopped training goes on from; it is removed at the end. The path in
-    ``training.accelerate_config`` starts from ``base``. Raises ConfigError for settings that this machine, the generator
-    or trl do not take, DataError where there is nothing to train on, ModelError where the loss is no number, EngineError
-    where memory is short or a process of the training fails, and again what ``advance`` raises.
+    ``checkpoints`` is a folder that a stopped training resumes from; it is removed at the end. The path in
+    ``training.accelerate_config`` is relative to ``base``. Raises ConfigError for settings that do not fit this machine, the
+    generator or trl, DataError where there is nothing to train on, ModelError where the loss is not a number, EngineError
+    where memory runs out or a training process fails, and what ``advance`` raises.
     """
     if not examples:
         raise DataError(
-            "no task of this round has a finished candidate, so there is nothing to train on; see candidates.finish_reason: "
-            "raise sampling.max_tokens where it is length, lower it where it is prompt-too-long"
+            "No task of this round has a finished candidate, so there is nothing to train on.",
+            "Look at `candidates.finish_reason`: raise `sampling.max_tokens` where it is length, lower it where it is "
+            "prompt-too-long.",
         )
     job = Job(
         start=start, folder=folder, examples=examples, config=config, seed=seed, checkpoints=checkpoints,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if config.processes > 1 or config.accelerate_config is not None:
-        return launch(job, accelerate_file(config, base), advance)
-    from flywheel.training.sft import give_back, train
+        from flywheel.training.launch import launch
+
+        return launch(job, _accelerate_config(config, base), advance)
+    from flywheel.training.sft import free_memory, train
 
     try:
         return train(job, advance)
     finally:
-        give_back()
+        free_memory()
+
+
+def check_training(config: Config, model: Path) -> None:
+    """Raise ConfigError where the ``training`` section does not fit this machine or the model, before a round starts."""
+    training, file = config.training, _accelerate_config(config.training, config.base)
+    if file is not None:
+        _check_accelerate_config(file)
+    if training.processes > 1:
+        from flywheel.training.launch import has_gpus
+
+        has_gpus(training.processes if file is None else 1)
+    if training.lora is not None:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from flywheel.training.lora import with_adapters
+
+        trust = config.engine.trust_remote_code
+        with torch.device("meta"):
+            shape = AutoConfig.from_pretrained(model, trust_remote_code=trust)
+            with_adapters(AutoModelForCausalLM.from_config(shape, trust_remote_code=trust), training.lora, seed=0)
+
+
+def _accelerate_config(config: TrainingConfig, base: Path) -> Path | None:
+    return base / Path(config.accelerate_config).expanduser() if config.accelerate_config is not None else None
+
+
+def _check_accelerate_config(file: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    hint = "Write one with `accelerate config`."
+    if not file.is_file():
+        raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist.", hint)
+    try:
+        load_config_from_file(str(file))
+    except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over
+        text = " ".join(str(error).split())[:200]
+        raise ConfigError(f"accelerate cannot read {file} of `training.accelerate_config`: {text}", hint) from None

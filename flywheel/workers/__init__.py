@@ -1,1 +1,1 @@
-"""Who writes and scores: this process, or the workers of a Ray cluster."""
+"""Where completions are generated and scored: in this process, or by the workers of a Ray cluster."""

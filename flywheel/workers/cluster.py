@@ -1,34 +1,86 @@
-"""The workers of a configuration's cluster, for one generator and one reward model."""
+"""The workers of the ``cluster`` section, for one generator and one reward model."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
 
-from flywheel.config import ClusterConfig, Config
+from flywheel.config import ClusterConfig, Config, EngineConfig
 from flywheel.engines.generator import ENDPOINT, local_engine
 from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Model
-from flywheel.workers.steps import Pool, Scoring, Writing
-from flywheel.workers.storage import Stored, check_storage
-from flywheel.workers.work import Do, Workers
+from flywheel.workers.storage import Stored, cache, check_storage
+from flywheel.workers.work import Step, Work, Workers, generate, score
 from flywheel.workspace import Workspace
 
 
-def join_cluster(config: Config, settings: ClusterConfig) -> None:
-    """Join the cluster, before work is begun that needs it.
+class Worker(Protocol):
+    """A worker before it starts, which is how it travels to a node."""
 
-    Raises where it is not there, too small or of other versions, where its storage cannot be written, or where it is left open
-    what its nodes run.
+    def start(self) -> Callable[[Work], Work]:
+        """Load its model and return what it does with each chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generating:
+    """A worker with an engine."""
+
+    settings: EngineConfig
+    generator: Stored
+    cache: Path
+    """Where weights are converted to, on a disk that the nodes share with this process."""
+
+    def start(self) -> Callable[[Work], Work]:
+        from flywheel.engines.factory import load
+
+        converted = self.cache if self.generator.storage is None else cache() / "converted"
+        engine = load(self.settings, self.generator.fetch(), cache=converted, digest=self.generator.digest[:12])
+        return partial(generate, engine=engine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """A worker with the reward model."""
+
+    config: Config
+    reward_model: Stored
+
+    def start(self) -> Callable[[Work], Work]:
+        from flywheel.reward.model import load_scorer
+
+        return partial(score, scorer=load_scorer(self.reward_model.fetch(), self.config))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Workers of one kind, and what each of them needs."""
+
+    worker: Worker
+    size: int
+    cpus: float
+    gpus: float
+
+
+def join_cluster(config: Config, settings: ClusterConfig) -> None:
+    """Join the cluster before work that needs it starts.
+
+    Raises EngineError or ConfigError where the cluster is missing, too small or of other versions, or the engine of its nodes
+    is not named, and StoreError where its storage cannot be written.
     """
     if config.engine.name == "auto" and settings.gpus_per_worker:
         raise ConfigError(
-            f"cluster.gpus_per_worker is {settings.gpus_per_worker:g} and engine.name is auto, which this machine would "
-            "choose; name the engine of the nodes: vllm or transformers"
+            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine.",
+            "Set `engine.name` to the engine of the nodes: vllm or transformers.",
         )
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("cluster needs Ray; install it with: pip install 'flywheel[ray]'") from None
+        raise EngineError("`cluster` needs Ray, which is not installed.", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:
@@ -36,7 +88,7 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
 
 
 def resources() -> str:
-    """What is taken of the cluster, in a line; nothing where none was joined."""
+    """The resources in use on the cluster, in one line; empty where none was joined."""
     joining = sys.modules.get("flywheel.workers.joining")
     return joining.resources() if joining else ""
 
@@ -44,28 +96,28 @@ def resources() -> str:
 def cluster_workers(
     config: Config, settings: ClusterConfig, workspace: Workspace, generator: Model, reward: Model | None
 ) -> Workers:
-    """The workers, told what to load; raises as `join_cluster` does.
+    """The workers of the cluster, with the models that they load; raises what `join_cluster` raises.
 
-    A generator behind an endpoint is not written with on a cluster, and without a reward model nothing is scored.
+    They do not generate with a generator behind an endpoint, nor score without a reward model.
     """
     join_cluster(config, settings)
-    from flywheel.workers.on_ray import OnRay
+    from flywheel.workers.ray_workers import RayWorkers
 
     def stored(model: Model) -> Stored:
-        found = Stored(folder=workspace.locate(model).resolve(), digest=model.digest, storage=settings.storage)
-        found.store()
-        return found
+        folder = Stored(folder=workspace.locate(model).resolve(), digest=model.digest, storage=settings.storage)
+        folder.store()
+        return folder
 
-    pools: dict[Do, Pool] = {}
+    pools: dict[Step, Pool] = {}
     if not generator.path.startswith(ENDPOINT):
         engine = local_engine(config).model_copy(update={"workers": settings.cpus_per_worker})
-        pools[Do.WRITE] = Pool(
-            step=Writing(settings=engine, generator=stored(generator), cache=workspace.models.resolve() / "converted"),
+        pools[Step.GENERATE] = Pool(
+            worker=Generating(settings=engine, generator=stored(generator), cache=workspace.models.resolve() / "converted"),
             size=settings.workers, cpus=settings.cpus_per_worker, gpus=settings.gpus_per_worker,
         )  # fmt: skip
     if reward is not None:
-        pools[Do.SCORE] = Pool(
-            step=Scoring(config=config, reward_model=stored(reward)),
+        pools[Step.SCORE] = Pool(
+            worker=Scoring(config=config, reward_model=stored(reward)),
             size=settings.scorers, cpus=1, gpus=settings.gpus_per_scorer,
         )  # fmt: skip
-    return OnRay(pools, retries=settings.retries)
+    return RayWorkers(pools, retries=settings.retries)

@@ -1,22 +1,28 @@
-"""Models on their way to the nodes of a cluster: seen in place, or fetched once, by digest, from where all nodes reach."""
+"""How the nodes of a cluster get a model: in place, or fetched once, by digest, from a storage that all nodes reach."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flywheel.core.files import digest_model, publish
-from flywheel.errors import ModelError, StoreError, first_line
+from flywheel.errors import FlywheelError, ModelError, StoreError, first_line
+
+COMPLETE = ".whole"
+"""The file that marks a complete upload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A model's folder as the nodes find it."""
+    """A model's folder, for the nodes of a cluster."""
 
     folder: Path
-    """Where it is for this process, and for every node that shares its disk."""
+    """For this process, and for every node that shares its disk."""
     digest: str
     storage: str | None = None
 
@@ -25,31 +31,26 @@ class Stored:
         return f"{self.storage}/models/{self.digest}"
 
     def store(self) -> None:
-        """Put it where the nodes find it, if it is not there yet; raises StoreError where that cannot be written."""
+        """Upload it to the storage unless it is there; raises StoreError where the storage cannot be written."""
         if self.storage is None:
             return
-        from fsspec.core import url_to_fs
-
-        try:
-            files, place = url_to_fs(self._address)
-            done = f"{place}/{DONE}"
-            if files.exists(done):
+        with _storage(self._address, StoreError, "write to") as (files, path):
+            mark = f"{path}/{COMPLETE}"
+            if files.exists(mark):
                 return
-            files.makedirs(place, exist_ok=True)
-            for path in sorted(self.folder.iterdir()):
-                if path.is_file():
-                    files.put_file(str(path), f"{place}/{path.name}")
-            files.pipe_file(done, self.digest.encode())
-        except Exception as error:  # whatever the storage's library raises: rights, names, networks
-            raise _unwritable(self.storage, error) from None
+            files.makedirs(path, exist_ok=True)
+            for file in sorted(self.folder.iterdir()):
+                if file.is_file():
+                    files.put_file(str(file), f"{path}/{file.name}")
+            files.pipe_file(mark, self.digest.encode())
 
     def fetch(self) -> Path:
-        """The folder on this node: in place, or fetched once. Raises ModelError where it is not to be had as it was stored."""
+        """The folder on this node: in place, or fetched once; raises ModelError where it is missing or not what was stored."""
         if self.storage is None:
             if not self.folder.is_dir():
                 raise ModelError(
-                    f"no model folder at {self.folder} on this node; share the workspace's folder with all nodes, "
-                    "or set cluster.storage"
+                    f"No model folder at {self.folder} on this node.",
+                    "Share the workspace's folder with all nodes, or set `cluster.storage`.",
                 )
             return self.folder
         from filelock import FileLock
@@ -58,46 +59,39 @@ class Stored:
         cache().mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                self._download(folder)
+                with publish(folder) as unfinished:
+                    self._download(unfinished)
         return folder
 
     def _download(self, folder: Path) -> None:
-        from fsspec.core import url_to_fs
-
-        with publish(folder) as unfinished:
-            try:
-                files, place = url_to_fs(self._address)
-                for name in files.ls(place, detail=False):
-                    files.get_file(name, str(unfinished / Path(name).name))
-            except Exception as error:  # as in `store`
-                raise ModelError(
-                    f"cannot fetch a model from cluster.storage {self._address} ({first_line(error)}); mend it"
-                ) from None
-            (unfinished / DONE).unlink(missing_ok=True)
-            if digest_model(unfinished) != self.digest:
-                raise ModelError(f"{self._address} is not the model that was stored there; delete it, it is stored anew")
+        with _storage(self._address, ModelError, "fetch a model from") as (files, path):
+            for name in files.ls(path, detail=False):
+                files.get_file(name, str(folder / Path(name).name))
+        (folder / COMPLETE).unlink(missing_ok=True)
+        if digest_model(folder) != self.digest:
+            raise ModelError(f"{self._address} is not the model that was stored there.", "Delete it to have it stored again.")
 
 
 def check_storage(storage: str) -> None:
-    """Raise StoreError where nodes could not be given models through it."""
-    try:
-        from fsspec.core import url_to_fs
-
-        files, place = url_to_fs(storage)
-        files.makedirs(f"{place}/models", exist_ok=True)
-        files.pipe_file(f"{place}/models/.written", b"")
-    except Exception as error:  # as in `Stored.store`
-        raise _unwritable(storage, error) from None
-
-
-def _unwritable(storage: str, error: Exception) -> StoreError:
-    return StoreError(f"cannot write to cluster.storage {storage} ({first_line(error)}); mend the address or its rights")
-
-
-DONE = ".whole"
-"""File that is written last."""
+    """Raise StoreError where the storage cannot be written."""
+    with _storage(storage, StoreError, "write to") as (files, path):
+        files.makedirs(f"{path}/models", exist_ok=True)
+        files.pipe_file(f"{path}/models/.written", b"")
 
 
 def cache() -> Path:
-    """Where a node keeps what it has fetched."""
+    """Where a node keeps the models that it fetched."""
     return Path(os.environ.get("FLYWHEEL_CACHE", Path(tempfile.gettempdir()) / f"flywheel-{os.getuid()}"))
+
+
+@contextmanager
+def _storage(address: str, kind: type[FlywheelError], action: str) -> Iterator[tuple[Any, str]]:
+    """The file system of an address and the path in it; any error of its library becomes one of ours."""
+    from fsspec.core import url_to_fs
+
+    try:
+        yield url_to_fs(address)
+    except Exception as error:  # permissions, names, networks
+        raise kind(
+            f"Cannot {action} {address} of `cluster.storage`: {first_line(error)}", "Fix the address or its permissions."
+        ) from None

@@ -1,13 +1,13 @@
-"""Chunks of work and what is done with them: written by an engine, scored by the reward model."""
+"""Chunks of work, the steps that each goes through, and workers that take these steps."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from flywheel.engines.contract import Engine, Request, Written
+from flywheel.engines.contract import Completions, Engine, Request
 from flywheel.errors import EngineError
 from flywheel.records import FinishReason, Task
 from flywheel.reward.text import Answer, Scorer
@@ -15,69 +15,95 @@ from flywheel.reward.text import Answer, Scorer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A chunk on its way: what is asked, and what has come of it so far."""
+    """A chunk: what is asked for, and its results so far."""
 
     request: Request | None = None
-    """None where the texts are there already."""
+    """None where the completions already exist."""
     tasks: Sequence[Task] = ()
-    """What the prompts ask, where the texts are to be scored."""
-    written: Written = ()
+    """The tasks of the prompts, for scoring."""
+    completions: Completions = ()
     scores: Sequence[float] = ()
-    """One for each text, task by task."""
+    """One for each completion, task by task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A chunk that could not be done, whoever tried."""
+    """A chunk that failed in every attempt."""
 
     index: int
     """Its place among the chunks that were given."""
     error: str
 
 
-class Do(StrEnum):
-    """What can be done with a chunk."""
+class Step(StrEnum):
+    """What is done with a chunk."""
 
-    WRITE = "write"
+    GENERATE = "generate"
     SCORE = "score"
 
 
 class Workers(Protocol):
-    """Take chunks and give them back in order, with the same texts and scores whoever they are."""
+    """Take chunks and return them in order; the completions and scores are the same for all kinds of workers."""
 
-    def do(self, chunks: Iterable[Work], *steps: Do) -> Generator[Work | Failed]:
-        """Take these steps, one after another, with each chunk.
+    def run(self, chunks: Iterable[Work], *steps: Step) -> Generator[Work | Failed]:
+        """Take each chunk through these steps.
 
-        Further chunks may be begun before the first is taken back, so none may depend on what comes of another. Whoever needs
-        no more closes the generator.
+        Further chunks may be started before the first is returned, so none may depend on the result of another. Close the
+        generator to abandon the rest.
         """
         ...
 
     def close(self) -> None:
-        """Give the memory of the generator back."""
+        """Free the memory of the models."""
         ...
 
 
 def finished(work: Work | Failed) -> Work:
-    """A chunk that nothing can go on without; raises EngineError where it could not be done."""
+    """A chunk that the caller cannot do without; raises EngineError where it failed."""
     if isinstance(work, Failed):
-        raise EngineError(f"a chunk could not be done ({work.error}); mend the cause, the same command goes on")
+        raise EngineError(f"A chunk failed: {work.error}", "Fix the cause, then run the same command to resume.")
     return work
 
 
-def write(work: Work, engine: Engine) -> Work:
-    """The chunk with the completions that it asks for; one that is written already stays as it is."""
-    asked = work.request
-    if asked is None:
+def generate(work: Work, engine: Engine) -> Work:
+    """The chunk with the completions that it asks for; without a request it stays the same."""
+    request = work.request
+    if request is None:
         return work
-    return replace(work, written=engine.generate(asked.prompts, n=asked.n, sampling=asked.sampling, seed=asked.seed))
+    completions = engine.generate(request.prompts, n=request.n, sampling=request.sampling, seed=request.seed)
+    return replace(work, completions=completions)
 
 
 def score(work: Work, scorer: Scorer) -> Work:
-    """The chunk with a score for every text."""
-    texts = [
-        Answer(task=task, output=one.text, finished=one.finish_reason == FinishReason.STOP)
-        for task, group in zip(work.tasks, work.written, strict=True)
-        for one in group
+    """The chunk with a score for every completion."""
+    answers = [
+        Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
+        for task, completions in zip(work.tasks, work.completions, strict=True)
+        for completion in completions
     ]
-    return replace(work, scores=scorer.score(texts))
+    return replace(work, scores=scorer.score_answers(answers))
+
+
+class LocalWorkers:
+    """This process, one chunk after another; engine and reward model are loaded when they are first needed."""
+
+    def __init__(self, load_engine: Callable[[], Engine], load_scorer: Callable[[], Scorer]) -> None:
+        self._load_engine, self._load_scorer = load_engine, load_scorer
+        self._engine: Engine | None = None
+        self._scorer: Scorer | None = None
+
+    def run(self, chunks: Iterable[Work], *steps: Step) -> Generator[Work | Failed]:
+        for work in chunks:
+            for step in steps:
+                if step == Step.GENERATE:
+                    self._engine = self._engine or self._load_engine()
+                    work = generate(work, self._engine)
+                else:
+                    self._scorer = self._scorer or self._load_scorer()
+                    work = score(work, self._scorer)
+            yield work
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._scorer = None

@@ -24,9 +24,9 @@ from flywheel.config.loading import parse
 from flywheel.engines.contract import Engine, Sampling, prompt_tokens
 from flywheel.engines.factory import load
 from flywheel.engines.openai_engine import OpenAIEngine
-from flywheel.engines.openai_reply import read, shares
-from flywheel.engines.openai_trouble import SHOWN, BrokenReply, one_line
-from flywheel.errors import ConfigError, EngineError, FlywheelError
+from flywheel.engines.openai_errors import SHOWN, BrokenReply, one_line
+from flywheel.engines.openai_format import read_reply, shares
+from flywheel.errors import RESUME, ConfigError, EngineError, FlywheelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, FinishReason
@@ -71,20 +71,19 @@ def connect() -> Iterator[Connect]:
 
 def only(server: NanoServer, prompt: str) -> list[Completion]:
     """What a server wrote for a prompt that it was asked once."""
-    (written,) = [group for one, group in server.written if one == prompt]
+    (written,) = [group for asked_for, group in server.written if asked_for == prompt]
     return written
 
 
-def said_by(engine: OpenAIEngine, prompts: list[str] | None = None, n: int = 1) -> str:
-    """The one line of the error that these prompts end in."""
+def failure(engine: OpenAIEngine, prompts: list[str] | None = None, n: int = 1) -> FlywheelError:
+    """The error that these prompts end in: printable, on one line, and without the exceptions of libraries."""
     with pytest.raises(FlywheelError) as caught:
         engine.generate(prompts or ["Hello"], n=n, sampling=FREE, seed=1)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.isprintable()
+    assert str(caught.value).isprintable()
+    assert caught.value.hint
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
-    return line
+    return caught.value
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -93,14 +92,14 @@ def test_every_prompt_gets_what_was_written_for_it(nano: Engine, asked: list[str
         written = connect(server.url, chat=chat, concurrency=8).generate(asked, n=3, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
             there = only(server, prompt)
-            assert [(one.text, one.tokens, one.finish_reason) for one in group] == [
-                (one.text, one.tokens, one.finish_reason) for one in there
+            assert [(completion.text, completion.tokens, completion.finish_reason) for completion in group] == [
+                (completion.text, completion.tokens, completion.finish_reason) for completion in there
             ]
-            assert [one.logprob for one in group] == pytest.approx([one.logprob for one in there])
+            assert [completion.logprob for completion in group] == pytest.approx([completion.logprob for completion in there])
             assert group[0].prompt_tokens > 20
-            assert [one.prompt_tokens for one in group[1:]] == [0, 0]
+            assert [completion.prompt_tokens for completion in group[1:]] == [0, 0]
         assert len(server.connections) <= 8
-        assert set(server.paths) == {"/v1/models", "/v1/chat/completions" if chat else "/v1/completions"}
+        assert set(server.paths) == {"/v1/chat/completions" if chat else "/v1/completions"}
 
 
 def test_a_request_says_what_all_servers_take(nano: Engine, connect: Connect) -> None:
@@ -122,20 +121,24 @@ def test_texts_end_at_a_stop_string_that_was_sent_and_at_one_that_was_not(
 ) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
     with NanoServer(nano) as server:
-        texts = [one for group in connect(server.url).generate(asked, n=1, sampling=sampling, seed=1) for one in group]
-        there = [one.text for _, group in server.written for one in group]
+        texts = [
+            completion for group in connect(server.url).generate(asked, n=1, sampling=sampling, seed=1) for completion in group
+        ]
+        there = [completion.text for _, group in server.written for completion in group]
     assert not any("," in text for text in there)
     assert any("a" in text for text in there)
-    assert not any("a" in one.text or "," in one.text for one in texts)
-    assert {one.finish_reason for one in texts} == {FinishReason.STOP}
+    assert not any("a" in completion.text or "," in completion.text for completion in texts)
+    assert {completion.finish_reason for completion in texts} == {FinishReason.STOP}
 
 
 def test_cut_texts_say_so(nano: Engine, asked: list[str], connect: Connect) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
     with NanoServer(nano) as server:
-        written = [one for group in connect(server.url).generate(asked, n=2, sampling=sampling, seed=1) for one in group]
-    assert {one.finish_reason for one in written} == {FinishReason.STOP, FinishReason.LENGTH}
-    assert max(one.tokens for one in written) == 2
+        written = [
+            completion for group in connect(server.url).generate(asked, n=2, sampling=sampling, seed=1) for completion in group
+        ]
+    assert {completion.finish_reason for completion in written} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(completion.tokens for completion in written) == 2
 
 
 def test_seeds_repeat_where_they_are_sent(nano: Engine, asked: list[str], connect: Connect) -> None:
@@ -158,10 +161,10 @@ def test_a_server_that_gives_one_at_a_time_is_asked_again(
         engine = connect(server.url, seeded=True, concurrency=4)
         written = engine.generate(asked, n=4, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
-            there = [one.text for asked_for, (one,) in server.written if asked_for == prompt]
-            assert Counter(one.text for one in group) == Counter(there)
+            there = [completion.text for asked_for, (completion,) in server.written if asked_for == prompt]
+            assert Counter(completion.text for completion in group) == Counter(there)
             assert len(there) == 4
-            assert all(one.prompt_tokens for one in group)  # it was read four times
+            assert all(completion.prompt_tokens for completion in group)  # it was read four times
         # The server is known by now, and a place has the same seed in whichever request it is asked for.
         server.asked.clear()
         assert engine.generate(asked, n=4, sampling=FREE, seed=1) == written
@@ -180,9 +183,11 @@ def test_a_request_asks_for_no_more_choices_than_the_config_says(nano: Engine, c
 def test_a_server_without_log_probabilities_works(nano: Engine, asked: list[str], connect: Connect, logprobs: str) -> None:
     with NanoServer(nano, Manners(logprobs=logprobs)) as server:
         written = connect(server.url).generate(asked, n=2, sampling=FREE, seed=1)
-        assert {one.logprob for group in written for one in group} == {None}
+        assert {completion.logprob for group in written for completion in group} == {None}
         for prompt, group in zip(asked, written, strict=True):
-            assert sum(one.tokens for one in group) == sum(one.tokens for one in only(server, prompt))
+            assert sum(completion.tokens for completion in group) == sum(
+                completion.tokens for completion in only(server, prompt)
+            )
         assert server.asked[-1].get("n") == 2
 
 
@@ -199,20 +204,22 @@ def test_tokens_that_nobody_counted_are_estimated(nano: Engine, asked: list[str]
     with NanoServer(nano, Manners(usage=False)) as server:
         written = connect(server.url).generate(asked, n=2, sampling=FREE, seed=1)
         for prompt, group in zip(asked, written, strict=True):
-            assert [one.tokens for one in group] == [one.tokens for one in only(server, prompt)]  # by log-probabilities
+            assert [completion.tokens for completion in group] == [
+                completion.tokens for completion in only(server, prompt)
+            ]  # by log-probabilities
             assert group[0].prompt_tokens == -(-len(prompt) // 4)
     with NanoServer(nano, Manners(usage=False, logprobs="ignored")) as server:
         for group in connect(server.url).generate(asked, n=2, sampling=FREE, seed=1):
-            assert [one.tokens for one in group] == [-(-len(one.text) // 4) for one in group]
+            assert [completion.tokens for completion in group] == [-(-len(completion.text) // 4) for completion in group]
 
 
 def test_only_the_prompt_that_is_too_long_is_dropped(nano: Engine, asked: list[str], connect: Connect) -> None:
     with NanoServer(nano) as server:
         engine = connect(server.url)
         short, long, other = engine.generate([asked[0], "word " * 600, asked[1]], n=3, sampling=FREE, seed=1)
-        assert [one.finish_reason for one in long] == [FinishReason.PROMPT_TOO_LONG] * 3
-        assert [one.text for one in short] == [one.text for one in only(server, asked[0])]
-        assert [one.text for one in other] == [one.text for one in only(server, asked[1])]
+        assert [completion.finish_reason for completion in long] == [FinishReason.PROMPT_TOO_LONG] * 3
+        assert [completion.text for completion in short] == [completion.text for completion in only(server, asked[0])]
+        assert [completion.text for completion in other] == [completion.text for completion in only(server, asked[1])]
         assert {body.get("n") for body in server.asked} == {3}  # nothing was learned from that refusal
 
 
@@ -228,7 +235,7 @@ def test_only_the_prompt_that_is_too_long_is_dropped(nano: Engine, asked: list[s
 def test_servers_say_in_many_ways_that_a_prompt_is_too_long(connect: Connect, answer: Answer) -> None:
     with Says(lambda body: answer) as server:
         (written,) = connect(server.url).generate(["Hello"], n=2, sampling=FREE, seed=1)
-        assert [one.finish_reason for one in written] == [FinishReason.PROMPT_TOO_LONG] * 2
+        assert [completion.finish_reason for completion in written] == [FinishReason.PROMPT_TOO_LONG] * 2
         assert len(server.asked) == 1
 
 
@@ -242,8 +249,8 @@ def test_what_a_filter_cut_or_refused_never_wins(connect: Connect) -> None:
     refused = refusal(400, "Your prompt was flagged", code="content_policy_violation")
     with Says(lambda body: given(reply("half of", reason="content_filter"))) as cuts, Says(lambda body: refused) as refuses:
         for server, text in ((cuts, "half of"), (refuses, "")):
-            ((one,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
-            assert (one.text, one.finish_reason) == (text, FinishReason.LENGTH)
+            ((completion,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
+            assert (completion.text, completion.finish_reason) == (text, FinishReason.LENGTH)
 
 
 def test_faults_between_cost_time_and_nothing_else(nano: Engine, prompts: Prompts, connect: Connect) -> None:
@@ -254,8 +261,8 @@ def test_faults_between_cost_time_and_nothing_else(nano: Engine, prompts: Prompt
     whole = dict(proxy.passed)
     assert len(proxy.passed) == len(whole) == len(asked)  # each prompt was answered once
     for prompt, group in zip(asked, written, strict=True):
-        assert [one.text for one in group] == [choice["text"] for choice in whole[prompt]["choices"]]
-        assert sum(one.tokens for one in group) == whole[prompt]["usage"]["completion_tokens"]
+        assert [completion.text for completion in group] == [choice["text"] for choice in whole[prompt]["choices"]]
+        assert sum(completion.tokens for completion in group) == whole[prompt]["usage"]["completion_tokens"]
         assert prompt_tokens([group]) == whole[prompt]["usage"]["prompt_tokens"]
 
 
@@ -267,20 +274,23 @@ def in_turn(*answers: Answer | None) -> Callable[[dict[str, Any]], Answer | None
 
 def test_a_rate_limit_is_waited_for(connect: Connect) -> None:
     slow = refusal(429, "Slow down", headers={"retry-after": "1.2"})
-    # The client does not wait where it is told not to try again; nor where it is to wait for more than two minutes.
+    # The client itself does not retry after this header, nor after a wait of more than two minutes.
     unclear = refusal(429, "Slow down", headers={"retry-after": "1.2", "x-should-retry": "false"})
     with Says(in_turn(slow, unclear, given(reply("done")))) as server:
         started = time.monotonic()
-        ((one,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
-        assert one.text == "done"
+        ((completion,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
+        assert completion.text == "done"
         assert 2.4 <= time.monotonic() - started < 4
 
 
 def test_a_rate_limit_for_longer_than_a_request_may_take_ends_the_work(connect: Connect) -> None:
     with Says(lambda body: refusal(429, "Quota of today is used up", headers={"retry-after": "7200"})) as server:
-        line = said_by(connect(server.url))
-    assert "asks to wait 7,200 s: Quota of today is used up" in line
-    assert "the same command goes on" in line
+        error = failure(connect(server.url))
+        assert len(server.asked) == 1
+    assert isinstance(error, EngineError)
+    assert "7,200 s" in error.message
+    assert "Quota of today is used up" in error.message
+    assert "engine.endpoint.concurrency" in error.hint
 
 
 BROKEN = {
@@ -322,18 +332,19 @@ def test_a_broken_answer_is_asked_for_again(connect: Connect) -> None:
 @pytest.mark.parametrize("name", ["not JSON", "an error all the same", "cut", "nothing"])
 def test_answers_that_stay_broken_end_the_work(connect: Connect, name: str) -> None:
     with Says(lambda body: BROKEN[name]) as server:
-        line = said_by(connect(server.url, retries=1))
+        error = failure(connect(server.url, retries=1))
         assert len(server.asked) == 2
-    assert " after 1 retry" in line
-    assert line.endswith("what is done is kept, and the same command goes on")
-    assert name != "an error all the same" or "(overloaded)" in line
+    assert isinstance(error, EngineError)
+    assert "1 retry" in error.message
+    assert RESUME in error.hint
+    assert name != "an error all the same" or "overloaded" in error.message
 
 
 def test_an_answer_without_its_cost_is_broken_where_others_had_theirs(connect: Connect) -> None:
     silent = given({"choices": reply("?")["choices"]})
     with Says(in_turn(given(reply("one")), silent, given(reply("two")))) as server:
         engine = connect(server.url, concurrency=1)
-        texts = [one.text for (one,) in engine.generate(["a", "b"], n=1, sampling=FREE, seed=1)]
+        texts = [completion.text for (completion,) in engine.generate(["a", "b"], n=1, sampling=FREE, seed=1)]
         assert texts == ["one", "two"]
         assert len(server.asked) == 3
 
@@ -341,57 +352,69 @@ def test_an_answer_without_its_cost_is_broken_where_others_had_theirs(connect: C
 def test_different_faults_share_one_number_of_retries(connect: Connect) -> None:
     busy = Answer(status=503, body=b"busy")
     with Says(in_turn(busy, BROKEN["not JSON"], busy, given(reply("late")))) as server:
-        assert "after 2 retries" in said_by(connect(server.url, retries=2))
+        assert "2 retries" in failure(connect(server.url, retries=2)).message
         assert len(server.asked) == 3
         assert server.asked[0] == server.asked[2]
 
 
-def test_a_wrong_address_is_told_at_once(connect: Connect) -> None:
+def test_a_wrong_address_is_reported_at_once(connect: Connect) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     started = time.monotonic()
-    assert said_by(connect(url)) == (
-        f"cannot reach {url} (Connection refused); start its server, or mend engine.endpoint.base_url"
-    )
-    assert "cannot reach http://nobody.invalid/v1 (" in said_by(connect("http://nobody.invalid/v1"))
+    for address in (url, "http://nobody.invalid/v1"):
+        error = failure(connect(address))
+        assert isinstance(error, EngineError)
+        assert address in error.message
+        assert "engine.endpoint.base_url" in error.hint
+        with pytest.raises(EngineError) as caught:
+            connect(address).check_connection()
+        assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
+    assert "Connection refused" in failure(connect(url)).message
     assert time.monotonic() - started < 5
 
 
-def test_an_address_that_speaks_no_tls_is_told_at_once(nano: Engine, connect: Connect) -> None:
+def test_an_address_that_speaks_no_tls_is_reported_at_once(nano: Engine, connect: Connect) -> None:
     with NanoServer(nano) as server:
-        line = said_by(connect(server.url.replace("http:", "https:")))
-    assert "cannot reach https://" in line
-    assert "SSL" in line
+        error = failure(connect(server.url.replace("http:", "https:")))
+    assert "https://" in error.message
+    assert "SSL" in error.message
+    assert "engine.endpoint.base_url" in error.hint
 
 
-def test_a_server_that_dies_is_told_after_the_retries(nano: Engine, asked: list[str], connect: Connect) -> None:
+def test_a_server_that_dies_is_reported_after_the_retries(nano: Engine, asked: list[str], connect: Connect) -> None:
     with NanoServer(nano) as server:
         engine = connect(server.url, retries=1)
         engine.generate(asked[:2], n=1, sampling=FREE, seed=1)
-    line = said_by(engine, asked)
-    assert line.startswith(f"{server.url} gives no answer after 1 retry (")
-    assert line.endswith("see to its server, what is done is kept, and the same command goes on")
+    error = failure(engine, asked)
+    assert isinstance(error, EngineError)
+    assert server.url in error.message
+    assert "1 retry" in error.message
+    assert RESUME in error.hint
 
 
-def test_a_missing_and_a_wrong_key_are_named_and_never_said(
+def test_a_missing_and_a_wrong_key_are_named_and_never_shown(
     nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with NanoServer(nano, Manners(key=KEY)) as server:
-        assert said_by(connect(server.url, key_env="NANO_KEY")) == (
-            f"{server.url} wants a key; put one into the environment variable NANO_KEY"
-        )
+        missing = failure(connect(server.url, key_env="NANO_KEY"))
+        assert isinstance(missing, ConfigError)
+        assert server.url in missing.message
+        assert "NANO_KEY" in missing.hint
         monkeypatch.setenv("NANO_KEY", f" {KEY}\n")
         engine = connect(server.url, key_env="NANO_KEY")
         assert engine.generate(["Hello"], n=1, sampling=FREE, seed=1)
         assert KEY not in repr(engine)
         monkeypatch.setenv("NANO_KEY", KEY + "x")  # the server says it back
-        line = said_by(connect(server.url, key_env="NANO_KEY"))
-        assert "does not take the key in the environment variable NANO_KEY" in line
+        wrong = failure(connect(server.url, key_env="NANO_KEY"))
+        assert isinstance(wrong, ConfigError)
+        assert wrong.message != missing.message
+        assert "NANO_KEY" in wrong.hint
+        assert KEY[:6] not in str(wrong)
     echo = refusal(400, "x" * (SHOWN - 10) + f" you sent {KEY}x")
     with Says(lambda body: echo) as server:
-        assert KEY[:6] not in said_by(connect(server.url, key_env="NANO_KEY"))
+        assert KEY[:6] not in str(failure(connect(server.url, key_env="NANO_KEY")))
     assert KEY[:6] not in caplog.text
 
 
@@ -401,74 +424,90 @@ def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: 
     body = json.dumps({"choices": [{"text": "x" * 10**7, "finish_reason": "stop"}]}).encode()
     headers = {"content-encoding": "gzip"} if packed else {}
     answer = Answer(status=200, body=gzip.compress(body) if packed else body, headers=headers)
-    with Says(lambda body: answer) as server, pytest.raises(EngineError, match="more than 1 MB"):
-        connect(server.url, retries=0).generate(["a"], n=1, sampling=FREE, seed=0)
+    with Says(lambda body: answer) as server:
+        assert "more than 1 MB" in failure(connect(server.url, retries=0)).message
 
 
 def test_a_candidate_of_more_letters_than_any_model_writes_is_cut() -> None:
     body = json.dumps({"choices": [{"text": "x" * 1_000_001, "finish_reason": "stop"}]}).encode()
-    (one,) = read(body, prompt="p", n=1, stop=(), chat=False).completions
-    assert (len(one.text), one.finish_reason) == (1_000_000, FinishReason.LENGTH)
+    (completion,) = read_reply(body, prompt="p", n=1, stop=(), chat=False).completions
+    assert (len(completion.text), completion.finish_reason) == (1_000_000, FinishReason.LENGTH)
 
 
 def test_openai_itself_wants_a_key(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="no key in the environment variable OPENAI_API_KEY"):
+    with pytest.raises(ConfigError) as missing:
         connect("https://api.openai.com/v1")
+    assert "OPENAI_API_KEY" in missing.value.hint
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\x01é")
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY has letters that no key has") as caught:
+    with pytest.raises(ConfigError) as invalid:
         connect("https://api.openai.com/v1")
-    assert "sk-" not in str(caught.value)
+    assert "OPENAI_API_KEY" in invalid.value.message
+    assert "sk-" not in str(invalid.value)
 
 
-def test_a_model_that_is_not_served_is_told_with_those_that_are(nano: Engine, connect: Connect) -> None:
+def test_a_model_that_is_not_served_is_reported_with_those_that_are(nano: Engine, connect: Connect) -> None:
     with NanoServer(nano) as server:
-        assert said_by(connect(server.url, model="giga")) == (
-            f"{server.url} does not serve 'giga'; it serves nano: mend generator"
-        )
-        line = said_by(connect(server.url.removesuffix("/v1")))
-        assert "answers 404 for 'nano': Not Found; mend engine.endpoint.base_url (most end in /v1)" in line
+        unknown = failure(connect(server.url, model="giga"))
+        assert isinstance(unknown, ConfigError)
+        assert "'giga'" in unknown.message
+        assert "available: nano" in unknown.message
+        assert "`generator`" in unknown.hint
+        wrong = failure(connect(server.url.removesuffix("/v1")))
+        assert isinstance(wrong, ConfigError)
+        assert "404" in wrong.message
+        assert "Not Found" in wrong.message
+        assert "engine.endpoint.base_url" in wrong.hint
 
 
 def test_a_server_that_knows_no_such_request_gets_the_address_looked_at(connect: Connect) -> None:
     with Says(lambda body: refusal(501, "Unsupported method")) as server:
-        line = said_by(connect(server.url, retries=0))
-        assert "answers 501 for 'nano': Unsupported method; mend engine.endpoint.base_url" in line
+        error = failure(connect(server.url, retries=0))
+    assert isinstance(error, ConfigError)
+    assert "501" in error.message
+    assert "Unsupported method" in error.message
+    assert "engine.endpoint.base_url" in error.hint
 
 
-def test_what_a_server_refuses_is_told_in_its_words_and_in_one_line(connect: Connect) -> None:
+def test_what_a_server_refuses_is_reported_in_its_words_and_on_one_line(connect: Connect) -> None:
     with Says(lambda body: refusal(400, "temperature \x1b[31mtoo\thot\nTraceback: ...")) as server:
-        line = said_by(connect(server.url), n=2)
-        assert (
-            line
-            == f"{server.url} refuses a request for 'nano': temperature [31mtoo hot; mend sampling, prompt_style or engine.args"
-        )
+        error = failure(connect(server.url), n=2)
+        assert isinstance(error, EngineError)
+        assert "temperature [31mtoo hot" in error.message
+        assert "engine.args" in error.hint
     no = refusal(400, "no", headers={"retry-after": "1"})
     with Says(lambda body: no) as server:
-        assert ": no; mend" in said_by(connect(server.url))
+        assert "no" in failure(connect(server.url)).message
         assert len(server.asked) == 1
     with Says(lambda body: Answer(status=422, body=b'{"detail": [{"msg": "no"}]}')) as server:
-        assert '[{"msg": "no"}]' in said_by(connect(server.url))
+        assert '[{"msg": "no"}]' in failure(connect(server.url)).message
     with Says(lambda body: refusal(403, "Your country is not supported")) as server:
-        assert "does not admit the key" in said_by(connect(server.url))
+        error = failure(connect(server.url))
+        assert isinstance(error, ConfigError)
+        assert "Your country is not supported" in error.message
     with Says(lambda body: refusal(402, "Insufficient balance")) as server:
-        assert "answers 402 to a request for 'nano': Insufficient balance" in said_by(connect(server.url))
+        error = failure(connect(server.url))
+        assert isinstance(error, EngineError)
+        assert "402" in error.message
+        assert "Insufficient balance" in error.message
     assert len(one_line("word " * 100)) == SHOWN
 
 
-def test_redirects_are_told_and_not_followed(nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirects_are_reported_and_not_followed(nano: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with NanoServer(nano) as elsewhere:
         moved = Answer(status=307, body=b"", headers={"location": f"{elsewhere.url}/completions"})
         with Says(lambda body: moved) as server:
-            line = said_by(connect(server.url))
-        assert f"sends requests on to {elsewhere.url}/completions; set engine.endpoint.base_url to it" in line
+            error = failure(connect(server.url))
+        assert isinstance(error, ConfigError)
+        assert f"{elsewhere.url}/completions" in error.message
+        assert "engine.endpoint.base_url" in error.hint
         assert not elsewhere.asked
 
 
 def test_a_request_takes_no_longer_than_the_config_says(connect: Connect) -> None:
     with Says(lambda body: time.sleep(2)) as server:
         started = time.monotonic()
-        assert "(no answer in time)" in said_by(connect(server.url, timeout=0.3, retries=0))
+        assert "timed out" in failure(connect(server.url, timeout=0.3, retries=0)).message
         assert time.monotonic() - started < 1.5
 
 
@@ -494,11 +533,11 @@ def test_a_failure_ends_what_else_is_under_way(connect: Connect) -> None:
 
     with Says(answer) as server:
         engine = connect(server.url, concurrency=2)
-        assert "refuses" in said_by(engine, ["good", "bad", *(["good"] * 30)])
+        assert "engine.args" in failure(engine, ["good", "bad", *(["good"] * 30)]).hint
         time.sleep(0.5)
         assert len(server.asked) < 6
         server.asked.clear()
-        assert "refuses" in said_by(connect(server.url, concurrency=1), ["good", *(["bad"] * 30)])
+        assert "engine.args" in failure(connect(server.url, concurrency=1), ["good", *(["bad"] * 30)]).hint
         assert len(server.asked) < 6
         assert engine.generate(["good"], n=1, sampling=FREE, seed=1)[0][0].text == "fine"
 
@@ -519,7 +558,7 @@ def test_it_works_in_any_thread_and_says_nothing_by_itself(
         for thread in threads:
             thread.join()
         assert [len(group) for group in written] == [len(asked)] * 2
-        assert len(server.connections) <= 5  # each of them greets the server first
+        assert len(server.connections) <= 4
         engine.close()
         engine.close()
     assert not caplog.records
@@ -528,8 +567,9 @@ def test_it_works_in_any_thread_and_says_nothing_by_itself(
 def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     monkeypatch.delitem(sys.modules, "flywheel.engines.openai_engine")
-    with pytest.raises(EngineError, match=r"pip install 'flywheel\[openai\]'"):
+    with pytest.raises(EngineError) as caught:
         import flywheel.engines.openai_engine  # noqa: F401
+    assert "[openai]" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -553,8 +593,10 @@ def test_an_endpoint_that_makes_no_sense_is_refused(raw: dict[str, Any], message
 
 
 def test_fields_that_are_flywheels_are_refused(connect: Connect) -> None:
-    with pytest.raises(ConfigError, match="may not set max_tokens, n: flywheel does"):
+    with pytest.raises(ConfigError) as caught:
         connect("http://localhost:1/v1", args={"n": 3, "max_tokens": 5, "top_k": 1})
+    assert "max_tokens, n" in caught.value.message
+    assert "engine.args" in caught.value.hint
 
 
 def test_the_cost_of_an_answer_is_shared_among_its_texts() -> None:
@@ -566,20 +608,20 @@ def test_the_cost_of_an_answer_is_shared_among_its_texts() -> None:
 
 def test_chats_cut_while_they_think_have_no_text() -> None:
     content = json.dumps(reply(None, reason="length", chat=True)).encode()
-    ((one,), _) = (found := read(content, prompt="?", n=1, stop=(), chat=True)).completions, found
-    assert (one.text, one.finish_reason, one.tokens) == ("", FinishReason.LENGTH, 10)
+    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=True).completions
+    assert (completion.text, completion.finish_reason, completion.tokens) == ("", FinishReason.LENGTH, 10)
 
 
 def test_more_choices_than_were_asked_for_still_cost_what_they_cost() -> None:
-    found = read(json.dumps(reply("a", "b", "c")).encode(), prompt="?", n=2, stop=(), chat=False)
-    assert [one.text for one in found.completions] == ["a", "b"]
-    assert sum(one.tokens for one in found.completions) == 10
+    found = read_reply(json.dumps(reply("a", "b", "c")).encode(), prompt="?", n=2, stop=(), chat=False)
+    assert [completion.text for completion in found.completions] == ["a", "b"]
+    assert sum(completion.tokens for completion in found.completions) == 10
 
 
 def test_texts_can_be_stored_whatever_they_hold() -> None:
     content = b'{"choices": [{"text": "\\ud83d \\ud83d\\ude00 \\u00e9", "finish_reason": "stop"}]}'
-    (one,) = read(content, prompt="?", n=1, stop=(), chat=False).completions
-    assert one.text == "\ufffd \U0001f600 é"
+    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=False).completions
+    assert completion.text == "\ufffd \U0001f600 é"
 
 
 json_values = st.recursive(
@@ -603,7 +645,7 @@ def test_any_answer_is_completions_or_broken(body: object, chat: bool) -> None:
     choice = {"text": "", "message": {"content": ""}, "finish_reason": "stop", "logprobs": body}
     for content in (body, {"choices": [body]}, {"choices": [choice], "usage": body}, {"choices": [choice]}):
         try:
-            found = read(json.dumps(content).encode(), prompt="?", n=2, stop=(), chat=chat)
+            found = read_reply(json.dumps(content).encode(), prompt="?", n=2, stop=(), chat=chat)
         except BrokenReply:
             continue
         assert 1 <= len(found.completions) <= 2

@@ -15,7 +15,7 @@ import pytest
 from flywheel.config import EndpointConfig, EngineConfig
 from flywheel.engines.contract import Sampling, prompt_tokens
 from flywheel.engines.openai_engine import OpenAIEngine
-from flywheel.errors import ConfigError, EngineError, FlywheelError
+from flywheel.errors import RESUME, ConfigError, EngineError, FlywheelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import fresh_tasks, held_out_tasks
 from flywheel.nano.world import right_output
@@ -45,14 +45,13 @@ def connect(url: str, *, model: str = "nano", chat: bool = False, **endpoint: An
     return OpenAIEngine(model, EngineConfig(name="openai", endpoint=settings), chat=chat)
 
 
-def said_by(engine: OpenAIEngine, prompts: list[str], kind: type[FlywheelError]) -> str:
+def failure(engine: OpenAIEngine, prompts: list[str], kind: type[FlywheelError]) -> FlywheelError:
     with pytest.raises(kind) as caught:
         engine.generate(prompts, n=1, sampling=FREE, seed=1)
     engine.close()
-    line = str(caught.value)
-    assert line.isprintable()
-    assert KEY not in line
-    return line
+    assert str(caught.value).isprintable()
+    assert KEY not in str(caught.value)
+    return caught.value
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def asked(prompts: Prompts) -> list[str]:
 
 
 def flat(written: list[list[Completion]]) -> list[Completion]:
-    return [one for group in written for one in group]
+    return [completion for group in written for completion in group]
 
 
 @pytest.mark.usefixtures("key")
@@ -74,25 +73,27 @@ def test_every_prompt_gets_its_n_completions(served: Served, asked: list[str]) -
     with_numbers: dict[bool, list[bool]] = {True: [], False: []}
     for task, group in zip(held_out_tasks(), written, strict=False):
         wanted = any(letter.isdigit() for letter in str(right_output(task)))
-        with_numbers[wanted] += [any(letter.isdigit() for letter in one.text) for one in group]
+        with_numbers[wanted] += [any(letter.isdigit() for letter in completion.text) for completion in group]
     assert mean(with_numbers[True]) > 0.8
     assert mean(with_numbers[False]) < 0.2
-    assert all(one.logprob is not None and one.logprob < 0 for one in flat(written))
-    assert all(group[0].prompt_tokens > 10 and not any(one.prompt_tokens for one in group[1:]) for group in written)
-    assert sum(one.finish_reason == FinishReason.STOP for one in flat(written)) > 0.95 * 4 * len(asked)
+    assert all(completion.logprob is not None and completion.logprob < 0 for completion in flat(written))
+    assert all(
+        group[0].prompt_tokens > 10 and not any(completion.prompt_tokens for completion in group[1:]) for group in written
+    )
+    assert sum(completion.finish_reason == FinishReason.STOP for completion in flat(written)) > 0.95 * 4 * len(asked)
 
 
 @pytest.mark.usefixtures("key")
-def test_texts_stop_where_they_are_told_to(served: Served, asked: list[str]) -> None:
+def test_texts_stop_where_they_are_reported_to(served: Served, asked: list[str]) -> None:
     engine = connect(served.url)
     stopped = Sampling(temperature=1.0, top_p=1.0, max_tokens=32, stop=("~", "^", "|", ",", "a"))
     short = Sampling(temperature=1.0, top_p=1.0, max_tokens=2)
-    texts, cut = (flat(engine.generate(asked, n=2, sampling=one, seed=1)) for one in (stopped, short))
+    texts, cut = (flat(engine.generate(asked, n=2, sampling=sampling, seed=1)) for sampling in (stopped, short))
     engine.close()
-    assert not any("a" in one.text or "," in one.text for one in texts)
-    assert {one.finish_reason for one in texts} == {FinishReason.STOP}
-    assert {one.finish_reason for one in cut} == {FinishReason.STOP, FinishReason.LENGTH}
-    assert max(one.tokens for one in cut) == 2
+    assert not any("a" in completion.text or "," in completion.text for completion in texts)
+    assert {completion.finish_reason for completion in texts} == {FinishReason.STOP}
+    assert {completion.finish_reason for completion in cut} == {FinishReason.STOP, FinishReason.LENGTH}
+    assert max(completion.tokens for completion in cut) == 2
 
 
 @pytest.mark.usefixtures("key")
@@ -100,22 +101,25 @@ def test_a_prompt_that_is_too_long_is_dropped_and_no_other(served: Served, asked
     engine = connect(served.url)
     short, *long, other = engine.generate([asked[0], "word " * 600, "x " * 5000, asked[1]], n=2, sampling=FREE, seed=1)
     engine.close()
-    assert {one.finish_reason for one in flat(long)} == {FinishReason.PROMPT_TOO_LONG}
+    assert {completion.finish_reason for completion in flat(long)} == {FinishReason.PROMPT_TOO_LONG}
     assert [len(group) for group in (short, *long, other)] == [2] * 4
-    assert all(one.tokens for one in (*short, *other))
+    assert all(completion.tokens for completion in (*short, *other))
 
 
 @pytest.mark.usefixtures("key")
-def test_bad_input_is_told_in_one_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "does not serve 'giga'; it serves nano: mend generator" in said_by(
-        connect(served.url, model="giga"), ["Hello"], ConfigError
-    )
-    assert "answers 404 for 'nano'" in said_by(connect(served.url.removesuffix("/v1")), ["Hello"], ConfigError)
-    assert "chat template" in said_by(connect(served.url, chat=True), ["Hello"], EngineError)  # nano has none
+def test_bad_input_is_reported(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = failure(connect(served.url, model="giga"), ["Hello"], ConfigError)
+    assert "'giga'" in unknown.message
+    assert "available: nano" in unknown.message
+    assert "404" in failure(connect(served.url.removesuffix("/v1")), ["Hello"], ConfigError).message
+    assert "chat template" in failure(connect(served.url, chat=True), ["Hello"], EngineError).message  # nano has none
     monkeypatch.setenv("NANO_KEY", "wrong")
-    assert "does not take the key in the environment variable NANO_KEY" in said_by(connect(served.url), ["Hello"], ConfigError)
+    wrong = failure(connect(served.url), ["Hello"], ConfigError)
     monkeypatch.delenv("NANO_KEY")
-    assert "wants a key" in said_by(connect(served.url), ["Hello"], ConfigError)
+    missing = failure(connect(served.url), ["Hello"], ConfigError)
+    assert "NANO_KEY" in wrong.hint
+    assert "NANO_KEY" in missing.hint
+    assert wrong.message != missing.message
 
 
 @pytest.mark.usefixtures("key")
@@ -137,13 +141,13 @@ def test_a_thousand_requests_with_faults_between(served: Served, prompts: Prompt
     whole = dict(proxy.passed)
     assert len(proxy.passed) == len(whole) == 1000  # answered once, and never twice
     for prompt, group in zip(asked, written, strict=True):
-        assert [one.text for one in group] == [choice["text"] for choice in whole[prompt]["choices"]]
-        assert sum(one.tokens for one in group) == whole[prompt]["usage"]["completion_tokens"]
+        assert [completion.text for completion in group] == [choice["text"] for choice in whole[prompt]["choices"]]
+        assert sum(completion.tokens for completion in group) == whole[prompt]["usage"]["completion_tokens"]
         assert prompt_tokens([group]) == whole[prompt]["usage"]["prompt_tokens"]
 
 
 @pytest.mark.usefixtures("key")
-def test_a_server_that_is_killed_at_work_is_told_in_one_line(served: Served, asked: list[str]) -> None:
+def test_a_server_that_is_killed_at_work_is_reported_on_one_line(served: Served, asked: list[str]) -> None:
     """The last test: there is no server after it."""
     long = Sampling(temperature=1.0, top_p=1.0, max_tokens=400)
     engine = connect(served.url, retries=2)
@@ -151,7 +155,7 @@ def test_a_server_that_is_killed_at_work_is_told_in_one_line(served: Served, ask
     with pytest.raises(EngineError) as caught:
         engine.generate(asked * 50, n=8, sampling=long, seed=1)
     engine.close()
-    assert str(caught.value) == (
-        f"{served.url} gives no answer after 2 retries (Connection refused); "
-        "see to its server, what is done is kept, and the same command goes on"
-    )
+    assert served.url in caught.value.message
+    assert "2 retries" in caught.value.message
+    assert "Connection refused" in caught.value.message
+    assert RESUME in caught.value.hint

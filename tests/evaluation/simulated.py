@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from flywheel.core.statistics import Array
-from flywheel.evaluation.verdict import Measured
+from flywheel.evaluation.evidence import Lengths, Measured
 
 POPULATION = 20_000
 
@@ -38,7 +38,7 @@ class Truth:
     length_bias: float = 0.0
     """What e times the length is worth to the judge."""
     diversity: float = 0.0
-    stop: float = 0.0
+    finish_rate: float = 0.0
 
 
 def pair(truth: Truth, seed: int) -> tuple[Measured, Measured]:
@@ -61,7 +61,7 @@ def pair(truth: Truth, seed: int) -> tuple[Measured, Measured]:
                 judge,
                 reward,
                 np.round(np.exp(lengths)),
-                (rng.random(shape) < 0.95 + after * truth.stop).astype(float),
+                (rng.random(shape) < 0.95 + after * truth.finish_rate).astype(float),
                 np.clip(rng.normal(0.6 + after * truth.diversity, 0.2, truth.tasks), 0, 1),
             )
         )
@@ -84,7 +84,7 @@ def _shift(truth: Truth) -> float:
     return (low + high) / 2
 
 
-def measured(name: str, judge: Array, reward: Array, tokens: Array, stop: Array, diversity: Array) -> Measured:
+def measured(name: str, judge: Array, reward: Array, tokens: Array, finished: Array, diversity: Array) -> Measured:
     """The figures of a round from its samples, shape (tasks, samples), and one figure of diversity a task."""
     length = np.log1p(tokens)
     off_length, off_judge = length - length.mean(axis=1, keepdims=True), judge - judge.mean(axis=1, keepdims=True)
@@ -92,10 +92,12 @@ def measured(name: str, judge: Array, reward: Array, tokens: Array, stop: Array,
         name=name,
         judge=judge.mean(axis=1),
         reward=reward.mean(axis=1),
-        stop=stop.mean(axis=1),
+        finish_rate=finished.mean(axis=1),
         tokens=tokens.mean(axis=1),
         diversity=diversity,
-        length=length.mean(axis=1),
-        length_judge=(off_length * off_judge).sum(axis=1),
-        length_length=(off_length**2).sum(axis=1),
+        lengths=Lengths(
+            mean=length.mean(axis=1),
+            products=(off_length * off_judge).sum(axis=1),
+            squares=(off_length**2).sum(axis=1),
+        ),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.core.statistics import Array
-from flywheel.evaluation.best_of_n import best_of_n_curve, policy_figures, steps_of
+from flywheel.evaluation.best_of_n import best_of_n_curve, curve_sizes, policy_figures
 
 
 def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: float = 99.0) -> tuple[Array, Array]:
@@ -20,23 +20,23 @@ def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: flo
 def test_the_curve_rises_with_the_reward_where_the_judge_agrees() -> None:
     found = best_of_n_curve(*curve(1.0), confidence=0.95, resamples=1000, seed=0)
     assert found is not None
-    assert [one.n for one in found.steps] == list(range(1, 17))
-    assert found.steps[0].divergence == 0.0
-    assert found.steps[1].divergence == pytest.approx(np.log(2) - 0.5)
-    assert all(one.reward.value < two.reward.value for one, two in zip(found.steps, found.steps[1:], strict=False))
+    assert [one.n for one in found.points] == list(range(1, 17))
+    assert found.points[0].kl == 0.0
+    assert found.points[1].kl == pytest.approx(np.log(2) - 0.5)
+    assert all(one.reward.value < two.reward.value for one, two in zip(found.points, found.points[1:], strict=False))
     # The expected highest of 16 normal draws.
-    assert found.steps[-1].reward.value == pytest.approx(1.766, abs=0.1)
-    assert found.steps[-1].judge.value > found.steps[0].judge.value + 1
-    assert found.turns_at is None
+    assert found.points[-1].reward.value == pytest.approx(1.766, abs=0.1)
+    assert found.points[-1].judge.value > found.points[0].judge.value + 1
+    assert found.over_optimized_after is None
 
 
 def test_the_turn_of_the_judge_is_found() -> None:
     found = best_of_n_curve(*curve(1.0, beyond=0.8), confidence=0.95, resamples=1000, seed=0)
     assert found is not None
-    assert found.turns_at in range(2, 8)
+    assert found.over_optimized_after in range(2, 8)
     blind = best_of_n_curve(*curve(0.0), confidence=0.95, resamples=1000, seed=0)
     assert blind is not None
-    assert blind.turns_at is None
+    assert blind.over_optimized_after is None
 
 
 def test_a_candidate_that_cannot_be_picked_is_never_the_best() -> None:
@@ -44,7 +44,7 @@ def test_a_candidate_that_cannot_be_picked_is_never_the_best() -> None:
     rewards[:, 0], judged[:, 0] = -np.inf, 100.0
     found = best_of_n_curve(rewards, judged, confidence=0.95, resamples=200, seed=0)
     assert found is not None
-    assert found.steps[-1].judge.value == pytest.approx(judged[:, 1].mean())
+    assert found.points[-1].judge.value == pytest.approx(judged[:, 1].mean())
 
 
 def test_nothing_to_draw_gives_no_curve() -> None:
@@ -53,9 +53,9 @@ def test_nothing_to_draw_gives_no_curve() -> None:
 
 
 def test_many_candidates_are_drawn_at_few_points() -> None:
-    assert steps_of(64)[0] == 1
-    assert steps_of(64)[-1] == 64
-    assert len(steps_of(4096)) <= 16
+    assert curve_sizes(64)[0] == 1
+    assert curve_sizes(64)[-1] == 64
+    assert len(curve_sizes(4096)) <= 16
 
 
 def test_policies_are_compared_on_the_same_tasks() -> None:
@@ -65,9 +65,9 @@ def test_policies_are_compared_on_the_same_tasks() -> None:
         "random": {"reward": np.zeros(400), "judge": easy, "tokens": np.full(400, 5.0)},
         "best": {"reward": np.ones(400), "judge": easy + rng.normal(0.1, 0.2, 400), "tokens": np.full(400, 6.0)},
     }
-    best, other = policy_figures(picks, best="best", confidence=0.95, resamples=1000, seed=0)
-    assert (best.policy, other.policy, best.best_less_this) == ("best", "random", None)
-    assert other.best_less_this is not None
-    assert other.best_less_this.low > 0
-    assert other.best_less_this.value == pytest.approx(0.1, abs=0.03)
-    assert policy_figures({}, best="best", confidence=0.95, resamples=10, seed=0) == []
+    best, other = policy_figures(picks, confidence=0.95, resamples=1000, seed=0)
+    assert (best.policy, other.policy, best.difference) == ("best", "random", None)
+    assert other.difference is not None
+    assert other.difference.high < 0
+    assert other.difference.value == pytest.approx(-0.1, abs=0.03)
+    assert policy_figures({}, confidence=0.95, resamples=10, seed=0) == []

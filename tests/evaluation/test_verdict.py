@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from flywheel.config import EvaluationConfig
-from flywheel.evaluation.verdict import Evidence, Measured, Verdict, decide, doubts, gather, sentence
+from flywheel.evaluation.evidence import Measured, gather
+from flywheel.evaluation.verdict import Comparison, Evidence, Interval, Verdict, caveats, decide
 from tests.evaluation.simulated import Truth, measured, pair
 
 CONFIG = EvaluationConfig(tasks="t", judge="m:f", resamples=2000)
@@ -23,10 +24,10 @@ def verdicts(truth: Truth, pairs: int) -> Counter[Verdict]:
     return Counter(decide(evidence_of(truth, seed)) for seed in range(pairs))
 
 
-def still(name: str, judge: np.ndarray, reward: np.ndarray, *, diversity: float = 0.6, stop: float = 1.0) -> Measured:
+def still(name: str, judge: np.ndarray, reward: np.ndarray, *, diversity: float = 0.6, finish_rate: float = 1.0) -> Measured:
     """A round with one sample a task."""
     ones = np.ones((judge.size, 1))
-    return measured(name, judge[:, None], reward[:, None], 20 * ones, stop * ones, np.full(judge.size, diversity))
+    return measured(name, judge[:, None], reward[:, None], 20 * ones, finish_rate * ones, np.full(judge.size, diversity))
 
 
 def verdict(judge_shift: float, reward_shift: float, *, tasks: int = 400, noise: float = 0.2, **after: float) -> Verdict:
@@ -54,7 +55,7 @@ def test_the_rules(judge_shift: float, reward_shift: float, expected: Verdict) -
 def test_collapsing_comes_before_everything_else() -> None:
     for judge in (0.2, 0.0, -0.2):
         assert verdict(judge, 0.3, diversity=0.3) == Verdict.COLLAPSING
-        assert verdict(judge, 0.3, stop=0.5) == Verdict.COLLAPSING
+        assert verdict(judge, 0.3, finish_rate=0.5) == Verdict.COLLAPSING
     assert verdict(0.2, 0.3, diversity=0.55) == Verdict.IMPROVED
 
 
@@ -86,17 +87,17 @@ def test_a_reward_model_that_is_hacked_is_named() -> None:
 
 def test_a_generator_that_collapses_is_named() -> None:
     assert verdicts(Truth(diversity=-0.25), 50)[Verdict.COLLAPSING] == 50
-    assert verdicts(Truth(stop=-0.25), 50)[Verdict.COLLAPSING] == 50
-    assert verdicts(Truth(diversity=-0.05, stop=-0.03), 50)[Verdict.COLLAPSING] == 0
+    assert verdicts(Truth(finish_rate=-0.25), 50)[Verdict.COLLAPSING] == 50
+    assert verdicts(Truth(diversity=-0.05, finish_rate=-0.03), 50)[Verdict.COLLAPSING] == 0
 
 
-def test_longer_outputs_that_only_please_the_judge_raise_a_doubt() -> None:
+def test_longer_outputs_that_only_please_the_judge_raise_a_caveat() -> None:
     inflated = Truth(binary=False, longer=0.5, length_bias=0.5)
     found = [evidence_of(inflated, seed) for seed in range(40)]
     assert all(one.judge.low > 0 for one in found)
-    assert sum(any("equal length" in doubt for doubt in doubts(one)) for one in found) >= 36
+    assert sum(any("length-controlled" in caveat for caveat in caveats(one)) for one in found) >= 36
     better = [evidence_of(Truth(binary=False, judge=0.5, length_bias=0.5), seed) for seed in range(40)]
-    assert not any(list(doubts(one)) for one in better)
+    assert not any(list(caveats(one)) for one in better)
 
 
 def test_the_length_controlled_difference_is_what_is_left_at_equal_length() -> None:
@@ -110,7 +111,7 @@ def test_the_length_controlled_difference_is_what_is_left_at_equal_length() -> N
     assert gather(alike, alike, CONFIG, seed=0).length_controlled is None
 
 
-def test_another_judge_that_moves_the_other_way_raises_a_doubt() -> None:
+def test_another_judge_that_moves_the_other_way_raises_a_caveat() -> None:
     before, after = pair(Truth(judge=0.1), 0)
     unknown = np.full(before.judge.size, np.nan)
     before = replace(before, others={"strict": before.judge, "silent": unknown})
@@ -118,14 +119,14 @@ def test_another_judge_that_moves_the_other_way_raises_a_doubt() -> None:
     found = gather(before, after, CONFIG, seed=0)
     assert list(found.others) == ["strict"]
     assert found.others["strict"].value == pytest.approx(-0.2)
-    assert any("the judge strict moved the other way" in one for one in doubts(found))
+    assert any("the judge strict disagrees" in one for one in caveats(found))
 
 
-def test_wins_ties_and_losses_are_shares_of_the_tasks() -> None:
+def test_win_tie_and_loss_rates_are_shares_of_the_tasks() -> None:
     judge = np.array([0.0] * 50 + [1.0] * 50)
     better = np.array([1.0] * 20 + [0.0] * 30 + [1.0] * 40 + [0.0] * 10)
-    found = gather(still("r1", judge, judge), still("r2", better, better), CONFIG, seed=0).outcomes
-    assert (found.wins, found.ties, found.losses) == (0.2, 0.7, 0.1)
+    found = gather(still("r1", judge, judge), still("r2", better, better), CONFIG, seed=0).rates
+    assert (found.win, found.tie, found.loss) == (0.2, 0.7, 0.1)
     assert found.net.value == pytest.approx(0.1)
     assert found.net.low < 0.1 < found.net.high
 
@@ -134,7 +135,7 @@ def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
     few = evidence_of(Truth(tasks=100))
     assert decide(few) == Verdict.INCONCLUSIVE
     assert few.tasks_needed is not None
-    assert f"{few.tasks_needed:,} tasks would show 0.02" in sentence(few, Verdict.INCONCLUSIVE)
+    assert f"0.02 needs {few.tasks_needed:,} tasks" in Comparison(few).sentence
     enough = evidence_of(Truth(tasks=few.tasks_needed))
     assert enough.smallest_detectable == pytest.approx(0.02, rel=0.15)
 
@@ -144,18 +145,36 @@ def test_a_handful_of_tasks_shows_nothing_however_alike_they_are(tasks: int) -> 
     same = np.full(tasks, 0.5)
     found = gather(still("r1", same, same), still("r2", same, same), CONFIG, seed=0)
     assert decide(found) == Verdict.INCONCLUSIVE
-    assert "fewer than 10 tasks (evaluation.min_tasks) show nothing, at least 10 are needed" in sentence(found, decide(found))
+    assert "fewer than 10 tasks (`evaluation.min_tasks`)" in Comparison(found).sentence
 
 
 def test_a_higher_confidence_widens_every_interval() -> None:
     rounds = pair(Truth(judge=0.03), 0)
     plain, strict = (gather(*rounds, CONFIG, seed=0, confidence=level) for level in (0.95, 0.99))
     assert strict.judge.low < plain.judge.low < plain.judge.high < strict.judge.high
-    assert strict.p == plain.p
+    assert strict.p_value == plain.p_value
 
 
-def test_the_sentence_is_one_line_with_both_rounds_and_the_verdict() -> None:
-    found = evidence_of(Truth(judge=0.2))
-    text = sentence(found, decide(found))
-    assert "\n" not in text
-    assert text.startswith("r2 against r1: improved")
+@pytest.mark.parametrize(
+    ("truth", "word", "claim"),
+    [
+        (Truth(judge=0.2), "improved", "r2 improved over r1: judge +0."),
+        (Truth(judge=-0.2), "worse", "r2 is worse than r1: judge -0."),
+        (Truth(judge=1e-9, reward=0.5), "proxy-only", "r2 is proxy-only against r1: judge "),
+        (Truth(diversity=-0.3), "collapsing", "r2 is collapsing against r1: judge "),
+        (Truth(tasks=100), "inconclusive", "r2 against r1 is inconclusive: judge "),
+        (Truth(tasks=4000), "flat", "r2 is flat against r1: judge "),
+    ],
+)
+def test_a_comparison_says_it_in_one_line_and_in_typed_fields(truth: Truth, word: str, claim: str) -> None:
+    found = Comparison(evidence_of(truth))
+    judge = found.evidence.judge
+    assert (found.verdict, found.difference, found.interval) == (Verdict(word), judge.value, Interval(judge.low, judge.high))
+    assert found.interval.low < found.difference < found.interval.high
+    assert found.sentence.startswith(claim)
+    assert "\n" not in found.sentence
+    assert f"(95 % CI {judge.low:+.3f} to {judge.high:+.3f}), {judge.before:.3f} to {judge.after:.3f} on" in found.sentence
+    plain = found.as_json()
+    assert (plain["verdict"], plain["sentence"], plain["rates"]["win"]) == (word, found.sentence, found.evidence.rates.win)
+    assert word in repr(found)
+    assert found.sentence in found._repr_html_()

@@ -21,14 +21,14 @@ from flywheel.config import DataConfig, FiltersConfig
 from flywheel.config.yaml_text import read_yaml
 from flywheel.core.assets import asset
 from flywheel.core.files import encodable
-from flywheel.engines.openai_reply import names, read
-from flywheel.engines.openai_trouble import BrokenReply, one_line, said
+from flywheel.engines.openai_errors import BrokenReply, one_line, server_message
+from flywheel.engines.openai_format import read_reply
 from flywheel.errors import ConfigError, DataError, FlywheelError, StoreError
 from flywheel.instructions.filters import Dropped, Filters
 from flywheel.instructions.parse import parse_alternative, parse_task
 from flywheel.instructions.tasks import read_held_out, read_seeds
 from flywheel.records import FinishReason
-from flywheel.reward.data import read_set
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import find_source, read_source
 from flywheel.store import reading
 from flywheel.store.store import Store
@@ -75,7 +75,7 @@ def test_a_proposal_is_kept_or_dropped_for_a_reason(texts: list[str], language: 
             assert decision.reason
         elif decision.reason is None:
             filters.keep(task)
-            assert filters.check(task, text, ended=FinishReason.STOP, demos=set()).reason == Dropped.REPEATED
+            assert filters.check(task, text, ended=FinishReason.STOP, demos=set()).reason == Dropped.EXACT_DUPLICATE
 
 
 FIELDS = st.sampled_from(["instruction", "input", "constraints", "set", "kind", "reference", "line"])
@@ -228,9 +228,8 @@ CHOICES = st.fixed_dictionaries(
     few=120,
 )
 def test_an_answer_of_a_server_is_completions_or_broken(body: bytes, chat: bool) -> None:
-    names(body)
     try:
-        reply = read(body, prompt="p", n=2, stop=["\n\n"], chat=chat)
+        reply = read_reply(body, prompt="p", n=2, stop=["\n\n"], chat=chat)
     except BrokenReply as error:
         assert one_line(str(error)).isprintable()
         return
@@ -242,7 +241,7 @@ def test_an_answer_of_a_server_is_completions_or_broken(body: bytes, chat: bool)
 
 @fuzzed(body=REPLIES)
 def test_what_a_server_says_fits_on_a_line(body: object) -> None:
-    assert one_line(said(body)).isprintable()
+    assert one_line(server_message(body)).isprintable()
 
 
 NANO = YAML(typ="safe").load(asset("configs/nano.yaml"))

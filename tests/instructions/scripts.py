@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-from flywheel.engines.contract import Engine, Request, Write, Written
+from flywheel.engines.contract import Completions, Engine, Generate, Request
 from flywheel.engines.scripted_engine import ScriptedEngine
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]
@@ -17,10 +17,10 @@ def scripted(folder: Path, rows: Sequence[dict[str, str]]) -> ScriptedEngine:
     return ScriptedEngine(script(folder, rows))
 
 
-def writing(engine: Engine) -> Write:
+def writing(engine: Engine) -> Generate:
     """An engine at work on one request after another."""
 
-    def write(requests: Iterable[Request]) -> Generator[Written]:
+    def write(requests: Iterable[Request]) -> Generator[Completions]:
         for one in requests:
             yield engine.generate(one.prompts, n=one.n, sampling=one.sampling, seed=one.seed)
 

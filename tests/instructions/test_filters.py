@@ -49,12 +49,12 @@ def test_each_reason_is_named() -> None:
     assert decide(task("Ordne die Wörter in der Liste nach dem Alphabet."), language="en").reason == Dropped.WRONG_LANGUAGE
     assert decide(TASK, language="en") == KEPT
     assert decide(TASK, demos=[TASK], known=[TASK]).reason == Dropped.COPIES_DEMO
-    assert decide(TASK, known=[TASK]).reason == Dropped.REPEATED
+    assert decide(TASK, known=[TASK]).reason == Dropped.EXACT_DUPLICATE
 
 
 def test_a_repeat_is_one_however_it_is_spaced_and_whatever_its_constraints() -> None:
     spaced = task("Sort the  words in\nalphabetical order.", "pear, fig, apple ", "Another.")
-    assert decide(spaced, known=[TASK]).reason == Dropped.REPEATED
+    assert decide(spaced, known=[TASK]).reason == Dropped.EXACT_DUPLICATE
 
 
 def test_near_duplicates_name_what_they_are_like() -> None:
@@ -75,19 +75,19 @@ def test_tasks_that_are_kept_count_from_then_on() -> None:
     assert filters.novelty(TASK) == 1.0
     filters.keep(TASK)
     assert filters.knows(TASK)
-    assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()).reason == Dropped.REPEATED
+    assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()).reason == Dropped.EXACT_DUPLICATE
     assert filters.novelty(task("Sort the words in reverse alphabetical order.")) == pytest.approx(1 / 13)
 
 
 def test_held_out_tasks_are_not_trained_on() -> None:
     same = decide(task(LONG.instruction, LONG.input, "Another constraint."), protected=[LONG])
-    assert same == Decision(reason=Dropped.HELD_OUT, nearest=LONG.task_id, similarity=1.0)
+    assert same == Decision(reason=Dropped.DECONTAMINATION, nearest=LONG.task_id, similarity=1.0)
     quoted = task("Who wrote this?", "Dear all, " + LONG.input[:80])
-    assert decide(quoted, protected=[LONG]) == Decision(reason=Dropped.HELD_OUT, nearest=LONG.task_id)
+    assert decide(quoted, protected=[LONG]) == Decision(reason=Dropped.DECONTAMINATION, nearest=LONG.task_id)
     assert decide(quoted, protected=[LONG], held_out_words=None) == KEPT
     close = task(LONG.instruction.replace("harbour", "dock"), LONG.input.replace("six", "seven").replace("boats", "barges"))
     found = decide(close, protected=[LONG], held_out_words=None)
-    assert found.reason == Dropped.HELD_OUT
+    assert found.reason == Dropped.DECONTAMINATION
     assert found.similarity == pytest.approx(0.923, abs=0.01)
     assert decide(close, protected=[LONG], held_out_words=None, held_out_similarity=None) == KEPT
 
@@ -130,17 +130,21 @@ def test_a_filter_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path)
     assert decide(TASK, custom=("own_filters:no_fruit",)).reason == "fruit"
     assert decide(LONG, custom=("own_filters:no_fruit",)) == KEPT
-    with pytest.raises(DataError, match=r"the filter own_filters:fails failed \(ValueError: no idea\)"):
-        decide(TASK, custom=("own_filters:fails",))
-    with pytest.raises(DataError, match=r"the filter own_filters:leaves failed \(SystemExit: 3\)"):
-        decide(TASK, custom=("own_filters:leaves",))
     assert decide(TASK, custom=("own_filters:two_lines",)).reason == "one two"
-    with pytest.raises(DataError, match="own_filters:wrong gave 3; it must give None to keep a task"):
-        decide(TASK, custom=("own_filters:wrong",))
-    with pytest.raises(ConfigError, match=r"instructions\.filters\.custom 'own_filters:gone' cannot be had"):
+    for name, quoted in (("fails", "ValueError: no idea"), ("leaves", "SystemExit: 3"), ("wrong", "3")):
+        with pytest.raises(DataError) as error:
+            decide(TASK, custom=(f"own_filters:{name}",))
+        assert f"own_filters:{name}" in error.value.message
+        assert quoted in error.value.message
+        assert error.value.hint
+    with pytest.raises(ConfigError) as missing:
         decide(TASK, custom=("own_filters:gone",))
+    assert "own_filters:gone" in missing.value.message
 
 
-def test_a_language_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'qq' is not known; it must be an ISO 639 code such as en, one of ace, af, am"):
+def test_an_unknown_language_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
         decide(TASK, language="qq")
+    assert "'qq'" in error.value.message
+    assert "instructions.filters.language" in error.value.message
+    assert "ace, af, am" in error.value.hint

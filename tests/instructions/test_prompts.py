@@ -83,36 +83,45 @@ def test_the_digest_is_of_the_templates_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "message"),
+    ("template", "reason"),
     [
-        ("{% for %}", r"propose\.jinja line 1: .*mend the template"),
-        ("{{ task.colour }}", r"propose\.jinja: 'task' is undefined; mend the template"),
-        ("{{ demos.__class__.__mro__ }}", r"propose\.jinja: .*unsafe.*mend the template"),
-        ("{{ 1 / 0 }}", r"propose\.jinja: ZeroDivisionError: division by zero; mend the template"),
-        (" \n", r"propose\.jinja makes an empty prompt; mend the template"),
+        ("{% for %}", "line 1"),
+        ("{{ task.colour }}", "'task' is undefined"),
+        ("{{ demos.__class__.__mro__ }}", "unsafe"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        (" \n", "empty"),
     ],
 )
-def test_a_broken_template_is_named(tmp_path: Path, template: str, message: str) -> None:
+def test_a_broken_template_is_named(tmp_path: Path, template: str, reason: str) -> None:
     (tmp_path / "propose.jinja").write_text(template)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as error:
         Prompts(tmp_path).propose(DEMOS)
+    assert "propose.jinja" in error.value.message
+    assert reason in error.value.message
+    assert "template" in error.value.hint
 
 
 def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"cannot read the template answer\.jinja \(.*\); mend it"):
+    with pytest.raises(ConfigError) as error:
         Prompts(tmp_path)
+    assert "answer.jinja" in error.value.message
+    assert error.value.hint
 
 
 def test_a_folder_in_the_place_of_a_template_is_named(tmp_path: Path) -> None:
     (tmp_path / "propose.jinja").mkdir()
-    with pytest.raises(ConfigError, match=r"propose\.jinja is a folder, and should be a template"):
+    with pytest.raises(ConfigError) as error:
         Prompts(tmp_path)
+    assert f"{tmp_path / 'propose.jinja'} is a folder" in error.value.message
+    assert error.value.hint
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no folder of prompts at"):
+    with pytest.raises(ConfigError) as error:
         Prompts(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in error.value.message
+    assert "`prompts`" in error.value.hint
 
 
 def test_what_a_model_wrote_is_not_read_as_a_template() -> None:
@@ -147,5 +156,5 @@ def test_a_start_token_is_not_written_twice(tokenizer: PreTrainedTokenizerBase, 
 
 
 def test_a_base_model_has_no_chat_template() -> None:
-    with pytest.raises(ModelError, match="has no chat template; set prompt_style to completion"):
+    with pytest.raises(ModelError, match="has no chat template"):
         chat_format(asset("data/nano/generator"))

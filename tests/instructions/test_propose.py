@@ -85,9 +85,9 @@ EXPECTED = Counter(
         "missing field": 18,
         "truncated": 6,
         "refusal": 2,
-        "repeated": 2,
+        "exact-duplicate": 2,
         "near-duplicate": 1,
-        "held-out overlap": 1,
+        "decontamination": 1,
     }
 )
 """Of the 85 recorded ones 60 are tasks, of the five added to them none."""
@@ -113,12 +113,15 @@ def test_the_last_chunk_asks_for_what_will_probably_do(tmp_path: Path) -> None:
     assert sizes == [12, 12, 12]
 
 
-def test_caps_on_attempts_and_tokens_say_which_it_was(tmp_path: Path) -> None:
+def test_caps_on_attempts_and_tokens_are_named(tmp_path: Path) -> None:
     engine = scripted(tmp_path, [{"text": DIFFERENT[0]}])
-    with pytest.raises(DataError, match=r"^20 attempts \(instructions.max_attempts = 4 for each task\) gave 1 of the 5 tasks"):
-        run(engine, tasks=5, max_attempts=4)
-    with pytest.raises(DataError, match=r"tokens \(instructions.max_total_tokens = 60\) gave 1 of the 5 tasks asked for"):
-        run(engine, tasks=5, max_total_tokens=60)
+    for cap, quoted in (({"max_attempts": 4}, "20 attempts (instructions.max_attempts = 4)"),
+                        ({"max_total_tokens": 60}, "instructions.max_total_tokens = 60")):  # fmt: skip
+        with pytest.raises(DataError) as error:
+            run(engine, tasks=5, **cap)
+        assert quoted in error.value.message
+        assert "1 of 5 tasks" in error.value.message
+        assert "flywheel sql" in error.value.hint
 
 
 def test_an_interrupted_stage_goes_on_with_the_same_demos(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_paraphrases_are_filtered(tmp_path: Path) -> None:
     rows = alternatives(tmp_path, texts, held_out=[held_out])
     assert [row.reason for row in rows] == [
         "unchanged", "missing field", "truncated", None,
-        None, "refusal", "held-out overlap", None,
+        None, "refusal", "decontamination", None,
     ]  # fmt: skip
 
 

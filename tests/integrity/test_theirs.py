@@ -1,4 +1,4 @@
-"""What lies in a workspace and is its owner's: no prune takes it, no check calls it a leftover."""
+"""Files of the user in a workspace: prune keeps them, and no check calls them leftovers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flywheel import config as configuration
 from flywheel.core.assets import asset
 from flywheel.core.files import digest_model
-from flywheel.integrity.folders import folder_faults
+from flywheel.integrity.folders import folder_problems
 from flywheel.records import Model, ModelKind
 from flywheel.workspace import Workspace
 from tests.conftest import Cli
@@ -28,22 +28,22 @@ THEIRS = (
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """One that has turned no round: the config names what lies in its `models/`."""
-    found = Workspace(tmp_path / "workspace")
+    """A workspace without rounds whose config names files in `models/`."""
+    new = Workspace(tmp_path / "workspace")
     keys = ("reward.base", "generator", "instructions.seeds", "evaluation.tasks", "reward.members.thumbs.data")
-    found.init(
-        configuration.find("nano"), [f"{key}={found.folder / name}" for key, name in zip(keys, THEIRS, strict=True)]
+    new.init(
+        configuration.find("nano"), [f"{key}={new.folder / name}" for key, name in zip(keys, THEIRS, strict=True)]
     )  # fmt: skip
     for name in THEIRS[:2]:
-        shutil.copytree(asset("data/nano/generator"), found.folder / name)
+        shutil.copytree(asset("data/nano/generator"), new.folder / name)
     for name in THEIRS[2:]:
-        (found.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(asset("data/nano") / Path(name).name, found.folder / name)
-    return found
+        (new.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(asset("data/nano") / Path(name).name, new.folder / name)
+    return new
 
 
 def trained(workspace: Workspace, name: str) -> Model:
-    """A generator that is recorded and that no round has: what prune takes first."""
+    """A recorded generator of no round, which prune removes first."""
     folder = workspace.models / f"generator-{name}"
     shutil.copytree(asset("data/nano/generator"), folder)
     model = Model(kind=ModelKind.GENERATOR, name=name, path=workspace.inside(folder), digest=digest_model(folder))
@@ -55,35 +55,38 @@ def pruned_at(workspace: Workspace, model: Model) -> datetime | None:
     return workspace.store.model(model.model_id).pruned_at
 
 
-def test_what_the_config_names_and_what_flywheel_did_not_make_stays(workspace: Workspace, cli: Cli) -> None:
+def test_what_the_config_names_and_what_flywheel_did_not_create_stays(workspace: Workspace, cli: Cli) -> None:
     (workspace.models / "photos").mkdir()
     (workspace.models / "mine.tmp").write_text("mine")
     (workspace.models / "converted").mkdir()
     (workspace.models / "converted" / "notes").write_text("mine")
-    assert list(folder_faults(workspace)) == []
+    assert list(folder_problems(workspace)) == []
     (workspace.models / "generator-r9").mkdir()
     outcome = cli("-w", workspace.folder, "prune", "--yes", "--json")
-    assert [one["path"] for one in json.loads(outcome.out)["freed"]] == ["models/generator-r9"]
+    assert [removal["path"] for removal in json.loads(outcome.out)["removals"]] == ["models/generator-r9"]
     for name in (*THEIRS, "models/photos", "models/mine.tmp", "models/converted/notes"):
         assert (workspace.folder / name).exists(), name
 
 
-def test_nothing_goes_where_nobody_knows_what_the_config_names(workspace: Workspace, cli: Cli) -> None:
+def test_nothing_is_removed_if_the_config_is_invalid(workspace: Workspace, cli: Cli) -> None:
     workspace.config_file.write_text("generator: [")
     outcome = cli("-w", workspace.folder, "prune", "--yes")
-    assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
+    assert (outcome.code, bool(outcome.error)) == (1, True)
     assert (workspace.models / "generator-mine").exists()
-    assert ["not looked for" in one.found for one in folder_faults(workspace)] == [True]
+    ((check, message),) = [(problem.check, problem.message) for problem in folder_problems(workspace)]
+    assert (check, message.startswith("skipped")) == ("leftovers", True)
 
 
-def test_a_pruned_model_that_is_put_back_whole_is_there(workspace: Workspace, tmp_path: Path, cli: Cli) -> None:
+def test_a_pruned_model_whose_folder_is_put_back_can_be_used(workspace: Workspace, tmp_path: Path, cli: Cli) -> None:
     model = trained(workspace, "r5")
     shutil.copytree(workspace.folder / model.path, tmp_path / "kept")
     assert cli("-w", workspace.folder, "prune", "--yes").code == 0
     assert not (workspace.folder / model.path).exists()
     assert pruned_at(workspace, model) is not None
     shutil.copytree(tmp_path / "kept", workspace.folder / model.path)
-    assert list(folder_faults(workspace)) == []
-    # What is not what was recorded is no model of ours.
+    assert list(folder_problems(workspace)) == []
+    # A changed folder is not the recorded model.
     (workspace.folder / model.path / "config.json").write_text("{}")
-    assert [one.found for one in folder_faults(workspace)] == [f"{model.path}: {model.model_id} is recorded as pruned"]
+    assert [problem.message for problem in folder_problems(workspace)] == [
+        f"{model.path}: {model.model_id} is recorded as pruned"
+    ]

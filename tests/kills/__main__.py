@@ -23,7 +23,7 @@ from tests.kills.victim import Ended, Moment, in_child, run
 
 WARM = (
     "flywheel.round.loop flywheel.cli flywheel.report.tables flywheel.report.progress flywheel.training.sft "
-    "flywheel.reward.mergekit flywheel.engines.ctranslate2_engine flywheel.engines.likelihood "
+    "flywheel.reward.merge flywheel.engines.ctranslate2_engine flywheel.engines.likelihood "
     "flywheel.export.export flywheel.evaluation.compare flywheel.nano.verifier pyarrow.parquet datasets trl "
     "sacrebleu pytz filelock"
 )

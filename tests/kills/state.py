@@ -49,7 +49,7 @@ def rows(path: Path) -> State:
 
 
 def _timeless(value: Any) -> Any:
-    """A value without the seconds that a model's numbers tell."""
+    """A value without the seconds that a model's facts tell."""
     if isinstance(value, str) and value.startswith("{"):
         return {name: one for name, one in json.loads(value).items() if name != "seconds"}
     return value if isinstance(value, str | int | float | bool | None) else str(value)

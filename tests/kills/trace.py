@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from flywheel.engines import ctranslate2_engine
@@ -51,7 +51,7 @@ class Trace:
         """Patch this process, which runs one command and ends."""
         trace = self
         opened, generate = stages.open_stages, ctranslate2_engine.CTranslate2Engine.generate
-        start, member, merge, base = Lab.start, Lab._member, Lab._merge, Lab.base
+        start, train, merge, base = Lab.start, Lab._train, Lab._merge, Lab.base
         convert, migrate, export = ctranslate2_engine.convert, migrating.migrate, exporting.export
 
         @contextmanager
@@ -73,9 +73,9 @@ class Trace:
             with trace.place("joint"):
                 return start(self)
 
-        def traced_member(self: Lab, plan: Any) -> Any:
-            with trace.place(f"member {plan.name}"):
-                return member(self, plan)
+        def traced_train(self: Lab, training: Any) -> Any:
+            with trace.place(f"member {training.name}") if training.kind == "member" else nullcontext():
+                return train(self, training)
 
         def traced_merge(self: Lab, *arguments: Any) -> Any:
             with trace.place("merge"):
@@ -89,7 +89,7 @@ class Trace:
 
         stages.open_stages = traced_stages
         ctranslate2_engine.CTranslate2Engine.generate = traced_generate  # type: ignore[method-assign]
-        Lab.base, Lab.start, Lab._member, Lab._merge = traced_base, traced_start, traced_member, traced_merge  # type: ignore[method-assign]
+        Lab.base, Lab.start, Lab._train, Lab._merge = traced_base, traced_start, traced_train, traced_merge  # type: ignore[method-assign]
         ctranslate2_engine.convert = traced_convert
         database.migrate = storing.migrate = self._traced("migrate", migrate)
         exporting.export = self._traced("export", export)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import yaml
 
 from flywheel.config import find
 from flywheel.core.assets import asset
-from flywheel.store import migrating
 from tests.kills.state import State, state
 from tests.kills.victim import in_child, run
 
@@ -35,7 +32,7 @@ class Place:
         if "-" in first:
             return "control policy"
         if first in ("member", "convert") or not second:
-            return "upgrade" if self.command == "upgrade" else first
+            return first
         return second
 
 
@@ -62,9 +59,8 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
     "build": lambda folder, config: ["reward", "build"],
     "round": lambda folder, config: ["round", "--control", "random"],
     "export": lambda folder, config: ["export", "r1", "--to", str(folder / "export"), "--overwrite"],
-    "upgrade": lambda folder, config: ["rounds"],
 }
-"""Each on the workspace that the one before left; the last on a database of the first schema."""
+"""Each on the workspace that the one before left."""
 
 
 def arguments(command: str, folder: Path, base: Path) -> list[str]:
@@ -80,9 +76,6 @@ def turn_undisturbed(base: Path) -> Undisturbed:
     places: list[Place] = []
     after: dict[str, State] = {}
     for command in COMMANDS:
-        if command == "upgrade":
-            shutil.rmtree(folder)
-            in_child(old_database, str(folder))
         ended = run(arguments(command, folder, base), base / "output", entered=partial(keep, base, command, folder))
         assert ended.status == 0, (base / "output").read_text()
         places += [Place(command=command, name=name, seconds=seconds) for name, seconds in ended.seconds.items()]
@@ -112,18 +105,3 @@ def write_config(base: Path) -> None:
     raw["training"] |= {"epochs": 2, "batch_size": 8, "batching": "plain", "checkpoint_minutes": 1e-6}
     raw["evaluation"] |= {"tasks": str(base / "heldout.jsonl"), "samples": 2, "curve_tasks": 24}
     (base / "tiny.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-
-
-def old_database(folder: str) -> None:
-    """A workspace whose database has the first schema, with some rounds in it."""
-    Path(folder).mkdir()
-    number, name, tables = migrating.migrations()[0]
-    with duckdb.connect(str(Path(folder) / "flywheel.duckdb")) as db:
-        db.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ DEFAULT now())")
-        db.execute(tables)
-        db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
-        db.execute(
-            "INSERT INTO rounds (round, number, status, seed, fingerprint, identity, config, generator_in, reward_model, "
-            "judge, versions) SELECT 'r' || n, n, 'done', 0, 'f', ?, ?, 'g', 'm', 'j', ? FROM range(50) AS t (n)",
-            [json.dumps({}), json.dumps({"seed": 0}), json.dumps({})],
-        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,14 +15,16 @@ from flywheel.config import DataConfig
 from flywheel.core.assets import asset
 from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_seeds, read_tasks
-from flywheel.nano import data
 from flywheel.nano.verifier import check, judge
 from flywheel.nano.world import FAMILIES, blurred_output, draw_task, right_output
 from flywheel.records import Task
-from flywheel.reward.data import PreferenceSet, Thumb, read_set
+from flywheel.reward.data import PreferenceSet, Thumb
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import Split, read_source
 
 NANO = asset("data/nano")
+sys.path.append(str(NANO))
+data = importlib.import_module("preferences")
 
 
 def preferences(name: str) -> PreferenceSet:

@@ -15,7 +15,7 @@ BUCKET = "s3://models"
 
 @pytest.fixture(scope="session")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An empty bucket, and in the environment what leads there; what nodes fetch, they keep in a folder of the tests'."""
+    """An empty bucket, with its address in the environment; nodes keep what they fetch in a temporary folder."""
     from fsspec import filesystem
     from moto.server import ThreadedMotoServer
 
@@ -35,14 +35,14 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cluster(bucket: str) -> Iterator[object]:
-    """The cluster; whoever takes a node away puts another in its place."""
+    """The cluster; a test that removes a node adds another."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args=NODE)
+    running = Cluster(initialize_head=True, head_node_args=NODE)
     for _ in range(3):
-        made.add_node(**NODE)
+        running.add_node(**NODE)
     try:
-        yield made
+        yield running
     finally:
         ray.shutdown()
-        made.shutdown()
+        running.shutdown()

@@ -1,4 +1,4 @@
-"""Steps that do what real ones rarely do."""
+"""Workers that do what real ones rarely do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flywheel.errors import DataError, EngineError
-from flywheel.workers.steps import Step
+from flywheel.workers.cluster import Worker
 from flywheel.workers.work import Work
 
 
@@ -23,8 +23,8 @@ class Trouble:
     seconds: float = 0.0
 
     def start(self) -> Callable[[Work], Work]:
-        if self.kind == "lacks":
-            raise EngineError("no such model; get it")
+        if self.kind == "missing":
+            raise EngineError("No such model.", "Get it.")
         if self.kind == "cannot":
             raise MemoryError("no room for the weights")
         if self.kind == "dies at start":
@@ -36,7 +36,7 @@ class Trouble:
             if number == self.at and self.kind == "raises":
                 raise ValueError("no such luck")
             if number == self.at and self.kind == "ours":
-                raise DataError("the file is broken; mend it")
+                raise DataError("The file is broken.", "Fix it.")
             if number == self.at and self.kind == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             return replace(work, scores=[*work.scores, float(number)])
@@ -46,16 +46,16 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """A real step that takes its time, and leaves the name of its node in a folder."""
+    """A real worker that takes its time, and leaves the name of its node in a folder."""
 
-    step: Step
+    worker: Worker
     seconds: float
     nodes: Path
 
     def start(self) -> Callable[[Work], Work]:
         import ray
 
-        started = self.step.start()
+        started = self.worker.start()
         (self.nodes / ray.get_runtime_context().get_node_id()).touch()
 
         def do(work: Work) -> Work:

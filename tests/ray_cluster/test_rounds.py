@@ -1,4 +1,4 @@
-"""Whole rounds of nano on a cluster have the rows of a round in one process, whatever goes."""
+"""Whole rounds of nano on a cluster have the rows of a round in one process, whatever is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flywheel.errors import RESUME
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
-from flywheel.workers.steps import Writing
+from flywheel.workers.cluster import Generating
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.ray_cluster.conftest import NODE
@@ -48,9 +48,9 @@ def alone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, li
     """The rows of a round without a cluster."""
     workspace = Workspace(copy(built, tmp_path_factory.mktemp("alone")))
     run_next_round(workspace, workspace.config(SETS), Silent())
-    found = all_rows(workspace.folder)
-    assert all(found.values())
-    return found
+    rows = all_rows(workspace.folder)
+    assert all(rows.values())
+    return rows
 
 
 class Leaving:
@@ -93,7 +93,9 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
 ) -> None:
     nodes = tmp_path / "nodes"
     nodes.mkdir()
-    monkeypatch.setattr("flywheel.workers.cluster.Writing", lambda **one: Slow(step=Writing(**one), seconds=0.2, nodes=nodes))
+    monkeypatch.setattr(
+        "flywheel.workers.cluster.Generating", lambda **fields: Slow(worker=Generating(**fields), seconds=0.2, nodes=nodes)
+    )
     workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
     run_next_round(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]

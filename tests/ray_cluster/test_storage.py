@@ -14,11 +14,11 @@ from flywheel.core.files import digest_model
 from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.errors import ModelError, StoreError
+from flywheel.workers.cluster import Generating, Pool
 from flywheel.workers.joining import connect
-from flywheel.workers.on_ray import OnRay
-from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored, check_storage
-from flywheel.workers.work import Do, Work, finished
+from flywheel.workers.work import Step, Work, finished
 
 NANO = asset("data/nano/generator")
 NOWHERE = Path("/nowhere")
@@ -47,7 +47,7 @@ def test_what_is_there_is_not_stored_again(bucket: str) -> None:
     stored(f"{bucket}/twice", NOWHERE).store()
 
 
-def test_an_upload_that_was_killed_is_done_anew(bucket: str, own_cache: None) -> None:
+def test_an_upload_that_was_killed_is_repeated(bucket: str, own_cache: None) -> None:
     place = f"{bucket}/killed/models/{digest_model(NANO)}"
     filesystem("s3").pipe_file(f"{place}/model.safetensors", b"half of it")
     stored(f"{bucket}/killed").store()
@@ -59,30 +59,32 @@ def test_another_model_in_its_place_is_refused_and_not_kept(bucket: str, own_cac
     place = f"{bucket}/other/models/{digest_model(NANO)}"
     filesystem("s3").pipe_file(f"{place}/model.safetensors", b"something else")
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"is not the model that was stored there; delete it, it is stored anew$"):
+        with pytest.raises(ModelError, match=place) as error:
             stored(f"{bucket}/other", NOWHERE).fetch()
+        assert "Delete it" in error.value.hint
 
 
 @pytest.mark.parametrize("address", ["s3://Not A Bucket/models", "nothing://models"])
-def test_an_address_that_leads_nowhere_is_one_line(bucket: str, address: str) -> None:
-    with pytest.raises(StoreError, match=rf"^cannot write to cluster\.storage {address} \([^\n]+\); mend the address"):
+def test_an_address_that_leads_nowhere_is_one_clear_error(bucket: str, address: str) -> None:
+    with pytest.raises(StoreError, match=rf"^[^\n]*{address}[^\n]*$"):
         check_storage(address)
-    with pytest.raises(ModelError, match=rf"^cannot fetch a model from cluster\.storage {address}/models/[^\n]+; mend it$"):
+    with pytest.raises(ModelError, match=rf"^[^\n]*{address}/models/[^\n]*$"):
         stored(address, NOWHERE).fetch()
 
 
-def test_nodes_write_what_this_process_would_with_a_model_from_the_store(cluster: Any, bucket: str, tmp_path: Path) -> None:
+def test_nodes_generate_what_this_process_would_with_a_model_from_the_store(cluster: Any, bucket: str, tmp_path: Path) -> None:
     connect(cluster.address)
     settings = EngineConfig(name="ctranslate2", workers=1)
     stored(f"{bucket}/nodes").store()
-    step = Writing(settings=settings, generator=stored(f"{bucket}/nodes", NOWHERE), cache=NOWHERE)
+    worker = Generating(settings=settings, generator=stored(f"{bucket}/nodes", NOWHERE), cache=NOWHERE)
     request = Request(
         prompts=["Instruction: Write the bigger number."] * 3,
         n=2,
         sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=8),
         seed=3,
     )
-    there = OnRay({Do.WRITE: Pool(step=step, size=2, cpus=1, gpus=0)}, retries=0).do([Work(request=request)] * 4, Do.WRITE)
+    workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=2, cpus=1, gpus=0)}, retries=0)
+    done = [finished(work) for work in workers.run([Work(request=request)] * 4, Step.GENERATE)]
     engine = load(settings, NANO, cache=tmp_path, digest="nano")
     expected = engine.generate(request.prompts, n=request.n, sampling=request.sampling, seed=request.seed)
-    assert [finished(one).written for one in there] == [expected] * 4
+    assert [work.completions for work in done] == [expected] * 4

@@ -16,26 +16,27 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
+from flywheel.workers.cluster import Generating, Pool
 from flywheel.workers.joining import connect
-from flywheel.workers.on_ray import run
-from flywheel.workers.steps import Pool, Writing
+from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored
-from flywheel.workers.work import Work, finished, write
+from flywheel.workers.work import Step, Work, finished, generate
 
 NANO = asset("data/nano/generator")
 SETTINGS = EngineConfig(name="vllm")
 
 
-def test_a_worker_writes_with_vllm_what_this_process_would(cluster: Any, prompts: Prompts, tmp_path: Path) -> None:
+def test_a_worker_generates_with_vllm_what_this_process_would(cluster: Any, prompts: Prompts, tmp_path: Path) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=16)
     asked = [prompts.answer(task) for task in held_out_tasks()[:8]]
     chunks = [Work(request=Request(prompts=asked, n=4, sampling=sampling, seed=seed)) for seed in range(3)]
     engine = load(SETTINGS, NANO, cache=tmp_path, digest="nano")
     try:
-        here = [write(one, engine).written for one in chunks]
+        here = [generate(work, engine).completions for work in chunks]
     finally:
         engine.close()
     connect(cluster.address)
-    step = Writing(settings=SETTINGS, generator=Stored(folder=NANO, digest=digest_model(NANO)), cache=tmp_path)
-    there = [finished(one).written for one in run([Pool(step=step, size=1, cpus=1, gpus=0)], chunks, retries=0)]
+    worker = Generating(settings=SETTINGS, generator=Stored(folder=NANO, digest=digest_model(NANO)), cache=tmp_path)
+    workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=1, cpus=1, gpus=0)}, retries=0)
+    there = [finished(work).completions for work in workers.run(chunks, Step.GENERATE)]
     assert there == here

@@ -61,7 +61,7 @@ def test_a_merge_of_other_weights_keeps_the_members(workspace: Workspace, small_
     assert ran.code == 0, ran.err
     assert {model.model_id for model in workspace.store.models(ModelKind.MEMBER)} == before
     first, second = workspace.store.models(ModelKind.REWARD)
-    assert second.numbers["weights"]["thumbs"] == 3
+    assert second.facts.weights["thumbs"] == 3
     assert digest_model(workspace.locate(first)) != digest_model(workspace.locate(second))
 
 

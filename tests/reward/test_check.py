@@ -45,7 +45,7 @@ def findings(rows: list[Row], prompts: Prompts) -> Callable[..., dict[str, Findi
     answers = [row.answers[0] for row in rows[:: len(rows) // 30]]
 
     def find(folder: Path, broken: Callable[[RewardModel], RewardModel] = lambda one: one) -> dict[str, Finding]:
-        found = check_reward_model(lambda: broken(RewardModel(folder, prompts, max_length=128)), answers, rows)
+        found = check_reward_model(lambda: broken(RewardModel.load(folder, prompts, max_length=128)), answers, rows)
         return {one.name: one for one in found}
 
     return find
@@ -79,13 +79,13 @@ def test_a_missing_head(findings: Callable[..., dict[str, Finding]], folder: Pat
     rewrite_weights(folder, behead)
     found = findings(folder)
     assert failed(found) == {"loads whole"}
-    assert "lacks score.weight, which would be made up anew at every load" in found["loads whole"].found
+    assert "score.weight" in found["loads whole"].found
 
 
 def test_a_causal_model_passed_as_reward_model(findings: Callable[..., dict[str, Finding]]) -> None:
     found = findings(asset("data/nano/generator"))
     assert failed(found) == {"loads whole"}
-    assert "is a LlamaForCausalLM, not a reward model: it has no score head" in found["loads whole"].found
+    assert "LlamaForCausalLM" in found["loads whole"].found
 
 
 def test_not_a_number_in_the_weights(findings: Callable[..., dict[str, Finding]], folder: Path) -> None:
@@ -94,13 +94,13 @@ def test_not_a_number_in_the_weights(findings: Callable[..., dict[str, Finding]]
 
     rewrite_weights(folder, poison)
     found = findings(folder)
-    assert "NaN or infinity in model.layers.0.mlp.up_proj.weight" in found["finite weights"].found
+    assert "model.layers.0.mlp.up_proj.weight" in found["finite weights"].found
     assert not found["finite weights"].ok
 
 
 def test_half_precision(folder: Path, rows: list[Row], prompts: Prompts) -> None:
     answers = [row.answers[0] for row in rows[:20]]
-    found = check_reward_model(lambda: RewardModel(folder, prompts, max_length=128, dtype=torch.bfloat16), answers, rows[:50])
+    found = check_reward_model(lambda: RewardModel.load(folder, prompts, max_length=128, dtype="bfloat16"), answers, rows[:50])
     assert "float32" in {one.name for one in found if not one.ok}
 
 
@@ -110,7 +110,7 @@ def test_dropout_left_on(findings: Callable[..., dict[str, Finding]], tmp_path: 
     build_base(str(make_model("gpt2", tmp_path / "gpt2")), tmp_path / "base", layers=2, seed=0)
 
     def training(scorer: RewardModel) -> RewardModel:
-        scorer.model.train()
+        scorer.network.model.train()
         return scorer
 
     assert {"eval mode", "repeats"} <= failed(findings(tmp_path / "base", training))
@@ -127,8 +127,7 @@ def test_the_end_token_as_pad_token(findings: Callable[..., dict[str, Finding]],
     rewrite_json(folder / "config.json", pad_token_id=tokenizer.eos_token_id)
 
     def plain(scorer: RewardModel) -> RewardModel:
-        scorer._share_prompts = False
-        return scorer
+        return replace(scorer, shares_prompts=False)
 
     assert failed(findings(folder, plain)) == {"pad token", "sees the end of a text"}
 
@@ -140,8 +139,7 @@ def test_another_pad_token_in_the_model_than_in_the_tokenizer(
     rewrite_json(folder / "config.json", pad_token_id=5)
 
     def plain(scorer: RewardModel) -> RewardModel:
-        scorer._share_prompts = False
-        return scorer
+        return replace(scorer, shares_prompts=False)
 
     assert {"pad token", "alone as in a batch"} <= failed(findings(folder, plain))
 
@@ -169,7 +167,7 @@ def test_a_folder_that_changes_between_loads(findings: Callable[..., dict[str, F
     def other(scorer: RewardModel) -> RewardModel:
         nonlocal loads
         loads += 1
-        scorer.model.score.weight.data += loads
+        scorer.network.model.score.weight.data += loads
         return scorer
 
     assert "same after a reload" in failed(findings(folder, other))
@@ -179,13 +177,16 @@ def test_failures_are_one_line_that_says_what_they_mean(findings: Callable[..., 
     rewrite_weights(folder, negate)
     with pytest.raises(ModelError) as error:
         refuse_failures(folder, list(findings(folder).values()))
-    assert "merged may not select: label order of thumbs: AUC 0." in str(error.value)
-    assert "labels or columns are swapped" in str(error.value)
+    assert "merged" in error.value.message
+    assert "label order of thumbs: AUC 0." in error.value.message
+    assert "label order of pairs: AUC 0." in error.value.message
+    assert "swapped" in error.value.hint
+    assert "\n" not in str(error.value)
 
 
 def test_rows_of_one_label_say_nothing_of_the_order(folder: Path, rows: list[Row], prompts: Prompts) -> None:
     likes = [replace(row, liked=True) for row in rows if isinstance(row, Thumb)]
-    found = check_reward_model(lambda: RewardModel(folder, prompts), [likes[0].answer, likes[1].answer], likes)
+    found = check_reward_model(lambda: RewardModel.load(folder, prompts), [likes[0].answer, likes[1].answer], likes)
     assert not [one for one in found if one.name.startswith("label order")]
     assert not any(isinstance(row, Pair) for row in likes)
 
@@ -205,5 +206,5 @@ def test_a_build_refuses_a_model_that_fails(built: Path, small_config: Config, t
     config = small_config.model_copy(update={"reward": reward.model_copy(update={"members": swapped})})
     lab = Lab(config, workspace, Silent())
     (merged,) = workspace.store.models(ModelKind.REWARD)
-    with pytest.raises(ModelError, match="may not select: label order of pairs"):
+    with pytest.raises(ModelError, match="label order of pairs"):
         lab.check(workspace.locate(merged))

@@ -14,8 +14,9 @@ from pyarrow import parquet
 
 from flywheel.config import DataConfig
 from flywheel.errors import DataError
-from flywheel.reward.data import Pair, PreferenceSet, Thumb, read_set, separate
+from flywheel.reward.data import Pair, PreferenceSet, Thumb, separate
 from flywheel.reward.pairs import group_into_pairs
+from flywheel.reward.reading import read_set
 from flywheel.reward.sources import Split, find_source, read_source, split_in_name
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -134,8 +135,10 @@ def test_a_hub_id_is_downloaded_whole_or_by_folder(tmp_path: Path, monkeypatch: 
 
 def test_labels_above_one_need_a_threshold(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", *({"text": f"a\n{number}", "labels": number % 3} for number in range(30)))
-    with pytest.raises(DataError, match="line 3: label is 2; say from which on labels are likes, as `threshold: 1`"):
+    with pytest.raises(DataError) as error:
         read(path, kind="thumbs")
+    assert "line 3" in error.value.message
+    assert "threshold" in error.value.hint
     likes = [sum(row.liked for row in read(path, kind="thumbs", threshold=at).rows if isinstance(row, Thumb)) for at in (1, 2)]
     assert likes == [20, 10]
 
@@ -156,8 +159,10 @@ def test_words_as_labels(tmp_path: Path) -> None:
     rows = [{"query": f"q{n}", "answer": "x", "wrong": "no" if n % 2 else "yes"} for n in range(30)]
     columns = {"instruction": "query", "output": "answer", "label": "wrong"}
     path = write(tmp_path / "t.jsonl", *rows)
-    with pytest.raises(DataError, match="label is 'yes'; say which words are likes"):
+    with pytest.raises(DataError) as error:
         read(path, kind="thumbs", columns=columns)
+    assert "'yes'" in error.value.message
+    assert "liked" in error.value.hint
     found = read(path, kind="thumbs", columns=columns, liked=("no",))
     assert sum(row.liked for row in found.rows if isinstance(row, Thumb)) == 15
 
@@ -254,45 +259,48 @@ def test_what_cannot_be_used_is_counted_by_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "settings", "said"),
+    ("rows", "settings", "quoted", "hint"),
     [
-        (["{broken"], {}, "line 1 is not JSON"),
-        (["[1]"], {}, "line 1 must be an object"),
-        ([ROW], {}, "has no column for 'chosen'; it has instruction, input, constraints; name it under `columns`"),
-        ([ROW], {"kind": "thumbs"}, "has no column for 'output' or 'text'"),
-        ([ROW], {"columns": {"chosen": "better"}}, "has no column 'better' (columns.chosen); it has instruction"),
-        ([ROW | {"output": "x", "label": "good"}], {"kind": "thumbs"}, "line 1: label is 'good'; say which words"),
-        ([ROW | {"chosen": "x", "rejected": "y", "split": "tset"}], {}, "line 1: split must be one of train, validation, test"),
-        ([ROW | {"first": "x", "second": "y", "preferred": "3"}], {}, "line 1: preferred is '3'; it must be 1, 2 or 0"),
-        ([ROW | {"chosen": "x", "rejected": "x"}], {}, "none of 1 rows can be used (1 tie)"),
-        ([ROW | {"outputs": "x"}], {"kind": "rankings"}, "line 1: 'outputs' must be a list, got 'x'"),
-        ([ROW | {"outputs": ["x", "y"], "ranks": [1]}], {"kind": "rankings"}, "2 outputs and 1 ranks or ratings"),
-        ([ROW | {"outputs": ["x", "y"], "ratings": [1, "a"]}], {"kind": "ratings"}, "a rating must be a number, got 'a'"),
+        (["{broken"], {}, ("line 1", "{broken"), ""),
+        (["[1]"], {}, ("line 1", "[1]"), ""),
+        ([ROW], {}, ("'chosen'", "instruction, input, constraints"), "columns"),
+        ([ROW], {"kind": "thumbs"}, ("'output'", "'text'"), "columns"),
+        ([ROW], {"columns": {"chosen": "better"}}, ("'better'", "columns.chosen", "instruction"), "columns"),
+        ([ROW | {"output": "x", "label": "good"}], {"kind": "thumbs"}, ("line 1", "'good'"), "liked"),
+        ([ROW | {"chosen": "x", "rejected": "y", "split": "tset"}], {}, ("line 1", "'tset'"), "train, validation, test"),
+        ([ROW | {"first": "x", "second": "y", "preferred": "3"}], {}, ("line 1", "'3'"), "1, 2"),
+        ([ROW | {"chosen": "x", "rejected": "x"}], {}, ("1 rows", "1 tie"), "columns"),
+        ([ROW | {"outputs": "x"}], {"kind": "rankings"}, ("line 1", "'outputs'", "'x'"), "list"),
+        ([ROW | {"outputs": ["x", "y"], "ranks": [1]}], {"kind": "rankings"}, ("line 1", "2 outputs", "1 ranks"), "one"),
+        ([ROW | {"outputs": ["x", "y"], "ratings": [1, "a"]}], {"kind": "ratings"}, ("line 1", "rating", "'a'"), "number"),
     ],
 )
 def test_data_that_makes_no_sense_is_refused_in_one_line(
-    rows: list[object], settings: dict[str, Any], said: str, tmp_path: Path
+    rows: list[object], settings: dict[str, Any], quoted: tuple[str, ...], hint: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as error:
         read(write(tmp_path / "data.jsonl", *rows), **settings)
-    assert said in str(error.value)
+    assert all(part in error.value.message for part in quoted)
+    assert hint in error.value.hint
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "quoted"),
     [
-        ("d.txt", b"x", "is not of a known form"),
-        ("d.jsonl", b"", "has no rows"),
-        ("d.jsonl.gz", b"not gzip", "cannot read"),
-        ("d.parquet", b"not parquet", "is not readable parquet"),
-        ("d.csv", b"chosen,rejected\na\n", "line 2 has another number of cells than the header"),
-        ("d.json", b'[{"a": 1', "is not JSON"),
-        ("nothing.jsonl", None, "no file"),
-        ("empty/", None, "holds no data"),
+        ("d.txt", b"x", "d.txt"),
+        ("d.jsonl", b"", "d.jsonl"),
+        ("d.jsonl.gz", b"not gzip", "d.jsonl.gz"),
+        ("d.parquet", b"not parquet", "d.parquet"),
+        ("d.csv", b"chosen,rejected\na\n", "d.csv line 2"),
+        ("d.json", b'[{"a": 1', "d.json"),
+        ("nothing.jsonl", None, "nothing.jsonl"),
+        ("empty/", None, "empty"),
     ],
 )
-def test_files_that_cannot_be_read_are_refused_in_one_line(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_refused_in_one_line(
+    name: str, content: bytes | None, quoted: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     if name.endswith("/"):
         path.mkdir()
@@ -300,7 +308,7 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(name: str, content: b
         path.write_bytes(content)
     with pytest.raises(DataError) as error:
         read(path)
-    assert said in str(error.value)
+    assert quoted in error.value.message
     assert "\n" not in str(error.value)
 
 
@@ -353,11 +361,13 @@ def test_a_prompt_that_one_set_tests_on_is_in_no_other_sets_training(tmp_path: P
 
 def test_a_set_without_a_split_or_with_one_kind_of_label_is_refused(tmp_path: Path) -> None:
     only = read(write(tmp_path / "p.jsonl", *pairs_on(range(3), "train")))
-    with pytest.raises(DataError, match="has no rows in its validation split"):
+    with pytest.raises(DataError) as error:
         separate({"only": only})
+    assert "validation" in error.value.message
     rows = [ROW | {"input": str(n), "output": "x", "label": 1} for n in range(60)]
-    with pytest.raises(DataError, match=r"all \d+ rows of the train split are likes; both kinds are needed"):
+    with pytest.raises(DataError) as error:
         separate({"likes": read(write(tmp_path / "t.jsonl", *rows), kind="thumbs")})
+    assert "train split are likes" in error.value.message
 
 
 # Pairs out of thumbs

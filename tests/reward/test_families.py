@@ -14,10 +14,11 @@ from flywheel.errors import ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
-from flywheel.reward.data import PreferenceSet, read_set, separate
+from flywheel.reward.data import PreferenceSet, separate
 from flywheel.reward.members import train_member
-from flywheel.reward.mergekit import check_mergeable, merge_models
+from flywheel.reward.merge import check_mergeable, merge_models
 from flywheel.reward.model import RewardModel
+from flywheel.reward.reading import read_set
 from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import read_source
@@ -73,12 +74,12 @@ def test_slice_train_merge_reload(
     folders = [tmp_path / name for name in sets]
     check_mergeable([tmp_path / "base", *folders])
     merge_models(tmp_path / "base", dict.fromkeys(folders, 0.5), MergeConfig(), tmp_path / "merged", seed=0)
-    scorer = RewardModel(tmp_path / "merged", prompts, max_length=128)
-    assert (scorer._share_prompts) == (family not in ENCODERS)
-    together = scorer.score(answers)
+    scorer = RewardModel.load(tmp_path / "merged", prompts, max_length=128)
+    assert (scorer.shares_prompts) == (family not in ENCODERS)
+    together = scorer.score_answers(answers)
     assert len(set(together)) > len(answers) // 2
-    assert together == pytest.approx([scorer.score([answer])[0] for answer in answers], abs=1e-4)
-    assert together == RewardModel(tmp_path / "merged", prompts, max_length=128).score(answers)
+    assert together == pytest.approx([scorer.score_answers([answer])[0] for answer in answers], abs=1e-4)
+    assert together == RewardModel.load(tmp_path / "merged", prompts, max_length=128).score_answers(answers)
 
 
 def test_a_slice_is_what_the_whole_model_computes_up_to_there(tmp_path: Path) -> None:
@@ -99,8 +100,10 @@ def test_a_slice_is_what_the_whole_model_computes_up_to_there(tmp_path: Path) ->
 
 def test_too_many_layers_are_refused(tmp_path: Path) -> None:
     source = make_model("gpt2", tmp_path / "gpt2")
-    with pytest.raises(ModelError, match=r"reward.layers is 5, but .* has 4; ask for at most 4"):
+    with pytest.raises(ModelError) as error:
         build_base(str(source), tmp_path / "base", layers=5, seed=0)
+    assert "reward.layers is 5" in error.value.message
+    assert "4" in error.value.hint
     assert not (tmp_path / "base").exists()
 
 
@@ -109,8 +112,9 @@ def test_a_model_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
     config = json.loads((source / "config.json").read_text())
     config |= {"num_hidden_layers": 6, "layer_types": ["full_attention"] * 6, "max_window_layers": 6}
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="lacks weights that its configuration asks for"):
+    with pytest.raises(ModelError) as error:
         build_base(str(source), tmp_path / "base", layers=5, seed=0)
+    assert "layers.4." in error.value.message
 
 
 def test_a_base_with_a_head_of_two_labels_is_refused(tmp_path: Path) -> None:
@@ -118,5 +122,5 @@ def test_a_base_with_a_head_of_two_labels_is_refused(tmp_path: Path) -> None:
     source = make_model("gpt2", tmp_path / "gpt2")
     AutoModelForSequenceClassification.from_config(config).save_pretrained(source)
     assert AutoConfig.from_pretrained(source).num_labels == 2
-    with pytest.raises(ModelError, match="has a head of 2 labels, a reward model has one"):
+    with pytest.raises(ModelError, match="2 labels"):
         build_base(str(source), tmp_path / "base", layers=2, seed=0)

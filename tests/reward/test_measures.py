@@ -10,20 +10,20 @@ from flywheel.core.statistics import mean_of_means, wilson
 from flywheel.records import Task
 from flywheel.reward import measures
 from flywheel.reward.data import Pair, Thumb
-from flywheel.reward.measures import Scored
+from flywheel.reward.measures import SetScores
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
 
 TASK = Task(instruction="i", input="x")
 
 
-def pairs(*scores: tuple[float, float]) -> Scored:
-    return Scored(scores={Split.VALIDATION: np.array(scores), Split.TEST: np.array(scores)}, liked=None)
+def pairs(*scores: tuple[float, float]) -> SetScores:
+    return SetScores(scores={Split.VALIDATION: np.array(scores), Split.TEST: np.array(scores)}, liked=None)
 
 
-def thumbs(validation: list[tuple[float, bool]], test: list[tuple[float, bool]]) -> Scored:
+def thumbs(validation: list[tuple[float, bool]], test: list[tuple[float, bool]]) -> SetScores:
     splits = {Split.VALIDATION: validation, Split.TEST: test}
-    return Scored(
+    return SetScores(
         scores={split: np.array([[score] for score, _ in rows]) for split, rows in splits.items()},
         liked={split: np.array([liked for _, liked in rows]) for split, rows in splits.items()},
     )
@@ -32,7 +32,7 @@ def thumbs(validation: list[tuple[float, bool]], test: list[tuple[float, bool]])
 class Fixed:
     """Scores an answer by the number in its output."""
 
-    def score(self, answers: list[Answer]) -> list[float]:
+    def score_answers(self, answers: list[Answer]) -> list[float]:
         return [float(answer.output) for answer in answers]
 
 
@@ -78,7 +78,7 @@ def test_calibration_is_small_where_scores_are_log_odds_and_large_where_confiden
     blind = np.where(
         (rng.random(4000) < 0.7)[:, None], np.c_[np.abs(margins), 0 * margins], np.c_[0 * margins, np.abs(margins)]
     )
-    fooled = Scored(scores={Split.VALIDATION: honest, Split.TEST: blind}, liked=None)
+    fooled = SetScores(scores={Split.VALIDATION: honest, Split.TEST: blind}, liked=None)
     assert measures.calibration_error(fooled, Split.TEST) > 0.05
 
 

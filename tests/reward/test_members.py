@@ -97,13 +97,13 @@ def test_adapters_are_merged_into_a_member_of_the_same_shape(
         assert any("q_proj" in key for key in changed)
         assert not any("norm" in key or "embed" in key for key in changed)
         assert json.loads((tmp_path / name / "config.json").read_text())["use_cache"] is True
-        RewardModel(tmp_path / name, prompts)
+        RewardModel.load(tmp_path / name, prompts)
 
 
 def test_adapters_on_modules_that_are_not_there_are_refused(
     base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"reward.lora: No modules were targeted for adaptation"):
+    with pytest.raises(ConfigError, match=r"reward\.lora"):
         train(base, tmp_path / "m", sets["pairs"], prompts, lora=LoraConfig(targets=("nowhere",)))
 
 
@@ -141,7 +141,7 @@ def test_rows_over_the_length_are_dropped_and_counted(
     trained = train(base, tmp_path / "m", data, prompts, max_length=32)
     assert trained.too_long > 0
     assert trained.rows + trained.too_long == len(data.of(Split.TRAIN))
-    with pytest.raises(DataError, match=r"are over reward.max_length \(4\); raise it"):
+    with pytest.raises(DataError, match=r"reward\.max_length \(4\)"):
         train(base, tmp_path / "n", data, prompts, max_length=4)
 
 
@@ -155,8 +155,10 @@ def test_a_loss_that_is_no_number_is_refused(
     tensors = load_file(broken / "model.safetensors")
     tensors["score.weight"] = torch.full_like(tensors["score.weight"], float("nan"))
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"ended with a loss of .*; lower reward.learning_rate"):
+    with pytest.raises(ModelError) as error:
         train(broken, tmp_path / "m", sets["thumbs"], prompts, args={"max_steps": 2, "logging_nan_inf_filter": False})
+    assert "nan" in error.value.message
+    assert "reward.learning_rate" in error.value.hint
 
 
 def test_joint_training_pools_pairs_and_pairs_up_thumbs(sets: dict[str, PreferenceSet]) -> None:

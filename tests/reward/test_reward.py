@@ -17,7 +17,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import ModelKind
-from flywheel.reward.mergekit import merge_recipe, run_mergekit
+from flywheel.reward.merge import merge_recipe, run_mergekit
 from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
@@ -42,13 +42,13 @@ def answers() -> list[Answer]:
 def test_all_models_are_recorded_with_their_accuracy_on_every_set(workspace: Workspace) -> None:
     sliced, joint = workspace.store.models(ModelKind.BASE)
     assert (sliced.name, joint.name, joint.parent) == ("3-layers", "joint", sliced.model_id)
-    assert sliced.numbers["parameters"] > 700_000
-    assert sliced.numbers["parameters"] < sliced.numbers["parameters_before"]
+    assert sliced.facts.sliced is not None
+    assert 700_000 < sliced.facts.sliced.parameters < sliced.facts.sliced.parameters_before
     members = workspace.store.models(ModelKind.MEMBER)
     assert [model.name for model in members] == ["thumbs", "pairs", "form"]
     for model in [*members, *workspace.store.models(ModelKind.REWARD)]:
-        assert set(model.numbers["accuracy"]) == {"thumbs", "pairs", "form"}
-        assert all(0.3 < figure < 1 for figure in model.numbers["accuracy"].values())
+        assert set(model.facts.accuracy) == {"thumbs", "pairs", "form"}
+        assert all(0.3 < figure < 1 for figure in model.facts.accuracy.values())
         assert model.digest == digest_model(workspace.locate(model))
 
 
@@ -75,21 +75,21 @@ def test_the_merge_lies_between_the_members_and_is_none_of_them(workspace: Works
 
 
 def test_a_text_scores_the_same_alone_and_in_any_batch(scorer: RewardModel, answers: list[Answer]) -> None:
-    alone = [scorer.score([answer])[0] for answer in answers]
-    assert scorer.score(answers) == pytest.approx(alone, abs=1e-4)
-    assert scorer.score(answers[::-1])[::-1] == pytest.approx(alone, abs=1e-4)
+    alone = [scorer.score_answers([answer])[0] for answer in answers]
+    assert scorer.score_answers(answers) == pytest.approx(alone, abs=1e-4)
+    assert scorer.score_answers(answers[::-1])[::-1] == pytest.approx(alone, abs=1e-4)
 
 
 def test_scoring_repeats_across_reloads(
     workspace: Workspace, small_config: Config, scorer: RewardModel, answers: list[Answer]
 ) -> None:
     again = load_scorer(workspace.locate(workspace.store.models(ModelKind.REWARD)[0]), small_config)
-    assert again.score(answers) == scorer.score(answers)
+    assert again.score_answers(answers) == scorer.score_answers(answers)
 
 
 def test_the_end_of_a_text_is_visible(scorer: RewardModel, answers: list[Answer], workspace: Workspace) -> None:
     cut = [Answer(task=answer.task, output=answer.output, finished=False) for answer in answers]
-    assert all(abs(a - b) > 1e-6 for a, b in zip(scorer.score(answers), scorer.score(cut), strict=True))
+    assert all(abs(a - b) > 1e-6 for a, b in zip(scorer.score_answers(answers), scorer.score_answers(cut), strict=True))
     tokenizer = AutoTokenizer.from_pretrained(workspace.locate(workspace.store.models(ModelKind.REWARD)[0]))
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
 
@@ -121,11 +121,11 @@ def test_a_model_with_two_labels_is_refused(workspace: Workspace, prompts: Promp
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, ignore_mismatched_sizes=True)
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="has a head of 2 labels"):
-        RewardModel(tmp_path, prompts, max_length=128, batch_tokens=1024)
+    with pytest.raises(ModelError, match="2 labels"):
+        RewardModel.load(tmp_path, prompts, max_length=128, batch_tokens=1024)
 
 
 def test_scores_are_in_the_order_of_the_answers(scorer: RewardModel, answers: list[Answer]) -> None:
     order = np.random.default_rng(0).permutation(len(answers))
-    shuffled = scorer.score([answers[place] for place in order])
-    assert shuffled == pytest.approx([scorer.score(answers)[place] for place in order], abs=1e-4)
+    shuffled = scorer.score_answers([answers[place] for place in order])
+    assert shuffled == pytest.approx([scorer.score_answers(answers)[place] for place in order], abs=1e-4)

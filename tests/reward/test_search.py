@@ -10,7 +10,7 @@ import pytest
 
 from flywheel.config import Config, SearchConfig
 from flywheel.core.progress import Silent
-from flywheel.records import MergeTrial, ModelKind
+from flywheel.records import ModelKind
 from flywheel.reward.build import Lab, configured_reward_model
 from flywheel.reward.data import Pair, Row
 from flywheel.reward.recipe import read_sets
@@ -56,15 +56,15 @@ def test_a_build_with_a_search_picks_a_merge_and_keeps_all_trials(workspace: Wor
     lab = Lab(config, workspace, Silent())
     merged = lab.reward_model()
     assert configured_reward_model(config, workspace) == merged
-    found = merged.numbers["search"]
+    search = merged.facts.search
+    assert search is not None
     trials = reading.query(workspace.store.path, "SELECT * FROM merge_trials ORDER BY halving, trial").as_dicts()
     assert [row["halving"] for row in trials] == [0] * 6 + [1] * 2
     assert trials[0]["rows"] < trials[-1]["rows"]
     last = [row for row in trials if row["halving"] == 1]
-    assert found["best"]["trial"] == max(last, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
-    assert found["merged"] == (found["best"]["accuracy"] > found["single_accuracy"])
-    weights = merged.numbers["weights"]
-    assert set(weights) == ({"thumbs", "pairs", "form"} if found["merged"] else {found["single"]})
+    assert search.best.trial == max(last, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
+    assert search.merged == (search.best.accuracy > search.single_accuracy)
+    assert set(merged.facts.weights) == ({"thumbs", "pairs", "form"} if search.merged else {search.single})
     assert (workspace.locate(merged) / "mergekit.yaml").is_file()
 
 
@@ -74,7 +74,7 @@ class Reads:
     def __init__(self, quality: float, seen: set[str]) -> None:
         self._rng, self._quality, self._seen = np.random.default_rng(0), quality, seen
 
-    def score(self, answers: list[object]) -> list[float]:
+    def score_answers(self, answers: list[object]) -> list[float]:
         self._seen |= {answer.output for answer in answers}  # type: ignore[attr-defined]
         worth = np.tile([1.0, 0.0], len(answers) // 2)
         return list(self._quality * worth + self._rng.normal(size=len(answers)))
@@ -98,13 +98,10 @@ def test_a_merge_is_picked_only_where_it_beats_the_best_member(
         return Reads(1.0 if folder in members.values() else quality, seen)
 
     base = workspace.locate(workspace.store.models(ModelKind.BASE)[1])
-    kept: list[MergeTrial] = []
-    found = search_merge(
-        base, members, rows, load, reward, progress=Silent(), record=lambda key, trials: kept.extend(trials), key="k"
-    )
-    assert found.merged is merged
+    found = search_merge(base, members, rows, load, reward, progress=Silent())
+    assert found.result.merged is merged
     assert (len(found.plan.weights) == 2) is merged
-    assert tuple(kept) == found.trials
+    assert found.result.best in found.trials
     held: list[Row] = [row for one in read_sets(config).values() for row in one.of(Split.TEST)]
     assert not seen & ({answer.output for row in held for answer in row.answers} - {
         answer.output for one in rows.values() for row in one[Split.VALIDATION] for answer in row.answers

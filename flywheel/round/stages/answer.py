@@ -10,7 +10,7 @@ from flywheel.engines.contract import Request, prompt_tokens
 from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Score, Stage, Task
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import chunks, number_of_chunks, open_stage, open_stages, tasks_until
-from flywheel.workers.work import Do, Failed, Work, finished
+from flywheel.workers.work import Failed, Step, Work, finished
 
 
 def answer(context: RoundContext) -> None:
@@ -19,7 +19,7 @@ def answer(context: RoundContext) -> None:
         if stage is None:
             return
         last, n = number_of_chunks(context) - 1, context.config.sampling.n
-        answered = _checked(context.workers.do(_to_answer(context, stage.done), Do.WRITE), before=stage.done)
+        answered = _checked(context.workers.run(_to_answer(context, stage.done), Step.GENERATE), before=stage.done)
         for index, work in enumerate(answered, start=stage.done):
             stage.commit(_candidates(work, index, last=index == last))
             stage.progress.to(tasks_until(context, index) * n)
@@ -31,7 +31,7 @@ def score(context: RoundContext) -> None:
         if stage is None:
             return
         last, n = number_of_chunks(context) - 1, context.config.sampling.n
-        scored = _checked(context.workers.do(_to_score(context, stage.done), Do.SCORE), before=stage.done)
+        scored = _checked(context.workers.run(_to_score(context, stage.done), Step.SCORE), before=stage.done)
         for index, work in enumerate(scored, start=stage.done):
             stage.commit(_rewards(work, index, context.reward_model, last=index == last))
             stage.progress.to(tasks_until(context, index) * n)
@@ -47,7 +47,7 @@ def answer_and_score(context: RoundContext) -> None:
         last, n = number_of_chunks(context) - 1, context.config.sampling.n
         waiting = itertools.islice(_to_score(context, scoring.done), answering.done - scoring.done)
         work = itertools.chain(waiting, _to_answer(context, answering.done))
-        finished_work = _checked(context.workers.do(work, Do.WRITE, Do.SCORE), before=scoring.done)
+        finished_work = _checked(context.workers.run(work, Step.GENERATE, Step.SCORE), before=scoring.done)
         for index, chunk in enumerate(finished_work, start=scoring.done):
             new = index >= answering.done
             seconds = scoring.elapsed / 2 if new else scoring.elapsed
@@ -61,7 +61,7 @@ def scoring_work(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
     """Stored candidates, to be scored."""
     return Work(
         tasks=[task for task, _ in answered],
-        written=[
+        completions=[
             [
                 Completion(text=candidate.output, tokens=candidate.tokens, finish_reason=candidate.finish_reason)
                 for candidate in candidates
@@ -118,16 +118,16 @@ def _candidates(work: Work | Failed, index: int, *, last: bool) -> Chunk[Candida
             task_id=task.task_id, candidate=place, output=completion.text.strip(), finish_reason=completion.finish_reason,
             tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
         )
-        for task, group in zip(work.tasks, work.written, strict=True)
+        for task, group in zip(work.tasks, work.completions, strict=True)
         for place, completion in enumerate(group)
     ]  # fmt: skip
-    return Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows), prompt_tokens=prompt_tokens(work.written))
+    return Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows), prompt_tokens=prompt_tokens(work.completions))
 
 
 def _rewards(work: Work | Failed, index: int, model_id: str, *, last: bool) -> Chunk[Score | FailedChunk]:
     if isinstance(work, Failed):
         return Chunk(rows=[FailedChunk(stage=Stage.SCORE, chunk=index, error=work.error)], last=last)
-    groups = zip(work.tasks, work.written, strict=True)
+    groups = zip(work.tasks, work.completions, strict=True)
     places = [(task.task_id, place) for task, group in groups for place in range(len(group))]
     rows = [
         Score(task_id=task_id, candidate=place, model_id=model_id, score=score)

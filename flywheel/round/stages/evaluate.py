@@ -66,7 +66,7 @@ def _references(context: RoundContext, model: Model, judges: Mapping[str, Judge]
     known = [(held_out.task, held_out.reference) for held_out in context.held_out if held_out.reference is not None]
     if not known:
         return []
-    rewards = context.scorer.score([Answer(task=task, output=text) for task, text in known])
+    rewards = context.scorer.score_answers([Answer(task=task, output=text) for task, text in known])
     metrics = [mean_metric(context, "heldout.reference.reward", rewards)]
     deciding = next(iter(context.config.evaluation.all_judges.values()))
     if deciding.is_free:

@@ -6,11 +6,11 @@ import math
 from contextlib import ExitStack
 from functools import partial
 
-from flywheel.evaluation.function_judge import ask
-from flywheel.evaluation.judges import judge_models, load_judge_of
+from flywheel.evaluation.judges import ask, judge_models, load_judge_of
 from flywheel.records import Chunk, Judge, Score, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
+from flywheel.store.evaluations import outputs_by_task
 
 
 def judge(context: RoundContext) -> None:
@@ -39,7 +39,7 @@ def judge(context: RoundContext) -> None:
 def load_judges(context: RoundContext, stack: ExitStack, *, free_only: bool = False) -> dict[str, Judge]:
     """The judges by model id, the deciding one first; ``stack`` closes what they hold open."""
     config = context.config
-    opponents = {} if context.round.number == 0 else context.store.held_out_outputs("r0")
+    opponents = {} if context.round.number == 0 else outputs_by_task(context.store.path, "r0")
     judges: dict[str, Judge] = {}
     for model, (name, settings) in zip(judge_models(config), config.evaluation.all_judges.items(), strict=True):
         if free_only and not settings.is_free:

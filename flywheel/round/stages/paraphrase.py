@@ -25,7 +25,7 @@ def paraphrase(context: RoundContext) -> None:
             Spooled(context.store.winners([context.name]), context.workspace.models),
             demos=read_reworded(context.config.path(config.demos)),
             filters=context.filters,
-            reward=lambda rows: context.scorer.score([Answer(task=task, output=output) for task, output in rows]),
+            reward=lambda rows: context.scorer.score_answers([Answer(task=task, output=output) for task, output in rows]),
             names=(context.config.seed, context.name, "paraphrase"),
             chunk=context.config.engine.chunk,
             done=stage.done,

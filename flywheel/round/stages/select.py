@@ -12,7 +12,7 @@ from flywheel.round.selection import select_all
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import scoring_work
 from flywheel.store.store import BLOCK
-from flywheel.workers.work import Do, Work, finished
+from flywheel.workers.work import Step, Work, finished
 
 
 def select(context: RoundContext) -> None:
@@ -22,7 +22,7 @@ def select(context: RoundContext) -> None:
         if stage is None:
             return
         blocks = store.spans(context.name, BLOCK)
-        members = store.model(context.reward_model).numbers["members"]
+        members = store.model(context.reward_model).facts.members
         last = len(blocks) * (1 + len(members)) - 1
         for index, rows in enumerate(_rows(context, blocks, members, stage.done), start=stage.done):
             stage.commit(Chunk(rows=rows, last=index == last))
@@ -56,7 +56,7 @@ def _member_scores(context: RoundContext, member: str, blocks: Sequence[range]) 
         return
     generator = context.store.model(context.round.generator_in)
     with closing(context.workers_for(generator, scorer=member)) as workers:
-        for work in map(finished, workers.do(winners(), Do.SCORE)):
+        for work in map(finished, workers.run(winners(), Step.SCORE)):
             yield [
                 Score(task_id=task_id, candidate=candidate, model_id=member, score=score)
                 for (task_id, candidate), score in zip(asked.popleft(), work.scores, strict=True)

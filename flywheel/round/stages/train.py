@@ -5,7 +5,7 @@ from __future__ import annotations
 from flywheel.core.files import digest_model, publish
 from flywheel.core.seeds import derive
 from flywheel.core.spool import Spooled
-from flywheel.engines.generator import trained_before
+from flywheel.engines.generator import training_start
 from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Chunk, Model, ModelKind, Stage
 from flywheel.round.context import RoundContext
@@ -20,11 +20,11 @@ def train(context: RoundContext) -> None:
         if stage is None:
             return
         config, workspace = context.config, context.workspace
-        start = trained_before(context.round, config, workspace)
+        start = training_start(context.round, config, workspace)
         context.close()
         folder = workspace.models / f"generator-{context.name}"
         with publish(folder) as unfinished:
-            numbers = train_generator(
+            facts = train_generator(
                 str(workspace.locate(start)), unfinished, _examples(context, start), config.training,
                 seed=derive(config.seed, context.round.tasks_of, "train"), advance=stage.progress.to,
                 checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
@@ -32,7 +32,7 @@ def train(context: RoundContext) -> None:
             )  # fmt: skip
         model = Model(
             kind=ModelKind.GENERATOR, name=context.name, path=workspace.inside(folder), digest=digest_model(folder),
-            parent=start.model_id, recipe=config.training.model_dump(), numbers=numbers,
+            parent=start.model_id, recipe=config.training.model_dump(), facts=facts,
         )  # fmt: skip
         stage.commit(Chunk(rows=[model], last=True))
 

@@ -1,0 +1,56 @@
+"""Prompts as tokens and completions as texts: pure helpers that engines share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flywheel.engines.contract import Sampling
+from flywheel.errors import ModelError
+from flywheel.records import Completion, FinishReason
+
+
+def cut_at_stop(text: str, stop: Sequence[str], finish_reason: FinishReason) -> tuple[str, FinishReason]:
+    """The text before the first stop string, which counts as the model's own end."""
+    positions = [position for position in (text.find(string) for string in stop) if position >= 0]
+    return (text[: min(positions)], FinishReason.STOP) if positions else (text, finish_reason)
+
+
+def too_long(n: int) -> list[Completion]:
+    """The completions of a prompt that leaves no room for an answer."""
+    return [Completion(text="", tokens=0, finish_reason=FinishReason.PROMPT_TOO_LONG)] * n
+
+
+def fitting(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> list[int]:
+    """Positions of the prompts that leave room for an answer of the allowed length."""
+    return [place for place, ids in enumerate(prompts) if len(ids) + sampling.max_tokens <= context]
+
+
+def context_length(model: Path) -> int:
+    """Tokens of prompt and answer that a model takes together, by its config; unlimited if that does not say."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    keys = ("max_position_embeddings", "n_positions", "n_ctx")
+    return int(next((config[key] for key in keys if config.get(key)), sys.maxsize))
+
+
+def require_eos(model: Path, tokenizer: Any) -> None:
+    """Raise ModelError for a tokenizer without an end-of-text token: no completion would ever end."""
+    if tokenizer.eos_token is None:
+        raise ModelError(f"the tokenizer of {model} has no eos_token", "Add one to its tokenizer_config.json.")
+
+
+def end_tokens(model: Path, tokenizer: Any) -> list[int]:
+    """The tokens that end a completion: the tokenizer's, and those of a model's generation_config."""
+    path = model / "generation_config.json"
+    ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+    return sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+
+
+def token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of prompts; an empty prompt becomes the start token, for a model must read something."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return [list(ids) or [start] for ids in tokenizer(list(prompts)).input_ids]

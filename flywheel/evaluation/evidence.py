@@ -1,0 +1,139 @@
+"""From held-out figures per task to the evidence of a comparison. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flywheel.config import EvaluationConfig
+from flywheel.core.statistics import (
+    Array,
+    Estimate,
+    bootstrap_mean,
+    difference_p,
+    interval,
+    resampled_means,
+    smallest_detectable,
+    tasks_needed,
+)
+from flywheel.evaluation.verdict import Difference, Evidence, Rates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Lengths of the samples, as logarithms of 1 + tokens, and how the judge's scores go with them; one number per task."""
+
+    mean: Array
+    products: Array
+    """Sum over the samples of length times score, each less its task's mean."""
+    squares: Array
+    """Sum over the samples of the square of length less its task's mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Held-out figures of one round, one number per task: its mean over samples. All arrays are in the same order of tasks."""
+
+    name: str
+    judge: Array
+    reward: Array | None = None
+    finish_rate: Array | None = None
+    tokens: Array | None = None
+    diversity: Array | None = None
+    """Output diversity, see `diversity.output_diversity`."""
+    lengths: Lengths | None = None
+    others: Mapping[str, Array] = field(default_factory=dict)
+    """Judges that do not decide, by name; ``nan`` for a task without a score."""
+
+
+def gather(
+    before: Measured, after: Measured, config: EvaluationConfig, *, seed: int, confidence: float | None = None
+) -> Evidence:
+    """The differences between two rounds that were evaluated on the same tasks; ``confidence`` replaces the config's."""
+    confidence = confidence or config.confidence
+    judge, rows = after.judge - before.judge, after.judge.size
+    pairs = {
+        "judge": (before.judge, after.judge),
+        "reward": (before.reward, after.reward),
+        "tokens": (before.tokens, after.tokens),
+        "finish_rate": (before.finish_rate, after.finish_rate),
+        "diversity": (before.diversity, after.diversity),
+    }
+    measured = {name: (left, right) for name, (left, right) in pairs.items() if left is not None and right is not None}
+    columns = {name: right - left for name, (left, right) in measured.items()}
+    columns["net"] = np.sign(judge)
+    if before.lengths is not None and after.lengths is not None:
+        columns["length"] = after.lengths.mean - before.lengths.mean
+        columns["products"] = before.lengths.products + after.lengths.products
+        columns["squares"] = before.lengths.squares + after.lengths.squares
+    matrix = np.stack(list(columns.values()), axis=1)
+    means = dict(zip(columns, matrix.mean(axis=0), strict=True))
+    resampled = dict(zip(columns, resampled_means(matrix, resamples=config.resamples, seed=seed).T, strict=True))
+
+    def estimate(name: str, level: float = confidence) -> Estimate:
+        return interval(float(means[name]), resampled[name], rows=rows, confidence=level)
+
+    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in measured.items()}
+    controlled = None
+    if means.get("squares"):
+        controlled = interval(float(_length_controlled(means)), _length_controlled(resampled), rows=rows, confidence=confidence)
+    others = {
+        name: _other(left, after.others[name], config, confidence=confidence, seed=seed)
+        for name, left in before.others.items()
+        if name in after.others
+    }
+    return Evidence(
+        base=before.name,
+        round=after.name,
+        tasks=rows,
+        samples=config.samples,
+        judge=differences["judge"],
+        equivalence=estimate("judge", 2 * confidence - 1),
+        p_value=difference_p(judge),
+        rates=Rates(
+            win=float((judge > 0).mean()), tie=float((judge == 0).mean()), loss=float((judge < 0).mean()), net=estimate("net")
+        ),
+        length_controlled=controlled,
+        reward=differences.get("reward"),
+        tokens=differences.get("tokens"),
+        finish_rate=differences.get("finish_rate"),
+        diversity=differences.get("diversity"),
+        others={name: other for name, other in others.items() if other is not None},
+        smallest_detectable=smallest_detectable(judge, confidence=confidence),
+        tasks_needed=tasks_needed(judge, config.margin, confidence=confidence),
+        min_tasks=config.min_tasks,
+        margin=config.margin,
+        rise=config.rise,
+        max_diversity_drop=config.max_diversity_drop,
+        max_finish_rate_drop=config.max_finish_rate_drop,
+        confidence=confidence,
+    )
+
+
+def _difference(before: Array, after: Array, estimate: Estimate) -> Difference:
+    return Difference(
+        before=float(before.mean()), after=float(after.mean()), value=estimate.value, low=estimate.low, high=estimate.high
+    )
+
+
+def _other(before: Array, after: Array, config: EvaluationConfig, *, confidence: float, seed: int) -> Difference | None:
+    """The difference by a judge that does not decide, over the tasks that it scored; None where there is none."""
+    known = ~(np.isnan(before) | np.isnan(after))
+    if not known.any():
+        return None
+    estimate = bootstrap_mean(after[known] - before[known], confidence=confidence, resamples=config.resamples, seed=seed)
+    return _difference(before[known], after[known], estimate)
+
+
+def _length_controlled(figures: Mapping[str, Array]) -> Array:
+    """The judge's difference less what the change of length is worth.
+
+    What a longer output is worth to the judge is measured where nothing else differs: between samples of one task from one
+    generator (a regression with a mean of its own for each task and round). The question is that of Dubois et al.,
+    Length-Controlled AlpacaEval, arXiv 2404.04475: what would the judge say if both had generated outputs of equal length?
+    """
+    products, squares = figures["products"], figures["squares"]
+    slope = np.divide(products, squares, out=np.zeros_like(products), where=squares > 0)
+    return np.asarray(figures["judge"] - slope * figures["length"])

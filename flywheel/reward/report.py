@@ -1,0 +1,293 @@
+"""The report on a reward model: is the merge worth using, and what is it blind to.
+
+Members, merge, ensembles and the length baseline on every set, and on candidates that rounds have stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flywheel.config import Config
+from flywheel.core.progress import Progress
+from flywheel.core.statistics import Estimate, mean_of_means, wilson
+from flywheel.records import FinishReason, Judge
+from flywheel.reward import measures
+from flywheel.reward.build import Lab
+from flywheel.reward.measures import Array, Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
+from flywheel.reward.model import load_scorer
+from flywheel.reward.sources import Split
+from flywheel.reward.text import Answer, Scorer
+from flywheel.workspace import Workspace
+
+CANDIDATE_TASKS = 500
+"""Stored tasks whose candidates all scorers score."""
+LENGTH = "length"
+JOINT = "joint"
+MERGED = "merged"
+ENSEMBLES = ("mean", "min")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetReport:
+    """What a set consists of."""
+
+    kind: str
+    train: int
+    validation: int
+    test: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerReport:
+    """How one scorer did."""
+
+    name: str
+    accuracy: Mapping[str, Estimate]
+    """By set, with Wilson intervals."""
+    average: float
+    lost: float | None
+    """Accuracy lost against the specialist on the set where most is lost; None for the length baseline."""
+    lost_on: str | None
+    length_correlation: float
+    """Spearman's correlation of score and characters, on average over the sets."""
+    calibration_error: float
+    regret: Estimate | None
+    """Judge points lost by its selections among stored candidates, against the best candidate of each task."""
+    seconds_per_1000: float | None
+    """Time to score a thousand texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthReport:
+    """The whole recipe on a base of this many layers."""
+
+    layers: int
+    parameters: int
+    accuracy: Mapping[str, float]
+    average: float
+    seconds_per_1000: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReport:
+    """All scorers on all sets."""
+
+    split: str
+    confidence: float
+    sets: Mapping[str, SetReport]
+    scorers: Sequence[ScorerReport]
+    single: str
+    """The best single member on the average of the validation splits."""
+    gain: Estimate
+    """Average accuracy of the merge minus that of the best single member, paired by row."""
+    sentence: str
+    disagreement: Mapping[str, Mapping[str, float]]
+    """Share of rows on which one member is right and the other is not."""
+    regret_by_chance: float | None
+    candidates: str | None
+    """The round whose candidates were judged."""
+    recipe: str
+    """mergekit's YAML of the merge."""
+    depths: Sequence[DepthReport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidates:
+    """Stored candidates of some tasks, with the judge's scores."""
+
+    round: str
+    answers: Sequence[Answer]
+    worth: Array
+    """Shape (tasks, n)."""
+    finished: Array
+
+
+def evaluate_reward_model(
+    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split, depths: Sequence[int] = ()
+) -> RewardReport:
+    """Measure the configured reward model, built if missing, beside everything that could replace it.
+
+    ``judge`` is asked about stored candidates, to see what the selections of each scorer lose.
+    """
+    lab = Lab(config, workspace, progress)
+    members, merged = lab.members(), lab.reward_model()
+    candidates = _stored_candidates(workspace, judge)
+    rows: dict[str, SetRows] = {name: rows_of(data, *sorted({Split.VALIDATION, split})) for name, data in lab.sets.items()}
+    models = {**members, **({JOINT: lab.start()} if config.reward.joint.epochs else {}), MERGED: merged}
+    loaded = {name: load_scorer(workspace.locate(model), config) for name, model in models.items()}
+    timed = {name: _timed(scorer, rows) for name, scorer in loaded.items()}
+    scored = {name: scores for name, (scores, _) in timed.items()}
+    seconds = {name: spent for name, (_, spent) in timed.items()}
+    for how in ENSEMBLES:
+        scored[how] = measures.ensemble([scored[name] for name in members], how=how)
+        seconds[how] = sum(seconds[name] for name in members)
+    scored[LENGTH] = measures.by_length(rows)
+    regrets = _regrets(loaded, list(members), candidates) if candidates else {}
+    lengths = score_sets(Length(), rows)
+    specialists = {name: accuracy(scored[name][name], split) for name in members}
+    scorers = [
+        _scorer_report(
+            name, scores, specialists, lengths, split,
+            regret=regrets.get(name), seconds=seconds.get(name), confidence=config.evaluation.confidence,
+        )
+        for name, scores in scored.items()
+    ]  # fmt: skip
+    validation = {name: np.mean([accuracy(one, Split.VALIDATION) for one in scored[name].values()]) for name in members}
+    single = max(validation, key=lambda name: float(validation[name]))
+    gain = mean_of_means(
+        [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows],
+        confidence=config.evaluation.confidence,
+    )
+    count = sum(len(split_rows[split]) for split_rows in rows.values())
+    return RewardReport(
+        split=str(split),
+        confidence=config.evaluation.confidence,
+        sets={
+            name: SetReport(kind=data.kind, dropped=data.dropped, **{str(split): len(data.of(split)) for split in Split})
+            for name, data in lab.sets.items()
+        },
+        scorers=scorers,
+        single=single,
+        gain=gain,
+        sentence=_sentence(scorers, single, gain, count, merged_of=len(merged.facts.weights)),
+        disagreement={
+            a: {
+                b: float(np.mean([measures.disagreement(scored[a][name], scored[b][name], split) for name in rows]))
+                for b in members
+            }
+            for a in members
+        },
+        regret_by_chance=float((candidates.worth.max(axis=1) - candidates.worth.mean(axis=1)).mean()) if candidates else None,
+        candidates=candidates.round if candidates else None,
+        recipe=(workspace.locate(merged) / "mergekit.yaml").read_text(encoding="utf-8"),
+        depths=[_depth(config, workspace, progress, layers, rows, split) for layers in depths],
+    )
+
+
+def _timed(scorer: Scorer, rows: Mapping[str, SetRows]) -> tuple[dict[str, SetScores], float]:
+    """A scorer's scores of every set, and its seconds for a thousand texts."""
+    texts = sum(len(row.answers) for split_rows in rows.values() for some in split_rows.values() for row in some)
+    started = time.perf_counter()
+    scores = score_sets(scorer, rows)
+    return scores, 1000 * (time.perf_counter() - started) / texts
+
+
+def _scorer_report(
+    name: str,
+    scored: Mapping[str, SetScores],
+    specialists: Mapping[str, float],
+    lengths: Mapping[str, SetScores],
+    split: Split,
+    *,
+    regret: Estimate | None,
+    seconds: float | None,
+    confidence: float,
+) -> ScorerReport:
+    accuracies = {of: wilson(outcomes(scores, split), confidence=confidence) for of, scores in scored.items()}
+    lost = {of: specialists[of] - estimate.value for of, estimate in accuracies.items()}
+    most = max(lost, key=lambda of: lost[of])
+    correlations = [
+        measures.rank_correlation(scores.scores[split].ravel(), lengths[of].scores[split].ravel())
+        for of, scores in scored.items()
+    ]
+    return ScorerReport(
+        name=name,
+        accuracy=accuracies,
+        average=float(np.mean([estimate.value for estimate in accuracies.values()])),
+        lost=None if name == LENGTH else lost[most],
+        lost_on=None if name == LENGTH else most,
+        length_correlation=float(np.mean(correlations)),
+        calibration_error=float(np.mean([measures.calibration_error(scores, split) for scores in scored.values()])),
+        regret=regret,
+        seconds_per_1000=seconds,
+    )
+
+
+def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int, *, merged_of: int) -> str:
+    """Whether the merge is worth using, in words."""
+    named = {scorer.name: scorer for scorer in scorers}
+    merged, best = named[MERGED], max((named[name] for name in ENSEMBLES), key=lambda scorer: scorer.average)
+    figures = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) on average"
+    if merged_of == 1:
+        worth = f"{single} selects alone: no merge that was tried beat it on the validation splits"
+    elif gain.low > 0:
+        worth = f"merged beats the best single member, {single}, by {figures}: it is worth using"
+    elif gain.high < 0:
+        worth = f"merged is worse than the best single member, {single}, by {figures}: use {single} alone"
+    else:
+        worth = f"merged and the best single member, {single}, cannot be told apart on {rows:,} rows: {figures}"
+    most = f"most on {merged.lost_on}, {100 * (merged.lost or 0):.1f} points of its specialist"
+    lost = f"it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
+    ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)
+    others = [lost, f"the ensemble ({best.name}) has {_apart(best, merged)} at {ratio:.1f} times the time"]
+    if JOINT in named:
+        others.append(f"the joint training they started from has {_apart(named[JOINT], merged)}")
+    if named[LENGTH].average >= merged.average:
+        others.append(f"length alone has {_apart(named[LENGTH], merged)}: do not use it")
+    return "; ".join([worth, *others])
+
+
+def _apart(scorer: ScorerReport, other: ScorerReport) -> str:
+    points = 100 * (scorer.average - other.average)
+    return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
+
+
+def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None:
+    """Candidates of the latest round that has some, judged; None where there is no round or the judge cannot tell."""
+    for round in reversed([round.round for round in workspace.store.rounds() if round.number > 0]):
+        attempts = next(iter(workspace.store.spans(round, CANDIDATE_TASKS)), range(0))
+        candidates = workspace.store.candidates(round, attempts)
+        tasks = [task for task in workspace.store.tasks_of(round, attempts) if task.task_id in candidates]
+        n = max((len(candidates[task.task_id]) for task in tasks), default=0)
+        groups = [(task, candidates[task.task_id]) for task in tasks if len(candidates[task.task_id]) == n]
+        if not groups:
+            continue
+        answers = [
+            Answer(task=task, output=candidate.output, finished=candidate.finish_reason == FinishReason.STOP)
+            for task, group in groups
+            for candidate in group
+        ]
+        judged = judge([(task, candidate.output) for task, group in groups for candidate in group])
+        worth = np.array([np.nan if score is None else score for score in judged]).reshape(len(groups), n)
+        finished = np.array([answer.finished for answer in answers]).reshape(len(groups), n)
+        usable = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)
+        if not usable.any():
+            return None
+        kept = [answer for place, answer in enumerate(answers) if usable[place // n]]
+        return _Candidates(round=round, answers=kept, worth=worth[usable], finished=finished[usable])
+    return None
+
+
+def _regrets(scorers: Mapping[str, Scorer], members: Sequence[str], candidates: _Candidates) -> dict[str, Estimate]:
+    """What the selections of each scorer, ensemble and the length lose."""
+    everybody = {**scorers, LENGTH: Length()}
+    scores = {
+        name: np.array(scorer.score_answers(candidates.answers)).reshape(candidates.worth.shape)
+        for name, scorer in everybody.items()
+    }
+    scaled = [(scores[name] - scores[name].mean()) / (scores[name].std() or 1.0) for name in members]
+    scores |= {"mean": np.mean(scaled, axis=0), "min": np.min(scaled, axis=0)}
+    return {
+        name: mean_of_means([measures.regret(np.where(candidates.finished, given, -np.inf), candidates.worth)], confidence=0.95)
+        for name, given in scores.items()
+    }
+
+
+def _depth(
+    config: Config, workspace: Workspace, progress: Progress, layers: int, rows: Mapping[str, SetRows], split: Split
+) -> DepthReport:
+    """The whole recipe on a base of another depth."""
+    reward = config.reward.model_copy(update={"layers": layers})
+    lab = Lab(config.model_copy(update={"reward": reward}), workspace, progress, label=f"{layers}-layers")
+    merged, sliced = lab.reward_model(), lab.base().facts.sliced
+    scored, seconds = _timed(load_scorer(workspace.locate(merged), config), rows)
+    accuracies = {name: accuracy(scores, split) for name, scores in scored.items()}
+    return DepthReport(
+        layers=layers, parameters=sliced.parameters if sliced else 0, accuracy=accuracies,
+        average=float(np.mean(list(accuracies.values()))), seconds_per_1000=seconds,
+    )  # fmt: skip
