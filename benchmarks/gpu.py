@@ -40,7 +40,7 @@ from flywheel.core.quiet import silence
 from flywheel.engines.contract import Sampling
 from flywheel.engines.transformers_engine import TransformersEngine
 from flywheel.errors import EngineError
-from flywheel.report import tables
+from flywheel.report.rounds import summary
 from flywheel.reward.model import RewardModel
 from flywheel.round.loop import run_next_round
 from flywheel.workspace import Workspace
@@ -176,7 +176,7 @@ def nano_round(folder: Path, device: str, *, tiny: bool) -> dict[str, Any]:
     started = time.perf_counter()
     run_next_round(workspace, workspace.config(), Silent())
     seconds = time.perf_counter() - started
-    told = tables.summary(workspace.store.path, "r1")
+    told = summary(workspace.store.path, "r1")
     print("nano round", f"{seconds:.1f} s", told["verdict"], flush=True)
     return {"seconds": seconds, "verdict": told["verdict"], "judge": told["judge"], "stages": told["stages"]}
 

@@ -21,8 +21,8 @@ from typing import Any
 from flywheel import config as configuration
 from flywheel.nano.world import FAMILIES, FAMILY_OF, right_output
 from flywheel.records import Task
-from flywheel.report import tables
 from flywheel.report.progress import Terminal
+from flywheel.report.rounds import summary
 from flywheel.reward.model import load_scorer
 from flywheel.reward.text import Answer
 from flywheel.round.loop import run_next_round
@@ -85,7 +85,7 @@ def measured(base: Workspace, sets: list[str], *, rounds: int = 1) -> dict[str, 
         for number in range(rounds):
             name = run_next_round(workspace, workspace.config(sets), Terminal(), restart=number == 0)
         path = workspace.store.path
-        told = tables.summary(path, name)
+        told = summary(path, name)
         told["propose_s"] = next(stage["seconds"] for stage in told["stages"] if stage["stage"] == "propose")
         kept = [one.task for one in workspace.store.tasks(name)]
         told["sense"] = sum(right_output(task) is not None for task in kept) / len(kept)

@@ -76,7 +76,7 @@ def main() -> None:
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "page MB": round(written.size / 1e6, 2),
         "tasks": written.tasks,
-        "of": written.of,
+        "answered": written.answered,
     }
     print(json.dumps(told | load(written.out), indent=2))
 

@@ -37,7 +37,7 @@ from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
 from flywheel.instructions.prompts import format_task
 from flywheel.records import Facts, Model, ModelKind, Task
-from flywheel.report import tables
+from flywheel.report.rounds import summary
 from flywheel.reward.text import Answer
 from flywheel.round import context
 from flywheel.round.context import RoundContext
@@ -107,7 +107,7 @@ def views(run: RoundContext) -> None:
     """What a user looks at after a round."""
     path, name = run.workspace.store.path, run.round.round
     reading.rounds_summary(path)
-    tables.summary(path, name)
+    summary(path, name)
     reading.query(path, "SELECT count(*), avg(reward), avg(margin) FROM dataset WHERE round = ?", [name])
     reading.query(path, "SELECT * FROM best_of_n_curve WHERE round = ?", [name])
 

@@ -169,7 +169,7 @@ class Flywheel:
 
     def __getitem__(self, name: str) -> Round:
         """A round by name; raises StoreError where there is none."""
-        from flywheel.report.tables import summary
+        from flywheel.report.rounds import summary
 
         row = summary(self.workspace.store.path, name)
         return Round(
@@ -263,10 +263,10 @@ class Flywheel:
     def progress(self) -> Progress:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
-            from flywheel.report.progress import Terminal
+            from flywheel.report.progress import default_progress
             from flywheel.workers.cluster import resources
 
-            self._progress = Terminal(resources)
+            self._progress = default_progress(resources)
         return self._progress
 
     def _log(self, line: str) -> None:

@@ -96,7 +96,16 @@ def propose(store: Store, name: str, number: int) -> None:
         for place in range(TASKS)
     ]
     dropped = Proposal(attempt=TASKS, raw=HOSTILE, demos=(), tokens=1, task=None, reason="missing field")
-    metrics = [Metric(name="tasks.distinct_2", value=0.4), Metric(name="tasks.self_bleu", value=0.6)]
+    diversity = {
+        "sample": 60,
+        "distinct_1": 0.2,
+        "distinct_2": 0.4,
+        "compression_ratio": 3.0,
+        "self_bleu": 0.6,
+        "kinds": 1,
+        "novel": 0.5,
+    }
+    metrics = [Metric(name=f"tasks.{measure}", value=value) for measure, value in diversity.items()]
     store.commit(name, Stage.PROPOSE, Chunk(rows=[*rows, dropped], last=True, tokens=400, metrics=metrics), seconds=2.0)
 
 

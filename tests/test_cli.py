@@ -62,7 +62,7 @@ def test_rounds_and_show_tell_what_there_is(cli: Cli, turned: Path) -> None:
     task = cli("-w", turned, "show", "r1", task_id[:12]).out
     assert task.count("stop") + task.count("length") == 4
     assert "pairs " in task
-    assert "won" in task
+    assert "winner" in task
 
 
 def test_schema_names_every_table(cli: Cli, turned: Path) -> None:

@@ -254,7 +254,7 @@ def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
     thumbs.write_text("\n".join(json.dumps({"input_text": f"t{n}", "labels": n % 3, "bot_id": n // 10}) for n in range(100)))
     ran = cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--threshold", 1, "--to", tmp_path / "pairs.jsonl")
     assert ran.code == 0, ran.err
-    assert "pairs from 100 thumbs; 10 of 10 groups have both likes and dislikes" in ran.out
+    assert "pairs from 100 thumbs; 10 of 10 groups" in ran.out
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert {row["group"] for row in rows} == {str(n) for n in range(10)}
     refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "pairs.jsonl"), "is there already")

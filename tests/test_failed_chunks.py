@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def test_a_round_goes_on_without_a_chunk_and_names_it(
     assert set(winners) <= {*tasks[:4], *tasks[8:]}
     aside = reading.query(path, "SELECT stage, chunk, task_id FROM failed_tasks ORDER BY ALL").rows
     assert aside == sorted((stage, 1, task_id) for (task_id,) in tasks[4:8])
-    shown = cli("--workspace", workspace.folder, "show", "r1").out
-    assert f"r1: {stage} set aside 1 of its chunks, their rows are lacking: ValueError: no such luck" in shown
+    (failed,) = json.loads(cli("--workspace", workspace.folder, "show", "r1", "--json").out)["failed_chunks"]
+    assert failed == {"stage": stage, "error": "ValueError: no such luck", "chunks": 1}
+    assert "ValueError: no such luck" in cli("--workspace", workspace.folder, "show", "r1").out
     checked = cli("--workspace", workspace.folder, "doctor", "--deep")
     assert checked.code == 0, checked.out + checked.err
 

@@ -271,7 +271,7 @@ def test_csv_runs_nothing_in_a_spreadsheet_and_json_is_exact(text: str, folder: 
     asked = ("sql", f"SELECT output, -1.5 AS number FROM generations WHERE task_id = '{task_id}' LIMIT 1", "--format")
     told = cli("-w", folder, *asked, "csv")
     assert list(csv.reader(io.StringIO(told.out, newline="")))[1] == [FORMULAS[text], "-1.5"]
-    assert ("begin as formulas do" in told.err) == (FORMULAS[text] != text)
+    assert ("--format json" in told.err) == (FORMULAS[text] != text)
     assert json.loads(cli("-w", folder, *asked, "json").out)[0]["output"] == text
 
 

@@ -168,11 +168,11 @@ def test_a_judge_that_could_not_be_asked_is_told_before_a_round_is_begun(
         said = ["evaluation.judges.own: ", "cannot judge", "no score head"]
     elif lost == "server":
         judge = {"kind": "llm", "model": "big", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}
-        said = ["http://127.0.0.1:9/v1"]
+        said = ["http://127.0.0.1:9/v1", "evaluation.judges.own.endpoint.base_url"]
     else:
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         judge = {"kind": "llm", "model": "big"}
-        said = ["https://api.openai.com/v1", "API key"]
+        said = ["https://api.openai.com/v1", "OPENAI_API_KEY"]
     refused(cli("-w", folder, "round", judges(own=judge), "--set=evaluation.judge=own"), *said)
     assert rows(folder, "SELECT round FROM rounds") == [("r0",)]
 
@@ -201,7 +201,7 @@ def test_a_judge_that_refuses_stops_the_round_in_one_line_and_it_goes_on(cli: Cl
     with Says(lambda body: refusal(401, "no such key")) as server:
         llm = {"kind": "llm", "model": "big", "endpoint": {"base_url": server.url, "retries": 0}}
         ran = cli("-w", folder, "round", judges(llm=llm), "--set=evaluation.judge=llm")
-        refused(ran, server.url, "API key")
+        refused(ran, server.url, "OPENAI_API_KEY")
     assert rows(folder, "SELECT round, status FROM rounds ORDER BY 1") == [("r0", "done"), ("r1", "failed")]
     with Says(talk(lambda prompt: "Better: neither")) as server:
         llm["endpoint"] = {"base_url": server.url}

@@ -15,9 +15,10 @@ import pytest
 from flywheel.records import Stage
 from flywheel.report.page.charts import charts_of
 from flywheel.report.page.figures import gather
-from flywheel.report.page.sections import headlines_of, sections_of
-from flywheel.report.page.tasks import FIELDS, LONGEST, escaped, tasks_of
+from flywheel.report.page.sections import headlines_of, notes_of, tables_of
+from flywheel.report.page.tasks import LONGEST, escaped, tasks_of
 from flywheel.store.database import connection
+from flywheel.store.report_rows import TASK_FIELDS
 from flywheel.store.store import Store
 from tests import report_store
 from tests.conftest import Cli, copy
@@ -47,20 +48,29 @@ def page_file(store: Store) -> Path:
 
 def test_the_figures_of_a_real_workspace_are_there(turned: Path) -> None:
     figures = gather(Store(turned / "flywheel.duckdb"))
-    assert [one.round for one in figures.turns] == ["r0", "r1", "r2"]
+    assert [row["round"] for row in figures.turns] == ["r0", "r1", "r2"]
     assert figures.trend is not None
     assert [step.round for step in figures.trend.against_parent] == ["r1", "r2"]
-    assert {one.round for one in figures.measured("heldout.judge")} == {"r0", "r1", "r2"}
-    assert set(figures.curves) == set(figures.policies) == {"r1", "r2"}
-    (merge,) = figures.merges
-    assert [part.name for part in merge.parts] == ["thumbs", "pairs", "form", "merged"]
-    assert all(part.accuracy for part in merge.parts)
-    assert {one.of: one.count for one in figures.lengths if one.round == "r1"} == {"all": 320, "winners": 80}
-    assert sum(one.attempts for one in figures.drops if (one.round, one.fate) == ("r1", "kept")) == 80
+    assert {row["round"] for row in figures.measured("heldout.judge")} == {"r0", "r1", "r2"}
+    assert set(figures.curves) == {row["round"] for row in figures.policies} == {"r1", "r2"}
+    (model,) = figures.models
+    assert [part["model"] for part in model["parts"]] == ["thumbs", "pairs", "form", "merged"]
+    assert all(part["accuracy"] for part in model["parts"])
+    assert {row["candidates"]: row["count"] for row in figures.lengths if row["round"] == "r1"} == {"all": 320, "winners": 80}
+    assert sum(row["attempts"] for row in figures.drops if (row["round"], row["reason"]) == ("r1", "kept")) == 80
     tasks = tasks_of(turned / "flywheel.duckdb")
     assert tasks.is_whole
-    assert [(one.round, one.tasks) for one in tasks.sampled] == [("r1", 80), ("r2", 80)]
+    assert tasks.shown == {"r1": 80, "r2": 80}
     assert len(charts_of(figures)) >= 12
+
+
+def test_a_table_has_the_rows_of_its_chart(store: Store) -> None:
+    comparisons, *_ = tables_of(gather(store))["verdicts"]
+    assert comparisons.columns[:3] == ("comparison", "verdict", "judge before")
+    assert [row[:2] for row in comparisons.rows][:2] == [("r1 vs. r0", "improved"), ("r2 vs. r1", "improved")]
+    policies, curve = tables_of(gather(store))["selecting"]
+    assert [row[:2] for row in policies.rows] == [("r1", "best"), ("r1", "first"), ("r2", "best"), ("r2", "first")]
+    assert [row[:2] for row in curve.rows if row[0] == "r1"] == [("r1", "1"), ("r1", "2"), ("r1", "3")]
 
 
 def test_the_command_writes_a_page_and_charts(cli: Cli, turned: Path, tmp_path: Path) -> None:
@@ -69,24 +79,26 @@ def test_the_command_writes_a_page_and_charts(cli: Cli, turned: Path, tmp_path: 
     assert told.code == 0, told.err
     assert "10 of 160 tasks" in told.out
     assert "<title>flywheel report: workspace</title>" in out.read_text()
-    assert "asked for so many" in out.read_text()
+    assert "<code>--tasks 5</code>" in out.read_text()
     assert (charts / "judge.svg").read_text().startswith("<svg")
-    assert "#fe00" not in (charts / "judge.svg").read_text()
+    assert "var(" not in (charts / "judge.svg").read_text(), "a file has colours of its own"
     told = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--format", "png", "--json")
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in json.loads(told.out)["charts"])
-    assert cli("-w", workspace, "report", "--out", tmp_path / "nowhere" / "page.html").err.startswith("error: cannot write")
+    refused = cli("-w", workspace, "report", "--out", tmp_path / "nowhere" / "page.html")
+    assert (refused.code, refused.out) == (1, "")
+    assert str(tmp_path / "nowhere") in refused.error
 
 
 def test_a_task_carries_its_candidates_scores_picks_and_lineage(store: Store) -> None:
     data = json.loads(tasks_of(store.path).json)
     assert (data["rounds"], data["members"], data["judges"]) == (["r1", "r2"], ["thumbs", "pairs"], ["verifier"])
-    tasks = [dict(zip(FIELDS, values, strict=True)) for values in data["tasks"]]
+    tasks = [dict(zip(TASK_FIELDS, values, strict=True)) for values in data["tasks"]]
     cut = next(one for one in tasks if one["round"] == "r1" and one["attempt"] == 1)
-    assert cut["picks"][0] == 1, "the candidate that was cut has not won"
+    assert cut["selected"][0] == 1, "the candidate that was cut has not won"
     assert [one[2] for one in cut["candidates"]] == ["stop", "stop", "length"]
     assert cut["candidates"][1][-2:] == [[1.0], [0.75, 0.75]]
     assert cut["candidates"][2][-2:] == [[1.0], []]
-    assert data["demos"][cut["demos"][0]] == [report_store.SEED.task_id, "Name a colour.", "seed"]
+    assert data["demos"][cut["demos"][0]] == ["Name a colour.", "seed"]
     assert next(one for one in tasks if one["attempt"] == 5)["paraphrases"] == [["Say it otherwise.", None]]
 
 
@@ -94,20 +106,22 @@ def test_fewer_tasks_are_the_first_by_id_and_a_long_text_is_cut(store: Store, tm
     path = Path(shutil.copy(store.path, tmp_path))
     with connection(path, read_only=False) as db:
         db.execute("UPDATE candidates SET output = repeat('long ', 2000)")
-    found = tasks_of(path, most=7)
-    assert [(one.tasks, one.of) for one in found.sampled] == [(7, TASKS), (7, TASKS)]
-    assert found.told == f"7 of {TASKS} tasks in each of 2 rounds"
-    tasks = json.loads(found.json)["tasks"]
-    assert [one[1] for one in tasks[:7]] == sorted(one[1] for one in json.loads(tasks_of(store.path).json)["tasks"][:TASKS])[:7]
+    page = tasks_of(path, limit=7)
+    assert (page.shown, page.answered) == ({"r1": 7, "r2": 7}, {"r1": TASKS, "r2": TASKS})
+    assert page.summary == f"7 of {TASKS} tasks in each of 2 rounds"
+    tasks = json.loads(page.json)["tasks"]
+    every = json.loads(tasks_of(store.path).json)["tasks"]
+    assert [task[:2] for task in tasks if task[0] == "r1"] == sorted(task[:2] for task in every)[:7]
     assert all(LONGEST <= len(one[10][0][1]) < LONGEST + 100 for one in tasks)
-    assert "10,000 characters in all" in tasks[0][10][0][1]
+    assert "10,000 characters in total" in tasks[0][10][0][1]
 
 
 def test_a_page_keeps_to_its_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flywheel.report.page.tasks.LIMIT", 12_000)
-    found = tasks_of(store.path)
-    assert len(found.json.encode()) <= 12_000
-    assert 5 < found.sampled[0].tasks < TASKS
+    page = tasks_of(store.path)
+    assert len(page.json.encode()) <= 12_000
+    assert 5 < page.shown["r1"] < TASKS
+    assert abs(page.shown["r1"] - page.shown["r2"]) <= 1
 
 
 def test_nothing_in_the_data_leads_out_of_its_element() -> None:
@@ -120,41 +134,40 @@ def test_nothing_in_the_data_leads_out_of_its_element() -> None:
 
 
 def notes(store: Store) -> str:
-    figures = gather(store)
-    return " ".join(note for section in sections_of(figures, charts_of(figures)) for note in section.notes)
+    return " ".join(note for section in notes_of(gather(store)).values() for note in section)
 
 
 def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store) -> None:
     figures = gather(store)
-    assert [(one.word, one.title) for one in headlines_of(figures)] == [
-        ("improved", "r2 against r1"),
-        ("improved", "r2 against r0"),
-        ("improved", "r1 against r1-random"),
+    assert [(step.comparison.verdict, step.round, step.base) for step in headlines_of(figures)] == [
+        ("improved", "r2", "r1"),
+        ("improved", "r2", "r0"),
+        ("improved", "r1", "r1-random"),
     ]
     assert "r3 is not finished" in notes(store)
-    assert "no control" not in notes(store)
+    assert "control" not in notes(store)
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "note"),
     [
-        ("DELETE FROM scores WHERE model_id LIKE 'judge-%'", "asked about no candidates"),
+        ("DELETE FROM scores WHERE model_id LIKE 'judge-%'", "scored no candidates"),
         ("DELETE FROM rounds WHERE policy <> 'best'", "There is no control"),
-        ("DELETE FROM rounds WHERE number > 0", "Only r0 is done"),
-        ("UPDATE rounds SET status = 'running'", "No round is done"),
+        ("DELETE FROM rounds WHERE number > 0", "Only r0 is finished"),
+        ("UPDATE rounds SET status = 'running'", "No round is finished"),
         ("DELETE FROM evaluation_scores WHERE model_id LIKE 'judge-%'", "cannot be compared"),
         ("UPDATE rounds SET reward_model = NULL", "No round has a reward model"),
         ("DELETE FROM selections", "r3 is not finished"),
         ("DELETE FROM metrics", "No round is evaluated by a judge"),
     ],
 )
-def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: Path, missing: str, said: str) -> None:
+def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: Path, missing: str, note: str) -> None:
     from flywheel.report.page.write import write_report
 
     changed = Store(Path(shutil.copy(store.path, tmp_path)))
     with connection(changed.path, read_only=False) as db:
         db.execute(missing)
-    assert said in notes(changed)
+    assert note in notes(changed)
     assert write_report(changed, tmp_path / "report.html").out.read_text().rstrip().endswith("</html>")
 
 
@@ -169,13 +182,13 @@ def test_only_r0_and_no_round_at_all(cli: Cli, tmp_path: Path) -> None:
     empty.migrate()
     refused = cli("-w", tmp_path / "empty", "report", "--out", tmp_path / "none.html")
     assert (refused.code, refused.out) == (1, "")
-    assert "has no round to report on" in refused.err
+    assert refused.hint == "Run `flywheel round` first."
 
 
 def test_a_round_in_the_middle_of_a_stage_is_shown(store: Store, tmp_path: Path) -> None:
     changed = Store(Path(shutil.copy(store.path, tmp_path)))
     changed.progress("r3", Stage.ANSWER)
-    assert "r3 is not finished: it is running, at answer." in notes(changed)
+    assert "r3 is not finished: it is running, in the stage answer." in notes(changed)
 
 
 # The page in a browser
@@ -227,6 +240,7 @@ def test_the_page_fits_its_width_and_its_charts_are_drawn(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visible = page.locator("figure svg:visible")
     assert visible.count() == page.locator("figure").count() >= 10
+    assert page.locator("section:has(figure):not(:has(table))").count() == 0
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
     assert len(ids) == len(set(ids))
     page.locator("#list [role=option]").nth(2).click()
@@ -252,7 +266,7 @@ def test_search_filters_and_sorting_change_what_is_listed(page: Page) -> None:
     page.check("#disagree")
     listed(page, 2)
     page.fill("#search", "no such words")
-    page.wait_for_selector("text=No task is like this.")
+    page.wait_for_selector("text=No task matches.")
 
 
 def test_a_task_shows_its_candidates_side_by_side(page: Page) -> None:
@@ -261,7 +275,7 @@ def test_a_task_shows_its_candidates_side_by_side(page: Page) -> None:
     won = page.locator("#detail .candidates li.won")
     assert won.count() == 1
     assert "winner" in won.inner_text()
-    for label in ("reward", "judge verifier", "thumbs", "pairs", "tokens", "ended by"):
+    for label in ("reward", "judge verifier", "thumbs", "pairs", "tokens", "finish reason"):
         assert label in won.inner_text()
     assert "token limit" in page.inner_text("#detail .candidates li:last-child, #detail .candidates li:nth-child(2)")
     assert "Name a colour." in page.inner_text("#detail")

@@ -31,6 +31,7 @@ def compare(
 ) -> None:
     """Report whether ROUND is better than BASE, with the evidence."""
     from flywheel.evaluation.best_of_n import curve_of, policies_of
+    from flywheel.report import comparison as report
     from flywheel.report import tables
 
     workspace = opened()
@@ -41,16 +42,17 @@ def compare(
         about = {"policies": [asdict(policy) for policy in policies], "curve": asdict(curve) if curve else None}
         tables.print_json(comparison.as_json() | about)
     else:
-        tables.print_comparison(comparison, policies, curve)
+        report.print_comparison(comparison, policies, curve)
 
 
 @app.command()
 def trend(as_json: AsJson = False) -> None:
     """Show every round's verdict against its parent and against r0, corrected for the number of comparisons."""
     from flywheel.report import tables
+    from flywheel.report.comparison import print_trend
 
     found = opened().trend()
-    tables.print_json(found.as_json()) if as_json else tables.print_trend(found)
+    tables.print_json(found.as_json()) if as_json else print_trend(found)
 
 
 @app.command()
@@ -70,15 +72,16 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a round, or one of its tasks with all candidates and scores."""
+    from flywheel.report import rounds as report
     from flywheel.report import tables
     from flywheel.store import reading
 
     if task is not None:
         found = reading.task(named_workspace().store.path, name, task)
-        tables.print_json(found.as_dicts()) if as_json else tables.print_task(found)
+        tables.print_json(found.as_dicts()) if as_json else report.print_task(found)
         return
     summary = opened()[name].summary
-    tables.print_json(summary) if as_json else tables.print_round(summary)
+    tables.print_json(summary) if as_json else report.print_round(summary)
 
 
 @app.command()
@@ -106,12 +109,13 @@ def sample(
 ) -> None:
     """Answer one task N times with the latest generator, ranked by the reward model."""
     from flywheel.records import Task
+    from flywheel.report import rounds as report
     from flywheel.report import tables
 
     settings = {"sampling.n": n, "seed": seed}
     workspace = opened([f"{key}={value}" for key, value in settings.items() if value is not None])
     (ranked,) = workspace.sample([Task(instruction=instruction, input=text, constraints=constraints)])
-    table = tables.ranked_table(ranked.candidates)
+    table = report.ranked_table(ranked.candidates)
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 

@@ -34,10 +34,10 @@ def report(
     from flywheel.report.page.write import write_report
     from flywheel.report.tables import print_json, print_line
 
-    written = write_report(named_workspace().store, out, most=tasks, folder=charts, form=form.value)
+    written = write_report(named_workspace().store, out, tasks=tasks, folder=charts, form=form.value)
     if as_json:
         print_json(written.as_json())
         return
-    print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.of:,} tasks")
+    print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.answered:,} tasks")
     if charts is not None:
         print_line(f"wrote {len(written.charts)} charts to {charts}")

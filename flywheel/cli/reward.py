@@ -151,7 +151,7 @@ def eval_command(
     as_json: AsJson = False,
 ) -> None:
     """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
-    from flywheel.report import reward as report
+    from flywheel.report.reward_report import print_reward_report
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
@@ -172,10 +172,10 @@ def eval_command(
             depths=layers,
         )  # fmt: skip
     if chart is not None:
-        from flywheel.report.charts import reward_chart, save_chart
+        from flywheel.report.reward_chart import reward_chart, save_chart
 
         save_chart(reward_chart(found), chart)
-    report.print_reward_report(found, as_json=as_json)
+    print_reward_report(found, as_json=as_json)
 
 
 @app.command()
@@ -206,10 +206,11 @@ def score(
     """Score texts with a reward model, best first."""
     from flywheel.records import Task
     from flywheel.report import tables
+    from flywheel.report.rounds import scores_table
     from flywheel.reward.score import score_texts
 
     task = Task(instruction=instruction, input=text, constraints=constraints) if instruction is not None else None
-    table = tables.scores_table(texts, score_texts(named_workspace(), model, texts, task))
+    table = scores_table(texts, score_texts(named_workspace(), model, texts, task))
     tables.print_json(table.as_dicts()) if as_json else tables.print_table(table)
 
 

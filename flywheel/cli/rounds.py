@@ -91,6 +91,7 @@ def propose(
 
     --tasks and --set hold for this call; the round that resumes with the tasks needs the same.
     """
+    from flywheel.report import rounds as report
     from flywheel.report import tables
 
     settings = [*(overrides or []), *([f"instructions.tasks={tasks}"] if tasks is not None else [])]
@@ -99,7 +100,7 @@ def propose(
     with finishing():
         proposed = workspace.propose(restart=restart).summary
     resume = " ".join(["flywheel round", *(f"--set {shlex.quote(setting)}" for setting in settings)])
-    tables.print_json(proposed) if as_json else tables.print_summary(proposed, goes_on=resume)
+    tables.print_json(proposed) if as_json else report.print_summary(proposed, resume=resume)
 
 
 def _print_plan(workspace: Flywheel, config: str | None, *, restart: bool, as_json: bool) -> None:
@@ -127,9 +128,10 @@ def _prepare(workspace: Flywheel, config: str | None) -> None:
 
 
 def _print_round(workspace: Flywheel, finished: Round) -> None:
+    from flywheel.report import rounds as report
     from flywheel.report import tables
 
-    tables.print_summary(finished.summary)
+    report.print_summary(finished.summary)
     if finished.summary["policy"] != "best":
         base = f"r{finished.name[1:].partition('-')[0]}"
         tables.print_line(workspace.compare(finished.name, base).sentence)

@@ -8,13 +8,13 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flywheel.core.files import digest_file
+from flywheel.core.version import __version__
 from flywheel.errors import StoreError
 from flywheel.store.store import Store
 
@@ -44,7 +44,7 @@ class Manifest(BaseModel):
 def manifest_of(sources: Mapping[str, Path], store: Store) -> Manifest:
     """The manifest of these files."""
     return Manifest(
-        flywheel=version("flywheel"),
+        flywheel=__version__,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         rounds=[f"{row.round} {row.status}" for row in store.rounds(controls=True)],
         size=sum(path.stat().st_size for path in sources.values()),

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with rate and remaining time on a terminal, one line per piece of work elsewhere."""
+"""Progress on stderr: a bar on a terminal, lines elsewhere; in a notebook, a bar below the cell."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
-from flywheel.core.progress import Counter
+from flywheel.core.progress import Counter, Progress
 from flywheel.core.safe_text import visible
 
-TELL_EVERY_S = 30.0
-"""Where there is no terminal for a bar, long work says this often how far it is."""
+REPORT_EVERY_S = 30.0
+"""Seconds between the lines on unfinished work where there is no terminal."""
+
+
+def default_progress(beside: Callable[[], str] = lambda: "") -> Progress:
+    """The progress that suits where this process runs; ``beside`` returns a text that is shown beside the bars."""
+    return Notebook() if Console().is_jupyter else Terminal(beside)
 
 
 class Terminal:
-    """Shows pieces of work one after another, and leaves a line for each; ``beside`` says what is shown beside the bars."""
+    """Shows one bar at a time on stderr, and leaves a line for each piece of work."""
 
     def __init__(self, beside: Callable[[], str] = lambda: "") -> None:
         self._console, self._beside = Console(stderr=True, highlight=False), beside
@@ -28,43 +34,76 @@ class Terminal:
         columns = (
             TextColumn("{task.description:<22}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.fields[total_text]} {task.fields[unit]}", markup=False),
-            TextColumn("{task.fields[rate]}", markup=False),
+            TextColumn("{task.fields[count]}", markup=False),
             TimeRemainingColumn(),
             TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
-        name, started = visible(name), time.monotonic()
-        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            task = bar.add_task(name, total=total, completed=done, unit=unit, rate="", beside="", total_text=_number(total))
-            counter = _Bar(bar, task, done, self._beside)
-            if not self._console.is_terminal:
-                counter.tell = lambda text: self._console.print(f"{name:<22} {text}", markup=False)
-            yield counter
-        seconds = time.monotonic() - started
-        speed = (counter.done - done) / seconds if seconds > 0 else 0.0
-        rate = f", {speed:,.{0 if speed >= 10 else 1}f}/s" if counter.done - done > 1 and speed else ""
-        self._console.print(f"{name:<22} {counter.done:,} {unit} in {seconds:.1f} s{rate}", markup=False)
+        name, rate = visible(name), _Rate(done, total, unit)
+        with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
+            task = bar.add_task(name, total=total, completed=done, count=rate.text, beside=self._beside())
+            yield _BarCounter(bar, task, rate, self._beside)
+        self._console.print(f"{name:<22} {rate.summary}", markup=False)
 
 
-class _Bar:
-    """One bar; its rate is measured from where the work went on."""
+class _Rate:
+    """How much is done, of how much, and how fast since this process started on it."""
 
-    def __init__(self, bar: Progress, task: TaskID, done: int, beside: Callable[[], str]) -> None:
-        self._bar, self._task, self._from, self._started, self._beside = bar, task, done, time.monotonic(), beside
-        self.done = done
-        self.tell: Callable[[str], None] | None = None
-        self._told = self._started
+    def __init__(self, done: int, total: int | None, unit: str) -> None:
+        self.done, self.total, self._unit = done, total, unit
+        self._first, self._started = done, time.monotonic()
+
+    @property
+    def text(self) -> str:
+        """Such as ``120/500 tasks, 3.4/s``."""
+        total = "?" if self.total is None else f"{self.total:,}"
+        return f"{self.done:,}/{total} {self._unit}{self._speed}"
+
+    @property
+    def summary(self) -> str:
+        """Such as ``500 tasks in 147.1 s, 3.4/s``."""
+        return f"{self.done:,} {self._unit} in {time.monotonic() - self._started:.1f} s{self._speed}"
+
+    @property
+    def _speed(self) -> str:
+        count, seconds = self.done - self._first, time.monotonic() - self._started
+        speed = count / seconds if seconds > 0 else 0.0
+        return f", {speed:,.{0 if speed >= 10 else 1}f}/s" if count > 1 and speed else ""
+
+
+class _BarCounter:
+    """Moves a bar, or prints a line from time to time where there is no terminal."""
+
+    def __init__(self, bar: RichProgress, task: TaskID, rate: _Rate, beside: Callable[[], str]) -> None:
+        self._bar, self._task, self._beside, self._rate = bar, task, beside, rate
+        self._printed = time.monotonic()
 
     def to(self, done: int, total: int | None = None) -> None:
-        self.done = done
-        seconds = time.monotonic() - self._started
-        rate = f"{(done - self._from) / seconds:,.1f}/s" if seconds > 0 else ""
-        known: dict[str, Any] = {} if total is None else {"total": total, "total_text": _number(total)}
-        self._bar.update(self._task, completed=done, rate=rate, beside=self._beside(), **known)
-        if self.tell and time.monotonic() - self._told > TELL_EVERY_S:
-            self._told = time.monotonic()
-            self.tell(", ".join(part for part in (f"{done:,} so far", rate, self._beside()) if part))
+        self._rate.done = done
+        self._rate.total = self._rate.total if total is None else total
+        count, beside = self._rate.text, self._beside()
+        self._bar.update(self._task, completed=done, total=self._rate.total, count=count, beside=beside)
+        if not self._bar.console.is_terminal and time.monotonic() - self._printed > REPORT_EVERY_S:
+            self._printed = time.monotonic()
+            line = f"{self._bar.tasks[0].description:<22} {count}{f', {beside}' if beside else ''}"
+            self._bar.console.print(line, markup=False)
 
 
-def _number(total: int | None) -> str:
-    return "?" if total is None else f"{total:,}"
+class Notebook:
+    """Shows a tqdm bar for each piece of work: a widget where ipywidgets is installed, text elsewhere."""
+
+    @contextmanager
+    def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
+        from tqdm.auto import tqdm
+
+        with tqdm(desc=visible(name), total=total, initial=done, unit=f" {unit}") as bar:
+            yield _TqdmCounter(bar)
+
+
+class _TqdmCounter:
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def to(self, done: int, total: int | None = None) -> None:
+        if total is not None:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)

@@ -1,4 +1,4 @@
-"""What the reward lab tells: members, merges, searches, self-tests, the report."""
+"""The results of the reward commands as text: members, merges, searches, self-tests."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.report.tables import print_json, print_line, print_table
+from flywheel.report.tables import counts, print_json, print_line, print_table
 from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
-    from flywheel.core.statistics import Estimate
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.report import RewardReport
     from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
 
 
 def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> None:
-    """Held-out accuracies of the members and the merge, what was left out of the data, and how the merge was chosen."""
+    """Held-out accuracies of the members and the merge, dropped rows, and how the merge was chosen."""
     table = _accuracy_table([*members, merged])
     if as_json:
         print_json(table.as_dicts())
@@ -32,11 +30,11 @@ def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> No
         if line:
             print_line(line)
     if search := merged.facts.search:
-        word = "beats" if search.merged else "does not beat"
+        beats = "beats" if search.merged else "does not beat"
+        used = "the merge" if search.merged else f"{search.single} alone"
         print_line(
-            f"the best of {search.trials} merges {word} {search.single} alone on the validation splits "
-            f"({search.best.accuracy:.3f}, {search.single_accuracy:.3f}); "
-            + ("it selects" if search.merged else f"{search.single} selects")
+            f"the best of {search.trials} merges {beats} {search.single} alone on the validation splits "
+            f"({search.best.accuracy:.3f} against {search.single_accuracy:.3f}); the reward model is {used}"
         )
 
 
@@ -63,18 +61,18 @@ def _accuracy_table(models: Sequence[Model]) -> Table:
     sets = list(models[-1].facts.accuracy)
     rows = []
     for model in models:
-        found = model.facts.accuracy
-        rows.append((model.name, *(found.get(one) for one in sets), sum(found.values()) / len(found)))
+        accuracy = model.facts.accuracy
+        rows.append((model.name, *(accuracy.get(name) for name in sets), sum(accuracy.values()) / len(accuracy)))
     return Table(columns=("model", *sets, "average"), rows=rows)
 
 
 def _dropped(model: Model) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in model.facts.dropped.items())
+    reasons = counts(model.facts.dropped)
     return f"{model.name}: trained on {model.facts.rows:,} rows; dropped {reasons}" if reasons else ""
 
 
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
-    """What slicing made of a model."""
+    """The layers and parameters that slicing kept."""
     if as_json:
         print_json({"folder": str(folder)} | asdict(sliced))
         return
@@ -83,41 +81,39 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         f"parameters, one head, sliced by {sliced.by}"
     )
     if sliced.because:
-        print_line(f"not by mergekit: {sliced.because[:200]}")
+        print_line(f"mergekit could not slice it: {sliced.because[:200]}")
 
 
 def print_search(search: Search, *, as_json: bool) -> None:
-    """The best merges of a search, the best single member, and the config that takes the best."""
+    """The best merges of a search, the best single member, and the config that uses the best merge."""
     if as_json:
         print_json(
             asdict(search.result)
             | {
                 "weights": dict(search.plan.weights),
                 "merge": search.plan.merge.model_dump(),
-                "tried": [asdict(one) for one in search.trials],
+                "tried": [asdict(trial) for trial in search.trials],
             }
         )
         return
-    result, last = search.result, max(trial.halving for trial in search.trials)
-    finalists = sorted((one for one in search.trials if one.halving == last), key=lambda one: (-one.retained, -one.accuracy))
+    result = search.result
+    last = max(trial.halving for trial in search.trials)
+    finalists = [trial for trial in search.trials if trial.halving == last]
+    finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
     sets = list(result.best.accuracies)
-    print_table(
-        Table(
-            columns=("merge", "density", "weights", "worst kept", *sets, "average"),
-            rows=[
-                (
-                    one.method, one.density, ", ".join(f"{name} {weight:g}" for name, weight in one.weights.items()),
-                    one.retained, *(one.accuracies[name] for name in sets), one.accuracy,
-                )
-                for one in finalists[:SHOWN_TRIALS]
-            ],
+    rows = [
+        (
+            trial.method, trial.density, ", ".join(f"{name} {weight:g}" for name, weight in trial.weights.items()),
+            trial.retained, *(trial.accuracies[name] for name in sets), trial.accuracy,
         )
-    )  # fmt: skip
+        for trial in finalists[:SHOWN_TRIALS]
+    ]  # fmt: skip
+    print_table(Table(columns=("merge", "density", "weights", "worst kept", *sets, "average"), rows=rows))
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
     if not result.merged:
-        print_line(f"no merge beats {result.single} alone {figures}; keep that member only, or train the others better")
+        print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
         return
-    print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, write into the config:")
+    print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
     print_line("reward:")
     for name, weight in search.plan.weights.items():
         print_line(f"  members.{name}.weight: {weight:g}")
@@ -125,7 +121,7 @@ def print_search(search: Search, *, as_json: bool) -> None:
     print_line(f"  merge: {json.dumps(merge)}")
     weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in search.plan.weights.items())
     options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
-    print_line(f"or for one call: {weights} {options}")
+    print_line(f"or for one command: {weights} {options}")
 
 
 def print_recipe(recipe: str, folder: Path, *, as_json: bool) -> None:
@@ -136,100 +132,22 @@ def print_recipe(recipe: str, folder: Path, *, as_json: bool) -> None:
 def print_checks(findings: Sequence[Finding], *, as_json: bool) -> None:
     """Each check, and what a failure means."""
     if as_json:
-        print_json([asdict(one) for one in findings])
+        print_json([asdict(finding) for finding in findings])
         return
-    print_table(
-        Table(
-            columns=("", "check", "found", "what it means"),
-            rows=[("ok" if one.ok else "!!", one.name, one.found, "" if one.ok else one.meaning) for one in findings],
-        )
-    )
+    rows = [
+        ("ok" if finding.ok else "!!", finding.name, finding.found, "" if finding.ok else finding.meaning)
+        for finding in findings
+    ]
+    print_table(Table(columns=("", "check", "result", "meaning"), rows=rows))
 
 
-def print_pairs_made(told: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
-    """What `flywheel reward pairs` made."""
+def print_pairs_made(pairs: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
+    """What `flywheel reward pairs` wrote."""
     if as_json:
-        print_json({"file": str(to)} | dict(told))
+        print_json({"file": str(to)} | dict(pairs))
         return
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in told["dropped"].items())
+    dropped = f"; dropped {counts(pairs['dropped'])}" if pairs["dropped"] else ""
     print_line(
-        f"{to}: {told['pairs']:,} pairs from {told['thumbs']:,} thumbs; {told['paired']:,} of {told['groups']:,} groups "
-        f"have both likes and dislikes{f'; dropped {dropped}' if dropped else ''}"
+        f"{to}: {pairs['pairs']:,} pairs from {pairs['thumbs']:,} thumbs; {pairs['paired']:,} of {pairs['groups']:,} groups "
+        f"have both liked and disliked outputs{dropped}"
     )
-
-
-def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
-    """The report as tables, its sentence first."""
-    if as_json:
-        print_json(asdict(report))
-        return
-    print_line(report.sentence)
-    sets = list(report.sets)
-    print_line()
-    print_table(
-        Table(
-            columns=(f"{report.split} accuracy", *sets, "average", "worst loss"),
-            rows=[
-                (one.name, *(_share(one.accuracy[name]) for name in sets), one.average, _lost(one.lost, one.lost_on))
-                for one in report.scorers
-            ],
-        )
-    )
-    print_line()
-    by = f"regret in {report.candidates}" if report.candidates else "regret"
-    print_table(
-        Table(
-            columns=("scorer", "length correlation", "calibration error", by, "s per 1,000 texts"),
-            rows=[
-                (
-                    one.name, one.length_correlation, one.calibration_error,
-                    _share(one.regret) if one.regret else None, one.seconds_per_1000,
-                )
-                for one in report.scorers
-            ],
-        )
-    )  # fmt: skip
-    if report.regret_by_chance is not None:
-        print_line(f"a random pick would regret {report.regret_by_chance:.3f}")
-    print_line()
-    names = list(report.disagreement)
-    print_table(
-        Table(
-            columns=("disagreement", *names),
-            rows=[(name, *(None if name == other else report.disagreement[name][other] for other in names)) for name in names],
-        )
-    )
-    print_line()
-    print_table(
-        Table(
-            columns=("set", "kind", "train", "validation", "test", "dropped"),
-            rows=[
-                (
-                    name, one.kind, one.train, one.validation, one.test,
-                    ", ".join(f"{count:,} {reason}" for reason, count in one.dropped.items()) or "none",
-                )
-                for name, one in report.sets.items()
-            ],
-        )
-    )  # fmt: skip
-    if report.depths:
-        print_line()
-        print_table(
-            Table(
-                columns=("layers", "parameters", *sets, "average", "s per 1,000 texts"),
-                rows=[
-                    (one.layers, one.parameters, *(one.accuracy[name] for name in sets), one.average, one.seconds_per_1000)
-                    for one in report.depths
-                ],
-            )
-        )
-    print_line()
-    print_line(report.recipe.rstrip())
-
-
-def _share(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _lost(lost: float | None, on: str | None) -> str:
-    return "" if lost is None else f"{-100 * lost:+.1f} points on {on}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from flywheel.config import Config
 from flywheel.core.model_folders import check_model
+from flywheel.core.version import __version__
 from flywheel.engines.generator import choose_engine, initial_generator, initial_student
 from flywheel.errors import StoreError
 from flywheel.evaluation.judges import judge_models
@@ -19,7 +20,7 @@ from flywheel.records import Model, ModelKind, Policy, Round
 from flywheel.round.fingerprint import fingerprint, full_identity, refuse_changes
 from flywheel.workspace import Workspace
 
-LIBRARIES = ("flywheel", "torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb")
 
 
 def open_round(workspace: Workspace, config: Config, reward: Model | None, *, proposing: bool = False) -> Round:
@@ -65,7 +66,7 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
         generator_out=trained.model_id if number == 0 else None,
         reward_model=reward.model_id if reward else None,
         judge=judges[0].model_id,
-        versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        versions={"python": platform.python_version(), "flywheel": __version__} | {name: version(name) for name in LIBRARIES},
         engine={"name": engine.name, "why": engine.why},
     )
     store.open_round(opened)

@@ -35,7 +35,7 @@ class Table:
         return pyarrow.Table.from_pylist(self.as_dicts()) if self.rows else pyarrow.table({name: [] for name in self.columns})
 
 
-def query(path: Path, sql: str, values: list[Any] | None = None) -> Table:
+def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """The result of one SQL statement that only reads; raises StoreError for any other statement, with DuckDB's message."""
     with connection(path) as db:
         try:

@@ -1,5 +1,5 @@
-"""`flywheel report`: the whole store as one HTML page that needs no network.
+"""`flywheel report`: a workspace as one HTML page that needs no network.
 
-`figures` and `tasks` ask the store and give frozen records; `charts` and `sections` say what is shown of them, `marks` draws;
-`write` makes the page out of a template, a style sheet and a script. Nothing here writes to the store.
+`figures` and `tasks` read the store; `charts` (in the forms of `forms`), `tables` and `sections` say what is shown; `write`
+renders the page from a template, a style sheet and a script. Nothing here writes to the store.
 """

@@ -1,16 +1,16 @@
 "use strict";
-// What a model wrote is put on the page as text nodes only; nothing here makes HTML of a string.
+// A model's output enters the page as text nodes only; nothing here makes HTML of a string.
 (() => {
   const PAGE = 50;
   const root = document.documentElement;
   const $ = (id) => document.getElementById(id);
 
-  // Light and dark: the system's, until the reader says otherwise.
+  // The system's theme, until the reader chooses one.
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const remember = (theme) => { try { localStorage.setItem("flywheel-theme", theme); } catch { /* a browser that keeps nothing */ } };
+  const remember = (theme) => { try { localStorage.setItem("flywheel-theme", theme); } catch { /* storage is off */ } };
   const remembered = () => { try { return localStorage.getItem("flywheel-theme"); } catch { return null; } };
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-  const tellTheme = () => {
+  const showTheme = () => {
     $("theme").setAttribute("aria-pressed", String(isDark()));
     $("theme").textContent = isDark() ? "Light" : "Dark";
     $("theme").setAttribute("aria-label", isDark() ? "Dark colours are on; switch to light" : "Light colours are on; switch to dark");
@@ -19,26 +19,26 @@
   $("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     remember(root.dataset.theme);
-    tellTheme();
+    showTheme();
   });
-  dark.addEventListener("change", tellTheme);
-  tellTheme();
+  dark.addEventListener("change", showTheme);
+  showTheme();
 
-  // On paper everything is open.
+  // Print everything that is folded.
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
-    opened.forEach((one) => { one.open = true; });
+    opened.forEach((part) => { part.open = true; });
   });
-  addEventListener("afterprint", () => opened.forEach((one) => { one.open = false; }));
+  addEventListener("afterprint", () => opened.forEach((part) => { part.open = false; }));
 
-  // The part that is being read, in the bar.
+  // The bar marks the section in view.
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
-  const watch = new IntersectionObserver((seen) => {
-    for (const one of seen) {
-      if (!one.isIntersecting) continue;
-      links.forEach((link, id) => id === one.target.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
-      const link = links.get(one.target.id);
+  const watch = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      links.forEach((link, id) => id === target.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+      const link = links.get(target.id);
       if (link) document.querySelector("nav").scrollLeft = link.offsetLeft - link.closest("nav").offsetLeft - 24;
     }
   }, { rootMargin: "-20% 0px -75% 0px" });
@@ -49,19 +49,19 @@
   const named = (names, values) => Object.fromEntries(names.map((name, place) => [name, values[place]]));
   const tasks = data.tasks.map((values) => {
     const task = named(data.fields, values);
-    task.candidates = task.candidates.map((one) => named(data.candidateFields, one));
-    task.winner = task.candidates.find((one) => one.candidate === task.picks[0]) ?? null;
+    task.candidates = task.candidates.map((row) => named(data.candidateFields, row));
+    task.winner = task.candidates.find((row) => row.candidate === task.selected[0]) ?? null;
     return task;
   });
   const judged = data.judges.length > 0;
   const judge = (candidate) => candidate?.judges[0] ?? null;
   const favourite = (task) => {
-    const known = task.candidates.filter((one) => judge(one) !== null);
-    return known.length ? Math.max(...known.map(judge)) : null;
+    const scores = task.candidates.map(judge).filter((score) => score !== null);
+    return scores.length ? Math.max(...scores) : null;
   };
   const spread = (task) => {
-    const known = task.candidates.map((one) => one.reward).filter((one) => one !== null);
-    return known.length ? Math.max(...known) - Math.min(...known) : null;
+    const rewards = task.candidates.map((row) => row.reward).filter((reward) => reward !== null);
+    return rewards.length ? Math.max(...rewards) - Math.min(...rewards) : null;
   };
   const SCORES = {
     reward: ["winner’s reward", (task) => task.winner?.reward ?? null],
@@ -87,38 +87,22 @@
 
   // Elements, with text and never HTML inside.
   const el = (tag, options = {}, ...children) => {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(options)) {
-      if (name === "class") made.className = value;
-      else made.setAttribute(name, value);
-    }
-    made.append(...children.filter((child) => child !== null));
-    return made;
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(options)) element.setAttribute(name, value);
+    element.append(...children.flat().filter((child) => child !== null));
+    return element;
   };
   const terms = () => $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const marked = (text) => {
-    const found = document.createDocumentFragment();
-    const words = terms();
-    const lower = text.toLowerCase();
-    // A letter whose small form is longer would move the places.
-    if (!words.length || lower.length !== text.length) { found.append(text); return found; }
-    let at = 0;
-    while (at < text.length) {
-      let [start, end] = [text.length, text.length];
-      for (const word of words) {
-        const hit = lower.indexOf(word, at);
-        if (hit >= 0 && hit < start) [start, end] = [hit, hit + word.length];
-      }
-      found.append(text.slice(at, start));
-      if (start < text.length) found.append(el("mark", {}, text.slice(start, end)));
-      at = end;
-    }
-    return found;
+    const words = terms().map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    if (!words.length) return [text];
+    // What a group matches is every second part.
+    return text.split(new RegExp(`(${words.join("|")})`, "gi")).map((part, index) => (index % 2 ? el("mark", {}, part) : part));
   };
   const figure = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
   const given = (text) => text && text !== "None";
 
-  // What is shown: the tasks that pass the filters, a page of them, one of them.
+  // The tasks that pass the filters, the page of them in the list, and the task in the detail pane.
   let [shown, page, current] = [tasks, 0, null];
   const state = { list: $("list"), detail: $("detail"), browser: $("browser") };
   const options = (select, values) => select.replaceChildren(...values.map(([value, label]) => el("option", { value }, label)));
@@ -129,7 +113,7 @@
 
   let texts = null;
   const textOf = (task) => [
-    task.id, task.instruction, task.input, task.constraints, ...task.candidates.map((one) => one.output), ...task.paraphrases.map(([text]) => text),
+    task.id, task.instruction, task.input, task.constraints, ...task.candidates.map((row) => row.output), ...task.paraphrases.map(([text]) => text),
   ].join("\n").toLowerCase();
   const number = (id) => ($(id).value.trim() === "" ? null : Number($(id).value));
 
@@ -178,7 +162,7 @@
       row.addEventListener("click", () => { select(task); read(); });
       return row;
     });
-    state.list.replaceChildren(...(rows.length ? rows : [el("li", { class: "empty", role: "option", "aria-disabled": "true" }, "No task is like this.")]));
+    state.list.replaceChildren(...(rows.length ? rows : [el("li", { class: "empty", role: "option", "aria-disabled": "true" }, "No task matches.")]));
     $("count").textContent = shown.length === tasks.length
       ? `${tasks.length.toLocaleString("en")} tasks`
       : `${shown.length.toLocaleString("en")} of ${tasks.length.toLocaleString("en")} tasks`;
@@ -189,7 +173,7 @@
     activate();
   }
 
-  /** Tell the list which row is the current one, and bring it into sight of the list (not of the page). */
+  /** Mark the current row, and scroll the list (not the page) to it. */
   function activate() {
     const offset = shown.indexOf(current) - page * PAGE;
     [...state.list.children].forEach((row, index) => row.hasAttribute("aria-posinset") && row.setAttribute("aria-selected", String(index === offset)));
@@ -231,39 +215,39 @@
 
   const entry = (label, value, options = {}) => [el("dt", options, label), el("dd", options, value)];
 
-  function candidate(task, one, best) {
-    const won = one === task.winner;
-    const policies = data.policies.filter((policy, index) => index > 0 && task.picks[index] === one.candidate);
-    const cut = one.finish !== "stop";
-    const liked = best !== null && judge(one) === best && task.candidates.some((other) => judge(other) !== null && judge(other) < best);
+  function candidate(task, row, best) {
+    const won = row === task.winner;
+    const policies = data.policies.filter((policy, index) => index > 0 && task.selected[index] === row.candidate);
+    const cut = row.finish !== "stop";
+    const liked = best !== null && judge(row) === best && task.candidates.some((other) => judge(other) !== null && judge(other) < best);
     return el("li", won ? { class: "won" } : {},
       el("p", { class: "head" },
-        el("span", {}, `candidate ${one.candidate}`),
+        el("span", {}, `candidate ${row.candidate}`),
         won ? el("span", { class: "badge" }, "winner") : null,
         liked ? el("span", { class: "badge favourite" }, "judge’s favourite") : null,
-        ...policies.map((policy) => el("span", { class: "badge policy", title: `picked by the policy ${policy}` }, policy))),
-      el("p", { class: one.output.trim() ? "output" : "output none", tabindex: one.output.length > 1200 ? "0" : "-1" }, one.output.trim() ? marked(one.output) : "nothing"),
+        ...policies.map((policy) => el("span", { class: "badge policy", title: `selected by the policy ${policy}` }, policy))),
+      el("p", { class: row.output.trim() ? "output" : "output none", tabindex: row.output.length > 1200 ? "0" : "-1" }, row.output.trim() ? marked(row.output) : "empty"),
       el("dl", { class: "scores" },
-        ...entry("reward", figure(one.reward), { class: "main" }),
-        ...data.judges.flatMap((name, index) => (one.judges.length ? entry(`judge ${name}`, figure(one.judges[index])) : [])),
-        ...data.members.flatMap((name, index) => (one.members.length ? entry(name, figure(one.members[index])) : [])),
-        ...entry("ended by", { stop: "itself", length: "token limit", "prompt-too-long": "prompt too long" }[one.finish] ?? one.finish, cut ? { class: "cut" } : {}),
-        ...entry("tokens", String(one.tokens)),
-        ...(one.logprob === null ? [] : entry("log-probability", figure(one.logprob)))));
+        ...entry("reward", figure(row.reward), { class: "main" }),
+        ...data.judges.flatMap((name, index) => (row.judges.length ? entry(`judge ${name}`, figure(row.judges[index])) : [])),
+        ...data.members.flatMap((name, index) => (row.members.length ? entry(name, figure(row.members[index])) : [])),
+        ...entry("finish reason", { length: "token limit", "prompt-too-long": "prompt too long" }[row.finish] ?? row.finish, cut ? { class: "cut" } : {}),
+        ...entry("tokens", String(row.tokens)),
+        ...(row.logprob === null ? [] : entry("log-probability", figure(row.logprob)))));
   }
 
-  function demo(index) {
-    const [id, text, origin] = data.demos[index];
+  function demo(id) {
+    const [text, origin] = data.demos[id] ?? [null, null];
     const known = origin && origin !== "seed" ? byId.get(`${origin}/${id}`) : null;
     const body = text || `task ${id}`;
-    if (!known) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this store"));
+    if (!known) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this workspace"));
     const link = el("a", { href: `#task=${origin}/${id}` }, body);
     return el("li", {}, link, " ", el("small", {}, `winner of ${origin}`));
   }
 
   function detail() {
     const task = current;
-    if (!task) { state.detail.replaceChildren(el("p", { class: "lead" }, "No task is chosen.")); return; }
+    if (!task) { state.detail.replaceChildren(el("p", { class: "lead" }, "No task is selected.")); return; }
     const leave = el("button", { type: "button", class: "back" }, "‹ All tasks");
     leave.addEventListener("click", back);
     const best = favourite(task);
@@ -278,20 +262,20 @@
       el("dl", { class: "fields" },
         el("dt", {}, "Input"), el("dd", {}, marked(task.input)),
         el("dt", {}, "Constraints"), el("dd", {}, marked(task.constraints))),
-      el("h4", {}, task.winner ? `${task.candidates.length} candidates` : `${task.candidates.length} candidates, none of them chosen`),
-      el("ul", { class: "candidates" }, ...ranked.map((one) => candidate(task, one, best))),
+      el("h4", {}, task.winner ? `${task.candidates.length} candidates` : `${task.candidates.length} candidates, none selected`),
+      el("ul", { class: "candidates" }, ...ranked.map((row) => candidate(task, row, best))),
       ...(task.paraphrases.length ? [
-        el("h4", {}, "Said in another way, with the winner’s output"),
+        el("h4", {}, "Paraphrases, trained on with the winner’s output"),
         el("ul", { class: "origins" }, ...task.paraphrases.map(([text, reason]) => el("li", {}, marked(text), reason ? el("small", {}, ` dropped: ${reason}`) : ""))),
       ] : []),
       ...(task.demos.length ? [
-        el("h4", {}, "ProposalProgress after these were shown"),
+        el("h4", {}, "Demos in the prompt that proposed it"),
         el("ol", { class: "origins" }, ...task.demos.map(demo)),
       ] : []),
     );
   }
 
-  // Where a link points to, such as #task=r1/0badc0de.
+  // Follow a link such as #task=r1/0badc0de.
   function follow() {
     const asked = /^#task=(.+)$/.exec(decodeURIComponent(location.hash));
     const task = asked ? byId.get(asked[1]) : null;

@@ -1,260 +1,174 @@
-"""What each part of the page says: its sentences, charts and tables, and what is missing."""
+"""What the sections of the page show besides charts: numbers, tables, and notes on what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from flywheel.evaluation.trend import Step, Trend
-from flywheel.report.page.charts import Chart
-from flywheel.report.page.figures import Figures
-from flywheel.report.page.grids import (
-    Grid,
-    curve_grids,
-    drop_grids,
-    length_grids,
-    measured_grids,
-    merge_grid,
-    policy_grids,
-    stage_grids,
-    step_grids,
-    time_of,
-)
+from flywheel.evaluation.trend import Step
+from flywheel.report.page.figures import Figures, curve_rows, step_row
+from flywheel.report.page.tables import DELTA, Table, duration, measure_tables, tables
+from flywheel.store.report_rows import Row
+
+Tables = tuple[Table, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A verdict: its word, what is compared, the sentence, and what speaks against it."""
-
-    word: str
-    title: str
-    sentence: str
-    doubts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """Verdicts of one kind of comparison, in order."""
-
-    title: str
-    told: tuple[Told, ...]
-    folded: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the page."""
-
-    id: str
-    short: str
-    """Its name in the bar."""
-    title: str
-    lead: str
-    charts: tuple[Chart, ...] = ()
-    chains: tuple[Chain, ...] = ()
-    grids: tuple[Grid, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What is missing, and what gives it."""
-
-
-def tiles_of(figures: Figures) -> tuple[tuple[str, str], ...]:
-    """The whole wheel in a few numbers."""
-    done = [one for one in figures.turns if one.number > 0 and one.status == "done"]
-    seconds, cost = sum(one.seconds for one in figures.stages), sum(one.cost for one in figures.stages)
-    tokens = sum(one.tokens for one in figures.stages)
-    found = [
-        ("rounds done", f"{len(done):,}"),
-        ("tasks kept", f"{sum(one.kept for one in figures.rounds):,}"),
-        ("candidates", f"{sum(one.candidates for one in figures.rounds):,}"),
-        ("winners", f"{sum(one.winners for one in figures.rounds):,}"),
-        ("tokens written", _brief(tokens)),
-        ("time of work", time_of(seconds)),
-    ]
-    return (*found, *([("cost", f"{cost:,.2f}")] if cost else []))
-
-
-def headlines_of(figures: Figures) -> tuple[Told, ...]:
-    """What a reader in a hurry takes away."""
-    trend = figures.trend
-    if trend is None:
-        return ()
-    chains = {"parent": trend.against_parent, "first": trend.against_first, "control": trend.against_control}
-    last = {name: steps[-1] for name, steps in chains.items() if steps}
-    if "first" in last and "parent" in last and last["first"].base == last["parent"].base:
-        del last["first"]
-    return tuple(_told(step) for step in last.values())
-
-
-def _told(step: Step) -> Told:
-    return Told(
-        word=str(step.comparison.verdict),
-        title=f"{step.round} against {step.base}",
-        sentence=step.comparison.sentence,
-        doubts=tuple(step.comparison.caveats),
-    )
-
-
-def sections_of(figures: Figures, charts: Mapping[str, Chart]) -> tuple[Section, ...]:
-    """All parts of the page but the tasks, in order."""
-    makers = (_verdicts, _growth, _selecting, _tasks, _outputs, _reward_model, _cost)
-    return tuple(maker(figures, charts) for maker in makers)
-
-
-def _of(charts: Mapping[str, Chart], *names: str) -> tuple[Chart, ...]:
-    return tuple(charts[name] for name in names if name in charts)
-
-
-def _verdicts(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    return Section(
-        id="verdicts",
-        short="Verdicts",
-        title="Did it get better?",
-        lead="Differences of the judge on held-out tasks, paired by task. The judge never selects, so only it can say "
-        "improved. Intervals are corrected for the number of comparisons in a chain (Holm); the grey band counts as flat.",
-        charts=_of(charts, "judge-against-parent", "judge-against-first", "judge-against-control"),
-        chains=_chains(figures.trend),
-        grids=tuple(step_grids(figures.trend)),
-        notes=tuple(_verdict_notes(figures)),
-    )
-
-
-def _chains(trend: Trend | None) -> tuple[Chain, ...]:
-    if trend is None:
-        return ()
-    named = (
-        ("Each round against the one before", trend.against_parent, False),
-        ("Each round against the same round trained on other picks", trend.against_control, False),
-        ("Each round against the first", trend.against_first, True),
-    )
-    return tuple(
-        Chain(title=title, told=tuple(_told(step) for step in steps), folded=folded) for title, steps, folded in named if steps
-    )
-
-
-def _verdict_notes(figures: Figures) -> Iterator[str]:
-    trend = figures.trend
-    if figures.why_no_trend:
-        yield f"The rounds cannot be compared: {figures.why_no_trend}."
-    if trend is not None:
-        yield from (f"Left out: {reason}." for reason in trend.skipped)
-    done = [one for one in figures.turns if one.status == "done"]
-    if len(done) == 1:
-        yield f"Only {done[0].round} is done, so there is nothing to compare it with; `flywheel round` turns the wheel."
-    if not done:
-        yield "No round is done, so there is no verdict; `flywheel round` goes on with what is begun."
-    if len(done) > 1 and all(one.is_turn for one in figures.rounds):
-        yield "There is no control; `flywheel round --control random` trains and evaluates a generator on random picks, too."
-    for one in figures.rounds:
-        if one.status != "done":
-            at = f"at {one.unfinished}" if one.unfinished else "between two stages"
-            yield f"{one.round} is not finished: it is {one.status}, {at}. `flywheel round` goes on with it."
-
-
-def _growth(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    names = {
-        "heldout.judge": "judge", "heldout.reward": "reward", "heldout.perplexity": "perplexity of the references",
-        "heldout.finish_rate": "ends by itself", "heldout.tokens": "tokens", "heldout.diversity": "words of its own",
-    }  # fmt: skip
-    names |= {
-        one.name: f"judge {one.name.removeprefix('heldout.judge.')}"
-        for one in figures.measures
-        if one.name.startswith("heldout.judge.")
-    }
-    return Section(
-        id="rounds",
-        short="Reward and judge",
-        title="Reward against judge",
-        lead="Both are measured on the same held-out tasks in every round. A reward that rises while the judge does not means "
-        "that the generator has learnt to please the reward model.",
-        charts=_of(charts, "judge", "reward", "judge-by-reward"),
-        grids=tuple(measured_grids(figures.measures, names, "Held-out figures of every round")),
-        notes=() if figures.measured("heldout.judge") else ("No round is evaluated by a judge yet.",),
-    )
-
-
-def _selecting(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    notes = []
-    if not figures.curves and any(one.number > 0 for one in figures.rounds):
-        notes.append(
-            "The judge was asked about no candidates, so there is no curve and no control policy has its judgement; "
-            "`evaluation.curve_tasks` says of how many tasks it is asked."
-        )
-    if not any(one.number > 0 for one in figures.rounds):
-        notes.append("No round has candidates yet.")
-    notes += [
-        f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls."
-        for name, curve in figures.curves.items()
-        if curve.over_optimized_after is not None
-    ]
-    return Section(
-        id="selecting",
-        short="Selecting",
-        title="What selecting is worth",
-        lead="The expected judge and reward of the best of N candidates, and what other ways of picking from the same "
-        "candidates would have given. Bands and lines upright are intervals; of many curves the last has its band.",
-        charts=_of(charts, "best-of-n-judge", "best-of-n-reward", "policies-judge", "policies-reward"),
-        grids=(*policy_grids(figures), *curve_grids(figures)),
-        notes=tuple(notes),
-    )
-
-
-def _tasks(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    names = {
-        "tasks.distinct_1": "distinct-1", "tasks.distinct_2": "distinct-2", "tasks.self_bleu": "self-BLEU",
-        "tasks.compression_ratio": "compression", "tasks.novel": "novel", "tasks.kinds": "kinds", "tasks.sample": "of tasks",
-    }  # fmt: skip
-    diverse = tuple(measured_grids(figures.measures, names, "Diversity of the kept tasks"))
-    notes = () if figures.drops else ("No tasks were proposed yet.",)
-    return Section(
-        id="tasks",
-        short="Tasks made",
-        title="The tasks that were made",
-        lead="Every attempt is kept with the reason for which it was dropped. Distinct-2 is the share of word pairs that "
-        "are distinct, self-BLEU how alike the tasks are, novel the share of instructions unlike every earlier one.",
-        charts=_of(charts, "drops", "diversity"),
-        grids=(*drop_grids(figures.drops), *diverse),
-        notes=notes,
-    )
-
-
-def _outputs(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    return Section(
-        id="outputs",
-        short="Outputs",
-        title="The outputs",
-        lead="Length in tokens, with the middle four fifths of the candidates, and how many of its words an output has for "
-        "itself. A generator that learns to be long, or to say the same to everything, shows here first.",
-        charts=_of(charts, "length", "heldout-length", "own-words"),
-        grids=tuple(length_grids(figures.lengths)),
-        notes=() if figures.lengths else ("No candidates were written yet.",),
-    )
-
-
-def _reward_model(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    return Section(
-        id="reward-model",
-        short="Reward model",
-        title="The reward model",
-        lead="The only thing that selects: members merged into one. Accuracy is on held-out preferences of each set.",
-        grids=tuple(merge_grid(one) for one in figures.merges),
-        notes=() if figures.merges else ("No round has a reward model yet; `flywheel reward build` makes one.",),
-    )
-
-
-def _cost(figures: Figures, charts: Mapping[str, Chart]) -> Section:
-    return Section(
-        id="cost",
-        short="Cost",
-        title="Time, tokens and cost",
-        lead="Working time of the committed chunks; waiting and killed work are not counted. Cost is what an endpoint charges.",
-        charts=_of(charts, "stages"),
-        grids=tuple(stage_grids(figures.stages)),
-        notes=() if figures.stages else ("No stage was begun yet.",),
-    )
+def tiles_of(figures: Figures) -> dict[str, str]:
+    """All rounds in a few numbers."""
+    done = [row for row in figures.turns if row["number"] > 0 and row["status"] == "done"]
+    seconds, tokens, cost = (sum(row[name] or 0 for row in figures.stages) for name in ("seconds", "tokens", "cost"))
+    kept, candidates, winners = (sum(row[name] for row in figures.rounds) for name in ("kept", "candidates", "winners"))
+    tiles = {"finished rounds": f"{len(done):,}", "tasks kept": f"{kept:,}", "candidates": f"{candidates:,}"}
+    tiles |= {"winners": f"{winners:,}", "tokens generated": _brief(tokens), "computing time": duration(seconds)}
+    return tiles | ({"cost": f"{cost:,.2f}"} if cost else {})
 
 
 def _brief(count: int) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if count >= size:
-            return f"{count / (1e3 if unit == 'k' else size):.1f} {unit}"
+    for limit, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if count >= limit:
+            return f"{count / size:.1f} {unit}"
     return f"{count:,}"
+
+
+def headlines_of(figures: Figures) -> list[Step]:
+    """The newest comparison of each kind."""
+    last = [steps[-1] for steps in _chains(figures) if steps]
+    return list({(step.round, step.base): step for step in last}.values())
+
+
+def _chains(figures: Figures) -> list[tuple[Step, ...]]:
+    trend = figures.trend
+    return [] if trend is None else [trend.against_parent, trend.against_first, trend.against_control]
+
+
+def notes_of(figures: Figures) -> dict[str, list[str]]:
+    """What is missing, and the command or setting that adds it, by section."""
+    missing = {
+        "rounds": [] if figures.measured("heldout.judge") else ["No round is evaluated by a judge yet."],
+        "tasks": [] if figures.drops else ["No tasks were proposed yet."],
+        "outputs": [] if figures.lengths else ["No candidates were generated yet."],
+        "reward-model": [] if figures.models else ["No round has a reward model yet. Run `flywheel reward build`."],
+        "cost": [] if figures.stages else ["No stage has started yet."],
+    }
+    return missing | {"verdicts": list(_verdict_notes(figures)), "selecting": list(_selection_notes(figures))}
+
+
+def _verdict_notes(figures: Figures) -> Iterator[str]:
+    if figures.no_trend:
+        yield f"The rounds cannot be compared: {figures.no_trend.rstrip('.')}."
+    if figures.trend is not None:
+        yield from (f"Skipped: {reason.rstrip('.')}." for reason in figures.trend.skipped)
+    done = [row["round"] for row in figures.turns if row["status"] == "done"]
+    if not done:
+        yield "No round is finished, so there is no verdict. Run `flywheel round` to resume."
+    elif len(done) == 1:
+        yield f"Only {done[0]} is finished, so there is nothing to compare it with. Run `flywheel round` for the next round."
+    elif len(figures.turns) == len(figures.rounds):
+        yield "There is no control. `flywheel round --control random` also trains a generator on random candidates."
+    for row in figures.rounds:
+        if row["status"] != "done":
+            where = f"in the stage {row['unfinished']}" if row["unfinished"] else "between two stages"
+            yield f"{row['round']} is not finished: it is {row['status']}, {where}. Run `flywheel round` to resume it."
+
+
+def _selection_notes(figures: Figures) -> Iterator[str]:
+    if not any(row["number"] > 0 for row in figures.rounds):
+        yield "No round has candidates yet."
+    elif not figures.curves:
+        yield "The judge scored no candidates, so there is no best-of-N curve and the policies have a reward only."
+        yield "Set `evaluation.curve_tasks` to the number of tasks whose candidates the judge scores."
+    for name, curve in figures.curves.items():
+        if curve.over_optimized_after is not None:
+            yield f"{name}: over-optimization after N = {curve.over_optimized_after}: the reward rises and the judge falls."
+
+
+def tables_of(figures: Figures) -> dict[str, Tables]:
+    """The tables of each section: the rows of its charts as numbers, and what has no chart."""
+    held_out = {"heldout.judge": "judge", "heldout.reward": "reward", "heldout.perplexity": "perplexity of the references"}
+    held_out |= {
+        row["name"]: row["name"].replace("heldout.", "").replace(".", " ", 1)
+        for row in figures.measures
+        if row["name"].startswith("heldout.judge.")
+    }
+    outputs = {"heldout.tokens": "tokens", "heldout.finish_rate": "finish rate", "heldout.diversity": "output diversity"}
+    return {
+        "verdicts": _comparisons(figures),
+        "rounds": measure_tables("Held-out scores of every round", figures.measures, held_out),
+        "selecting": _selection(figures),
+        "tasks": _tasks(figures),
+        "outputs": _lengths(figures) + measure_tables("Held-out outputs of every round", figures.measures, outputs),
+        "reward-model": tuple(table for model in figures.models for table in _model(model)),
+        "cost": _stages(figures),
+    }
+
+
+def _comparisons(figures: Figures) -> Tables:
+    columns = {
+        "comparison": "{pair}", "verdict": "{verdict}", "judge before": "{before:.3f}", "after": "{after:.3f}",
+        "Δ judge": DELTA, "p": "{p:.2g}", "Δ reward": "{reward:+.2f} ({reward_low:+.2f} to {reward_high:+.2f})",
+        "tasks": "{tasks:,}",
+    }  # fmt: skip
+    return tables("All comparisons", [step_row(step) for steps in _chains(figures) for step in steps], columns)
+
+
+def _selection(figures: Figures) -> Tables:
+    policies = {
+        "round": "{round}", "policy": "{policy}", "judge": "{judge:.3f}", "Δ judge vs. best-of-N": DELTA,
+        "reward": "{reward:+.2f}", "tokens": "{tokens:.1f}", "tasks": "{tasks:,}",
+    }  # fmt: skip
+    points = {
+        "round": "{round}", "N": "{n:d}", "KL bound (nats)": "{kl:.2f}",
+        "judge": "{judge:.3f} ({judge_low:.3f} to {judge_high:.3f})",
+        "reward": "{reward:.2f} ({reward_low:.2f} to {reward_high:.2f})", "tasks": "{tasks:,}",
+    }  # fmt: skip
+    return tables("Selection policies", figures.policies, policies) + tables("Best-of-N curve", curve_rows(figures), points)
+
+
+def _tasks(figures: Figures) -> Tables:
+    attempts = {
+        "round": "{round}", "origin": "{origin}", "result": "{reason}", "attempts": "{attempts:,}", "share": "{share:.1f} %",
+        "first example, as generated": "{example}",
+    }  # fmt: skip
+    diversity = {
+        "tasks.distinct_1": "distinct-1", "tasks.distinct_2": "distinct-2", "tasks.self_bleu": "self-BLEU",
+        "tasks.compression_ratio": "compression ratio", "tasks.novel": "novel", "tasks.kinds": "kinds",
+        "tasks.sample": "sampled tasks",
+    }  # fmt: skip
+    by_result = tables("Attempts by result", figures.drops, attempts)
+    return by_result + measure_tables("Diversity of the kept tasks", figures.measures, diversity)
+
+
+def _lengths(figures: Figures) -> Tables:
+    columns = {
+        "round": "{round}", "candidates": "{candidates}", "count": "{count:,}", "mean tokens": "{value:.1f}",
+        "10th to 90th percentile": "{low:.0f} to {high:.0f}", "finish rate": "{finished:.1f} %",
+    }  # fmt: skip
+    return tables("Length of the candidates", figures.lengths, columns)
+
+
+def _model(model: Row) -> Tables:
+    rounds, sets = model["rounds"], list(dict.fromkeys(name for part in model["parts"] for name in part["accuracy"]))
+    used = f"{rounds[0]} to {rounds[-1]}" if len(rounds) > 2 else " and ".join(rounds)
+    title = ", ".join(filter(None, [model["model_id"], model["how"], f"selects in {used}"]))
+    parts = [part | {f"s{place}": part["accuracy"].get(name) for place, name in enumerate(sets)} for part in model["parts"]]
+    columns = {"model": "{model}", "weight": "{weight:g}", "rows": "{rows:,}"}
+    columns |= {name: f"{{s{place}:.3f}}" for place, name in enumerate(sets)} | {"average": "{average:.3f}"}
+    return tables(title, parts, columns, folded=False)
+
+
+def _stages(figures: Figures) -> Tables:
+    sums: dict[str, Row] = {}
+    for row in figures.stages:
+        total = sums.setdefault(row["round"], {"round": row["round"]})
+        for name in ("seconds", "prompt_tokens", "tokens", "cost"):
+            total[name] = (total.get(name) or 0) + (row[name] or 0) or None
+    totals = {
+        "round": "{round}", "time": "{time:}", "prompt tokens": "{prompt_tokens:,}", "tokens generated": "{tokens:,}",
+        "cost": "{cost:,.4f}",
+    }  # fmt: skip
+    stages = {
+        "round": "{round}", "stage": "{stage}", "rows": "{rows:,}", "prompt tokens": "{prompt_tokens:,}",
+        "tokens generated": "{tokens:,}", "seconds": "{seconds:,.1f}", "tokens/s": "{speed:,.0f}", "cost": "{cost:,.4f}",
+        "state": "{state}",
+    }  # fmt: skip
+    timed = [row | {"time": duration(row["seconds"] or 0)} for row in sums.values()]
+    return tables("Totals", timed, totals, folded=False) + tables("Every stage", figures.stages, stages)

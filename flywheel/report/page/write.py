@@ -1,42 +1,46 @@
-"""The page as one file that needs no network and lets nothing that a model wrote act: escaped, and under a strict policy."""
+"""The page as one file that needs no network. What a model wrote is escaped, and a content policy keeps it from acting."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import vl_convert
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from flywheel.core.files import write_whole
 from flywheel.core.version import __version__
 from flywheel.errors import ConfigError, StoreError
-from flywheel.report.page.charts import NARROW, WIDE, Chart, charts_of
+from flywheel.report.page.charts import Chart, charts_of
 from flywheel.report.page.figures import Figures, gather
-from flywheel.report.page.palette import custom_properties
-from flywheel.report.page.sections import headlines_of, sections_of, tiles_of
-from flywheel.report.page.svg import as_file, as_page_svg
+from flywheel.report.page.forms import svg
+from flywheel.report.page.sections import headlines_of, notes_of, tables_of, tiles_of
 from flywheel.report.page.tasks import LIMIT, TaskPage, tasks_of
 from flywheel.store.store import Store
 
+WIDTHS = {"wide": 520, "narrow": 320}
+"""Pixels of the charts on the page, in a column and on a phone."""
 FILE_WIDTH = 640
-"""Width of a chart in a file of its own, in pixels."""
+"""Pixels of a chart in a file of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What `flywheel report` has made."""
+    """The files that `flywheel report` wrote."""
 
     out: Path
     size: int
     tasks: int
-    of: int
+    answered: int
+    """Tasks that have candidates."""
     charts: tuple[Path, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -44,68 +48,66 @@ class Written:
         return asdict(self) | {"out": str(self.out), "charts": [str(path) for path in self.charts]}
 
 
-def write_report(store: Store, out: Path, *, most: int | None = None, folder: Path | None = None, form: str = "svg") -> Written:
-    """Write the page, and its charts into a folder where one is named; ``most`` is the number of tasks a round to carry.
+def write_report(
+    store: Store, out: Path, *, tasks: int | None = None, folder: Path | None = None, form: str = "svg"
+) -> Written:
+    """Write the page, with at most ``tasks`` tasks per round, and its charts into a folder where one is named.
 
-    Raises StoreError where there is no round to show, ConfigError where a file cannot be written.
+    Raises StoreError where there is no round, ConfigError where a file cannot be written.
     """
     if not store.rounds(controls=True):
-        raise StoreError(f"{store.path} has no round to report on; make one with `flywheel round`")
-    figures, tasks = gather(store), tasks_of(store.path, most=most)
+        raise StoreError(f"{store.path} has no rounds", "Run `flywheel round` first.")
+    figures, task_page = gather(store), tasks_of(store.path, limit=tasks)
     charts = charts_of(figures)
-    page = render(figures, charts, tasks, name=store.path.parent.name)
-    _writable(out, lambda: write_whole(out, page), "--out")
+    page = render(figures, charts, task_page, name=store.path.parent.name)
+    _checked("--out", out, lambda: write_whole(out, page))
     saved = () if folder is None else _save(charts, folder, form)
-    return Written(
-        out=out,
-        size=len(page.encode()),
-        tasks=sum(one.tasks for one in tasks.sampled),
-        of=sum(one.of for one in tasks.sampled),
-        charts=saved,
-    )
+    shown, answered = sum(task_page.shown.values()), sum(task_page.answered.values())
+    return Written(out=out, size=len(page.encode()), tasks=shown, answered=answered, charts=saved)
 
 
 def _save(charts: Mapping[str, Chart], folder: Path, form: str) -> tuple[Path, ...]:
-    saved = {folder / f"{name}.{form}": as_file(chart.draw(FILE_WIDTH), form) for name, chart in charts.items()}
-    _writable(folder, lambda: folder.mkdir(parents=True, exist_ok=True), "--charts")
-    for path, content in saved.items():
-        _writable(path, lambda path=path, content=content: path.write_bytes(content), "--charts")
-    return tuple(saved)
+    _checked("--charts", folder, lambda: folder.mkdir(parents=True, exist_ok=True))
+    paths = []
+    for name, chart in charts.items():
+        drawn = svg(chart.drawing, FILE_WIDTH, page=False)
+        content = drawn.encode() if form == "svg" else vl_convert.svg_to_png(drawn, scale=2)
+        paths.append(folder / f"{name}.{form}")
+        _checked("--charts", paths[-1], partial(paths[-1].write_bytes, content))
+    return tuple(paths)
 
 
-def _writable(path: Path, write: Any, option: str) -> None:
+def _checked(option: str, path: Path, write: Callable[[], object]) -> None:
     try:
         write()
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another {option}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}", f"Choose another path with {option}.") from None
 
 
 def render(figures: Figures, charts: Mapping[str, Chart], tasks: TaskPage, *, name: str) -> str:
     """The page as HTML."""
-    style = _file("page.css").replace("/* colours */", custom_properties())
-    script = _file("page.js")
+    style, script = _file("page.css"), _file("page.js")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
     return environment.from_string(_file("page.jinja")).render(
         name=name,
         version=__version__,
-        made=datetime.now(UTC),
+        now=datetime.now(UTC),
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         figures=figures,
         tiles=tiles_of(figures),
         headlines=headlines_of(figures),
-        sections=sections_of(figures, charts),
-        drawn={
-            one.name: {
-                "wide": Markup(as_page_svg(one.draw(WIDE), f"{one.name}-wide")),
-                "narrow": Markup(as_page_svg(one.draw(NARROW), f"{one.name}-narrow")),
-            }
-            for one in charts.values()
+        notes=notes_of(figures),
+        tables=tables_of(figures),
+        charts=charts,
+        drawings={
+            chart.name: {size: Markup(svg(chart.drawing, width, page=True)) for size, width in WIDTHS.items()}
+            for chart in charts.values()
         },
         tasks=tasks,
-        limit=LIMIT,
+        megabytes=LIMIT // 1_000_000,
         data=Markup(tasks.json),
     )
 
@@ -115,7 +117,7 @@ def _file(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Only this style and this script, known by their digests: no other may run, and nothing may be fetched or sent."""
+    """Allows only this style and this script, by their digests; nothing else runs, and nothing is fetched or sent."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"

@@ -1,0 +1,157 @@
+"""The forms of the charts, as Altair charts of rows, and their look as one Vega-Lite config.
+
+A colour is a custom property of the page's style sheet, so that a chart follows the reader's theme; in a file of its own it is
+the property's light value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from flywheel.store.report_rows import Row
+
+MOST_BANDS = 3
+"""Of more lines than this, only the last has its band: they would cover each other."""
+_FONT = "Helvetica Neue, Arial, sans-serif"
+_TEXT = {"labelFont": _FONT, "titleFont": _FONT, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+_CONFIG: dict[str, Any] = {
+    "aria": False,
+    "font": _FONT,
+    "autosize": {"type": "fit-x", "contains": "padding"},
+    "scale": {"zero": False, "bandPaddingInner": 0.32, "bandPaddingOuter": 0.16},
+    "axis": _TEXT | {
+        "labelColor": "var(--muted)", "titleColor": "var(--muted)", "gridColor": "var(--grid)", "domainColor": "var(--axis)",
+        "tickColor": "var(--axis)", "titlePadding": 8,
+    },
+    "axisQuantitative": {"tickCount": 5},
+    "axisX": {"labelPadding": 4, "labelAngle": 0, "labelOverlap": True},
+    "axisXDiscrete": {"grid": False},
+    "axisY": {"domain": False, "ticks": False, "labelPadding": 6, "labelLimit": 170},
+    "axisYDiscrete": {"grid": False},
+    "legend": _TEXT | {
+        "labelColor": "var(--ink)", "orient": "top", "direction": "horizontal", "title": None, "symbolType": "circle",
+        "symbolOpacity": 1, "symbolSize": 90, "columnPadding": 14, "rowPadding": 4, "labelLimit": 220, "offset": 10,
+    },
+    "rule": {"strokeWidth": 2},
+    "line": {"strokeWidth": 2},
+    "point": {"filled": True, "size": 70, "opacity": 1},
+    "area": {"opacity": 0.14},
+    "text": {"font": _FONT, "fontSize": 12, "fontWeight": "bold", "fill": "var(--ink)"},
+}  # fmt: skip
+_HEIGHT, _ROW = 230, 30
+_LEGEND_ENTRY = 128
+"""Pixels of an entry in a legend."""
+
+
+def svg(chart: Any, width: int, *, page: bool) -> str:
+    """A chart of some width in pixels as SVG, for the page or for a file of its own."""
+    view: dict[str, Any] = {"stroke": None, "continuousWidth": width, "discreteWidth": width}
+    view |= {"continuousHeight": _HEIGHT, "discreteHeight": {"step": _ROW}}
+    legend = _CONFIG["legend"] | {"columns": max(2, width // _LEGEND_ENTRY)}
+    config = _CONFIG | {"view": view, "legend": legend}
+    config |= {"background": None, "padding": 2} if page else {"background": "#ffffff", "padding": 14}
+    drawn = str(vl_convert.vegalite_to_svg(chart.to_dict(validate=False) | {"config": config}))
+    style = files("flywheel.report.page").joinpath("page.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", style))
+    return drawn if page else re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], drawn)
+
+
+def intervals(rows: Sequence[Row], *, margin: float) -> Any:
+    """A line of its own for each ``pair``, coloured by ``verdict``, on the band that counts as flat."""
+    across = alt.X("value:Q", title="Δ judge", scale=alt.Scale(zero=True), axis=alt.Axis(format="+.2f"))
+    verdicts = _distinct(rows, "verdict")
+    colours = _colour("verdict", dict(zip(verdicts, verdicts, strict=True)))
+    base = _chart(rows).encode(y=alt.Y("pair:N", sort=None, title=None), color=colours)
+    band = _chart([{"low": -margin, "high": margin}]).mark_rect(opacity=0.5, color="var(--grid)")
+    return alt.layer(
+        band.encode(x="low:Q", x2="high:Q"),
+        _chart([{"value": 0}]).mark_rule(color="var(--axis)", strokeWidth=1).encode(x=across),
+        base.mark_rule().encode(x="low:Q", x2="high:Q"),
+        base.mark_point(size=90).encode(x=across),
+    )
+
+
+def over_rounds(
+    rows: Sequence[Row], title: str, field: str, colours: Mapping[str, str], *, lines: Sequence[str], zero: bool = False
+) -> Any:
+    """Points with intervals over the rounds, a colour for each value of ``field``; the values in ``lines`` are joined."""
+    up = alt.Y("value:Q", title=title)
+    base = _chart(rows).encode(
+        x=alt.X("number:O", title=None, axis=alt.Axis(labelExpr="'r' + datum.label")),
+        color=_colour(field, colours),
+    )
+    if len(colours) > 1 and any(row["low"] is not None for row in rows):
+        base = base.encode(
+            xOffset=alt.XOffset(f"{field}:N", sort=list(colours), scale=alt.Scale(paddingInner=0, paddingOuter=0.5))
+        )
+    joined = base.transform_filter(alt.FieldOneOfPredicate(field=field, oneOf=list(lines)))
+    return alt.layer(
+        *([_chart([{"value": 0}]).mark_rule(color="var(--axis)", strokeWidth=1, strokeDash=[4, 3]).encode(y=up)] * zero),
+        base.mark_rule(opacity=0.55).encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
+        joined.mark_line().encode(y=up),
+        base.mark_point().encode(y=up),
+    )
+
+
+def path(rows: Sequence[Row]) -> Any:
+    """Judge by reward, with the rounds joined in order and the controls beside them."""
+    across, up = alt.X("reward:Q", title="reward on held-out tasks", axis=alt.Axis(grid=True)), alt.Y("judge:Q", title="judge")
+    base = _chart(rows).encode(color=alt.condition("datum.turn", alt.value("var(--judge)"), alt.value("var(--random)")))
+    turns = base.transform_filter("datum.turn")
+    return alt.layer(
+        base.mark_rule(opacity=0.45).encode(x=across, y=alt.Y("judge_low:Q", title="judge"), y2="judge_high:Q"),
+        base.mark_rule(opacity=0.45).encode(x="reward_low:Q", x2="reward_high:Q", y=up),
+        turns.mark_line().encode(x=across, y=up, order="number:Q"),
+        base.mark_point(size=80).encode(x=across, y=up),
+        turns.mark_text(dy=-12, dx=-14).encode(x=across, y=up, text="round:N"),
+        base.transform_filter("!datum.turn").mark_text(dy=14, dx=6, align="left").encode(x=across, y=up, text="round:N"),
+    ).properties(height=270)
+
+
+def curves(rows: Sequence[Row], field: str) -> Any:
+    """A best-of-N curve for each round, the newest darkest, over N on a logarithmic scale."""
+    rounds, most = _distinct(rows, "round"), max(row["n"] for row in rows)
+    ages = {name: min(5, len(rounds) - place - 1) for place, name in enumerate(rounds)}
+    ticks = [1 << place for place in range(most.bit_length())] + [most] * (most & (most - 1) != 0)
+    scale = alt.Scale(type="log", base=2, nice=False, domainMin=1, domainMax=most, padding=12)
+    base = _chart(rows).encode(
+        x=alt.X("n:Q", title="N (logarithmic)", scale=scale, axis=alt.Axis(values=ticks, format="d")),
+        color=_colour("round", {name: f"round-{age}" for name, age in ages.items()}),
+    )
+    shown = rounds if len(rounds) <= MOST_BANDS else rounds[-1:]
+    banded = base.transform_filter(alt.FieldOneOfPredicate(field="round", oneOf=shown))
+    return alt.layer(
+        banded.mark_area().encode(y=alt.Y(f"{field}_low:Q", title=field), y2=f"{field}_high:Q"),
+        base.mark_line().encode(y=alt.Y(f"{field}:Q", title=field)),
+        base.mark_point(size=45).encode(y=alt.Y(f"{field}:Q", title=field)),
+    )
+
+
+def stacked(rows: Sequence[Row], value: str, field: str, colours: Mapping[str, str]) -> Any:
+    """A bar for each round, in parts that come in the order of the colours."""
+    names = list(colours)
+    across = alt.X(f"sum({value}):Q", title=value, scale=alt.Scale(zero=True), axis=alt.Axis(format="~s"))
+    parts = [{name: row[name] for name in ("round", value, field)} | {"order": names.index(row[field])} for row in rows]
+    bars = _chart(parts).mark_bar()
+    return bars.encode(x=across, y=alt.Y("round:N", sort=None, title=None), order="order:Q", color=_colour(field, colours))
+
+
+def _chart(rows: Iterable[Row]) -> Any:
+    return alt.Chart(alt.Data(values=list(rows)))
+
+
+def _colour(field: str, colours: Mapping[str, str]) -> Any:
+    """Custom properties by value of the field; one value needs no legend."""
+    scale = alt.Scale(domain=list(colours), range=[f"var(--{name})" for name in colours.values()])
+    legend = alt.Undefined if len(colours) > 1 else None
+    return alt.Color(f"{field}:N", sort=list(colours), scale=scale, legend=legend)
+
+
+def _distinct(rows: Iterable[Row], field: str) -> list[str]:
+    return list(dict.fromkeys(row[field] for row in rows))
