@@ -65,6 +65,14 @@ def test_files_named_in_the_documents_exist() -> None:
             assert (ROOT / path).exists() or "NAME" in path, f"{name}: {path}"
 
 
+def test_names_are_in_the_files_that_the_architecture_page_says() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = re.findall(r"`(?:\w+\.)?(\w+)`\s(?:in|of)\s`(flywheel/[\w/]+\.py)`", page)
+    assert len(places) > 8
+    for name, path in places:
+        assert re.search(rf"\b(class|def) {name}\b", (ROOT / path).read_text(encoding="utf-8")), f"{name} in {path}"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"(?:\]\(|src=\")(?!https?:)([^)#\"]+)", document.read_text(encoding="utf-8")):
@@ -96,10 +104,11 @@ def test_the_api_page_has_every_public_name_with_its_parameters() -> None:
     named = {heading.strip("`").partition("(")[0] for heading in headings}
     assert set(flywheel.__all__) <= named
     methods = {name for name, _ in inspect.getmembers(flywheel.Flywheel, inspect.isfunction) if not name.startswith("_")}
-    documented = dict(re.findall(r"`(?:Flywheel\.)?(\w+)\((.*?)\)`", "\n".join(headings)))
+    documented = dict(re.findall(r"`(?:\w+\.)?(\w+)\((.*?)\)`", "\n".join(headings)))
     assert methods <= set(documented)
     functions = {name: getattr(flywheel.Flywheel, name) for name in methods}
-    functions |= {name: getattr(flywheel, name) for name in ("open", "best_of_n")}
+    functions |= {name: getattr(flywheel, name) for name in ("open", "best_of_n", "compare_scores")}
+    functions |= {name: getattr(flywheel.RewardModel, name) for name in ("load", "score")}
     for name, function in functions.items():
         expected = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
         assert parameters(documented[name]) == expected, name
