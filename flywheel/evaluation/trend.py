@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.core.html import html_table
 from flywheel.core.statistics import difference_p, holm
 from flywheel.evaluation.compare import compare_measured, incomparable, measure, settings
-from flywheel.evaluation.verdict import Comparison, Verdict
+from flywheel.evaluation.verdict import Comparison, Verdict, with_interval
 from flywheel.records import Policy, Round
 from flywheel.store import evaluations
 from flywheel.store.store import Store
@@ -56,8 +57,18 @@ class Trend:
         }
 
     def _repr_html_(self) -> str:
-        steps = (*self.against_parent, *self.against_first, *self.against_control)
-        return "".join(step.comparison._repr_html_() for step in steps)
+        rows = [
+            (
+                step.round,
+                step.base,
+                step.comparison.verdict,
+                with_interval(evidence.judge, evidence.confidence),
+                f"{step.adjusted_p:.2g}",
+            )
+            for step in (*self.against_parent, *self.against_first, *self.against_control)
+            for evidence in (step.comparison.evidence,)
+        ]
+        return html_table(f"Best round: {self.best}", ("round", "against", "verdict", "judge Δ", "adjusted p"), rows)
 
 
 def trend(store: Store) -> Trend:

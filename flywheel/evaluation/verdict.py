@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from flywheel.core.html import html_table
 from flywheel.core.statistics import Estimate
 
 
@@ -137,8 +137,18 @@ class Comparison:
         return f"<Comparison {self.verdict}: {self.sentence}>"
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>{self.verdict}</b> {html.escape(self.sentence)}", *map(html.escape, self.caveats)]
-        return f"<p>{'<br>'.join(lines)}</p>"
+        evidence = self.evidence
+        figures = {
+            "judge": evidence.judge, "reward": evidence.reward, "tokens": evidence.tokens,
+            "finish rate": evidence.finish_rate, "output diversity": evidence.diversity,
+        }  # fmt: skip
+        rows = [
+            (name, f"{figure.before:.3f}", f"{figure.after:.3f}", with_interval(figure, evidence.confidence))
+            for name, figure in figures.items()
+            if figure is not None
+        ]
+        caption = " But ".join([self.sentence, *(f"{caveat}." for caveat in self.caveats)])
+        return html_table(caption, ("held-out", evidence.base, evidence.round, "Δ"), rows)
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -175,11 +185,11 @@ def caveats(evidence: Evidence) -> Iterator[str]:
     if judge.low > 0 and controlled is not None and controlled.low <= 0 and tokens is not None and tokens.low > 0:
         yield (
             f"outputs got longer ({tokens.before:.1f} to {tokens.after:.1f} tokens), and the length-controlled difference is "
-            f"{_with_interval(controlled, evidence.confidence)}"
+            f"{with_interval(controlled, evidence.confidence)}"
         )
     for name, other in evidence.others.items():
         if (judge.low > 0 and other.high < 0) or (judge.high < 0 and other.low > 0):
-            yield f"the judge {name} disagrees: {_with_interval(other, evidence.confidence)}"
+            yield f"the judge {name} disagrees: {with_interval(other, evidence.confidence)}"
 
 
 def sentence(evidence: Evidence, verdict: Verdict) -> str:
@@ -187,7 +197,7 @@ def sentence(evidence: Evidence, verdict: Verdict) -> str:
     judge, tasks = evidence.judge, evidence.tasks
     claim = CLAIMS[verdict].format(base=evidence.base, round=evidence.round)
     figures = (
-        f"judge {_with_interval(judge, evidence.confidence)}, {judge.before:.3f} to {judge.after:.3f} on {tasks:,} held-out "
+        f"judge {with_interval(judge, evidence.confidence)}, {judge.before:.3f} to {judge.after:.3f} on {tasks:,} held-out "
         f"task{'s' * (tasks != 1)}"
     )
     reason = _reason(evidence, verdict)
@@ -201,7 +211,7 @@ def _reason(evidence: Evidence, verdict: Verdict) -> str | None:
         case Verdict.FLAT:
             return f"any difference is within ± {evidence.margin:g}"
         case Verdict.PROXY_ONLY if reward is not None:
-            return f"the reward rose by {_with_interval(reward, evidence.confidence, digits=2)} and the judge did not follow"
+            return f"the reward rose by {with_interval(reward, evidence.confidence, digits=2)} and the judge did not follow"
         case Verdict.COLLAPSING:
             return collapse(evidence)
         case Verdict.INCONCLUSIVE if evidence.tasks < evidence.min_tasks:
@@ -216,7 +226,8 @@ def _reason(evidence: Evidence, verdict: Verdict) -> str | None:
             return None
 
 
-def _with_interval(estimate: Estimate | Difference, confidence: float, *, digits: int = 3) -> str:
+def with_interval(estimate: Estimate | Difference, confidence: float, *, digits: int = 3) -> str:
+    """A difference with its confidence interval."""
     return (
         f"{estimate.value:+.{digits}f} ({100 * confidence:.3g} % CI {estimate.low:+.{digits}f} to {estimate.high:+.{digits}f})"
     )

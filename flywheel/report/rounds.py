@@ -47,7 +47,7 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
     """A round's summary in a few lines; ``resume`` is the command that resumes an unfinished round."""
     name = round_["round"]
     if round_["parent"] is None:
-        print_line(f"{name}: the untrained generator: judge {_figure(round_['judge'])}, reward {_figure(round_['reward'])}")
+        print_line(f"{name}: the untouched generator: judge {_figure(round_['judge'])}, reward {_figure(round_['reward'])}")
         return
     if round_["policy"] == Policy.BEST:
         print_line(f"{name}: {round_['proposed']:,} tasks proposed, {round_['kept']:,} kept ({_reasons(round_['dropped'])})")

@@ -55,7 +55,7 @@ REFERENCE_TEXTS = 1024
 def build_reward_model(config: Config, workspace: Workspace, progress: Progress) -> Model:
     """Build what is missing of the reward model and return it; a killed build resumes."""
     recorded = configured_reward_model(config, workspace)
-    if recorded and not _lost_members(recorded, workspace):
+    if recorded and _has_members(recorded, workspace):
         return recorded
     return Lab(config, workspace, progress).reward_model()
 
@@ -97,7 +97,7 @@ class Lab:
         """The merge of all members, as configured or as a search finds it; built if missing."""
         recipe = recipe_of(self.config)
         recorded = _recorded(self._workspace, ModelKind.REWARD, recipe)
-        if recorded and not _lost_members(recorded, self._workspace):
+        if recorded and _has_members(recorded, self._workspace):
             return recorded
         members = self.members()
         if recorded and recorded.facts.members == tuple(member.model_id for member in members.values()):
@@ -110,11 +110,15 @@ class Lab:
 
     def members(self, names: Iterable[str] = ()) -> dict[str, Model]:
         """The named members, or all; those that are missing are trained, as many at once as the config says."""
-        trainings = [self._member_training(name) for name in names or self._reward.members]
-        models = {training.name: self._built(training) for training in trainings}
+        start, reward = self.start(), self._reward
+        trainings = [
+            self._training(ModelKind.MEMBER, name, start, self.sets[name], member_settings(reward, reward.members[name]))
+            for name in names or reward.members
+        ]
+        models = {training.name: _recorded(self._workspace, training.kind, training.recipe) for training in trainings}
         missing = [training for training in trainings if not models[training.name]]
         together = [training for training in missing if not self._twin(training)]
-        if self._reward.parallel > 1 and len(together) > 1:
+        if reward.parallel > 1 and len(together) > 1:
             models |= self._train_side_by_side(together)
         return {training.name: models[training.name] or self._train(training) for training in trainings}
 
@@ -139,7 +143,7 @@ class Lab:
             return base
         pooled = pool(self.sets, seed=self._reward.seed)
         training = self._training(ModelKind.BASE, "joint", base, pooled, joint_settings(self._reward))
-        return self._built(training) or self._train(training)
+        return _recorded(self._workspace, training.kind, training.recipe) or self._train(training)
 
     def search(self, members: Mapping[str, Model]) -> Search:
         """Try merges on the validation splits."""
@@ -160,10 +164,6 @@ class Lab:
         findings = check_reward_model(lambda: load_scorer(folder, self.config), self._reference, rows)
         refuse_failures(folder, findings)
 
-    def _member_training(self, name: str) -> _Training:
-        settings = member_settings(self._reward, self._reward.members[name])
-        return self._training(ModelKind.MEMBER, name, self.start(), self.sets[name], settings)
-
     def _training(self, kind: ModelKind, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings) -> _Training:
         recipe: Recipe = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
         if kind is ModelKind.MEMBER:
@@ -173,9 +173,6 @@ class Lab:
             kind=kind, name=name, start=start, data=data, settings=settings, recipe=recipe,
             folder=self._workspace.models / folder,
         )  # fmt: skip
-
-    def _built(self, training: _Training) -> Model | None:
-        return _recorded(self._workspace, training.kind, training.recipe)
 
     def _train(self, training: _Training) -> Model:
         """Train a model; where only the reference texts are new, its scale alone is measured again."""
@@ -280,9 +277,9 @@ def _facts(trained: Trained, data: PreferenceSet) -> Facts:
     return Facts(rows=trained.rows, dropped={**data.dropped, **too_long}, loss=trained.loss, seconds=round(trained.seconds, 1))
 
 
-def _lost_members(reward: Model, workspace: Workspace) -> list[str]:
-    """Members whose folders are missing: a round scores its winners with each of them."""
-    return [member for member in reward.facts.members if not workspace.has(workspace.store.model(member))]
+def _has_members(reward: Model, workspace: Workspace) -> bool:
+    """Whether the folders of all members exist: a round scores its winners with each of them."""
+    return all(workspace.has(workspace.store.model(member)) for member in reward.facts.members)
 
 
 def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:

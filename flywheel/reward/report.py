@@ -137,7 +137,7 @@ def evaluate_reward_model(
         )
         for name, scores in scored.items()
     ]  # fmt: skip
-    validation = {name: np.mean([accuracy(one, Split.VALIDATION) for one in scored[name].values()]) for name in members}
+    validation = {name: np.mean([accuracy(scores, Split.VALIDATION) for scores in scored[name].values()]) for name in members}
     single = max(validation, key=lambda name: float(validation[name]))
     gain = mean_of_means(
         [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows],

@@ -44,9 +44,9 @@ def _text(prompts: Prompts, answer: Answer) -> str:
 
 
 def shared_beginning(sequences: Sequence[Sequence[Any]]) -> int:
-    """How many items or characters all sequences have in common from their first on."""
+    """How many items or characters all sequences begin with in common."""
     places = enumerate(zip(*sequences, strict=False))
-    return next((place for place, items in places if len(set(items)) > 1), min(len(one) for one in sequences))
+    return next((place for place, items in places if len(set(items)) > 1), min(map(len, sequences)))
 
 
 def end_mark(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -177,4 +177,4 @@ def test_a_comparison_says_it_in_one_line_and_in_typed_fields(truth: Truth, word
     plain = found.as_json()
     assert (plain["verdict"], plain["sentence"], plain["rates"]["win"]) == (word, found.sentence, found.evidence.rates.win)
     assert word in repr(found)
-    assert found.sentence in found._repr_html_()
+    assert found._repr_html_().startswith(f"<table><caption>{found.sentence}")
