@@ -15,8 +15,8 @@ import pytest
 from flywheel.records import Stage
 from flywheel.report.page.charts import charts_of
 from flywheel.report.page.figures import gather
-from flywheel.report.page.sections import headlines_of, notes_of, tables_of
 from flywheel.report.page.tasks import LONGEST, escaped, tasks_of
+from flywheel.report.page.write import render, write_report
 from flywheel.store.database import connection
 from flywheel.store.report_rows import TASK_FIELDS
 from flywheel.store.store import Store
@@ -38,8 +38,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def page_file(store: Store) -> Path:
-    from flywheel.report.page.write import write_report
-
     return write_report(store, store.path.parent / "report.html").out
 
 
@@ -64,13 +62,47 @@ def test_the_figures_of_a_real_workspace_are_there(turned: Path) -> None:
     assert len(charts_of(figures)) >= 12
 
 
+def page_without_charts(store: Store) -> str:
+    return render(gather(store), {}, tasks_of(store.path), name="wheel")
+
+
+def tables(page: str) -> dict[str, list[list[str]]]:
+    """The texts of the tables of a page by title, with the headings as the first row."""
+    parts = re.findall(r'aria-label="([^"]+)">\s*<table>(.*?)</table>', page, re.DOTALL)
+    return {
+        title: [
+            [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row)]
+            for row in re.findall("<tr.*?</tr>", table, re.DOTALL)
+        ]
+        for title, table in parts
+    }
+
+
 def test_a_table_has_the_rows_of_its_chart(store: Store) -> None:
-    comparisons, *_ = tables_of(gather(store))["verdicts"]
-    assert comparisons.columns[:3] == ("comparison", "verdict", "judge before")
-    assert [row[:2] for row in comparisons.rows][:2] == [("r1 vs. r0", "improved"), ("r2 vs. r1", "improved")]
-    policies, curve = tables_of(gather(store))["selecting"]
-    assert [row[:2] for row in policies.rows] == [("r1", "best"), ("r1", "first"), ("r2", "best"), ("r2", "first")]
-    assert [row[:2] for row in curve.rows if row[0] == "r1"] == [("r1", "1"), ("r1", "2"), ("r1", "3")]
+    texts = tables(page_without_charts(store))
+    headings, *comparisons = texts["All comparisons"]
+    assert headings[:3] == ["comparison", "verdict", "judge before"]
+    assert [row[:2] for row in comparisons][:2] == [["r1 vs. r0", "improved"], ["r2 vs. r1", "improved"]]
+    _, *policies = texts["Selection policies"]
+    assert [row[:2] for row in policies] == [["r1", "best"], ["r1", "first"], ["r2", "best"], ["r2", "first"]]
+    _, *curve = texts["Best-of-N curve"]
+    assert [row[:2] for row in curve if row[0] == "r1"] == [["r1", "1"], ["r1", "2"], ["r1", "3"]]
+    headings, *parts = next(rows for title, rows in texts.items() if "ties merge (density 0.5), selects in r0 to r3" in title)
+    assert headings == ["model", "weight", "rows", "pairs", "average"]
+    assert parts == [
+        ["thumbs", "1", "100", "0.800", "0.800"],
+        ["pairs", "0.5", "100", "0.800", "0.800"],
+        ["merged", "", "", "0.850", "0.850"],
+    ]
+
+
+def test_a_judge_that_does_not_decide_has_a_column(store: Store, tmp_path: Path) -> None:
+    changed = Store(Path(shutil.copy(store.path, tmp_path)))
+    with connection(changed.path, read_only=False) as db:
+        db.execute("INSERT INTO metrics (round, name, value) VALUES ('r1', 'heldout.judge.a second-judge 1.5', 0.25)")
+    headings, *rows = tables(page_without_charts(changed))["Held-out scores of every round"]
+    assert headings == ["round", "judge", "reward", "judge a second-judge 1.5"]
+    assert [(row[0], row[3]) for row in rows] == [("r0", ""), ("r1", "0.250"), ("r1-random", ""), ("r2", "")]
 
 
 def test_the_command_writes_a_page_and_charts(cli: Cli, turned: Path, tmp_path: Path) -> None:
@@ -134,12 +166,12 @@ def test_nothing_in_the_data_leads_out_of_its_element() -> None:
 
 
 def notes(store: Store) -> str:
-    return " ".join(note for section in notes_of(gather(store)).values() for note in section)
+    return " ".join(re.findall(r'<p class="note">(.*?)</p>', page_without_charts(store)))
 
 
 def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store) -> None:
     figures = gather(store)
-    assert [(step.comparison.verdict, step.round, step.base) for step in headlines_of(figures)] == [
+    assert [(step.comparison.verdict, step.round, step.base) for step in figures.headlines] == [
         ("improved", "r2", "r1"),
         ("improved", "r2", "r0"),
         ("improved", "r1", "r1-random"),
@@ -162,8 +194,6 @@ def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store)
     ],
 )
 def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: Path, missing: str, note: str) -> None:
-    from flywheel.report.page.write import write_report
-
     changed = Store(Path(shutil.copy(store.path, tmp_path)))
     with connection(changed.path, read_only=False) as db:
         db.execute(missing)
@@ -172,8 +202,6 @@ def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: P
 
 
 def test_only_r0_and_no_round_at_all(cli: Cli, tmp_path: Path) -> None:
-    from flywheel.report.page.write import write_report
-
     first = report_store.began(tmp_path / "first")
     page = write_report(first, tmp_path / "report.html").out.read_text()
     assert "nothing to browse" in page

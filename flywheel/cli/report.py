@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,7 @@ def report(
 
     written = write_report(named_workspace().store, out, tasks=tasks, folder=charts, form=form.value)
     if as_json:
-        print_json(written.as_json())
+        print_json(asdict(written))
         return
     print_line(f"wrote {written.out}: {written.size / 1e6:.1f} MB, {written.tasks:,} of {written.answered:,} tasks")
     if charts is not None:

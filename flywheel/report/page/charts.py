@@ -4,75 +4,59 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from flywheel.records import Policy, Stage
 from flywheel.report.page import forms
-from flywheel.report.page.figures import Figures, curve_rows, step_row
+from flywheel.report.page.figures import Figures, step_row
 
 MOST_REASONS = 8
 """Drop reasons with a colour of their own; the rarer ones share one."""
 TURNS = "trained on best-of-N"
+Charts = Iterator[tuple[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A chart with the name of its file."""
-
-    name: str
-    title: str
-    drawing: Any
-    """The Altair chart."""
-
-
-def charts_of(figures: Figures) -> dict[str, Chart]:
-    """The charts of the figures that exist, by name."""
-    makers = (_verdicts, _measures, _diversity, _lengths, _curves, _policies, _drops, _stages)
-    charts = (Chart(name=name, title=title, drawing=chart) for maker in makers for name, title, chart in maker(figures))
-    return {chart.name: chart for chart in charts}
-
-
-Charts = Iterator[tuple[str, str, Any]]
+def charts_of(figures: Figures) -> dict[str, Any]:
+    """The Altair charts of the figures that exist, by the names of their files."""
+    sources = (_verdicts, _measures, _paired, _diversity, _lengths, _curves, _policies, _drops, _stages)
+    return {name: chart for source in sources for name, chart in source(figures)}
 
 
 def _verdicts(figures: Figures) -> Charts:
-    chains = {} if figures.trend is None else {
-        ("judge-against-parent", "Each round against its parent"): figures.trend.against_parent,
-        ("judge-against-first", "Each round against the first"): figures.trend.against_first,
-        ("judge-against-control", "Each round against its control"): figures.trend.against_control,
-    }  # fmt: skip
-    for (name, title), steps in chains.items():
+    for name, steps in figures.chains.items():
         if steps:
             margin = steps[-1].comparison.evidence.margin
-            yield name, title, forms.intervals([step_row(step) for step in steps], margin=margin)
+            yield f"judge-against-{name}", forms.intervals([step_row(step) for step in steps], margin=margin)
 
 
 def _measures(figures: Figures) -> Charts:
-    for name, title, measure, axis, colour in (
-        ("judge", "Judge", "heldout.judge", "judge on held-out tasks", "judge"),
-        ("reward", "Reward", "heldout.reward", "reward on held-out tasks", "reward"),
-        ("heldout-length", "Length of held-out outputs", "heldout.tokens", "tokens", "series-4"),
-        ("output-diversity", "Diversity of held-out outputs", "heldout.diversity", "output diversity", "series-2"),
+    for name, measure, axis, colour in (
+        ("judge", "heldout.judge", "judge on held-out tasks", "judge"),
+        ("reward", "heldout.reward", "reward on held-out tasks", "reward"),
+        ("heldout-length", "heldout.tokens", "tokens", "series-4"),
+        ("output-diversity", "heldout.diversity", "output diversity", "series-2"),
     ):
         rows = [row | {"trained": _trained(row["policy"])} for row in figures.measured(measure)]
         colours = {TURNS: colour} | {row["trained"]: row["policy"] for row in rows if row["policy"] != Policy.BEST}
         if rows:
-            yield name, title, forms.over_rounds(rows, axis, "trained", colours, lines=[TURNS])
+            yield name, forms.over_rounds(rows, axis, "trained", colours, lines=[TURNS])
+
+
+def _trained(policy: str) -> str:
+    return TURNS if policy == Policy.BEST else f"trained on {policy}"
+
+
+def _paired(figures: Figures) -> Charts:
     rewards = {row["round"]: row for row in figures.measured("heldout.reward")}
-    paired = [
+    rows = [
         row
         | {"turn": row["policy"] == Policy.BEST, "judge": row["value"], "judge_low": row["low"], "judge_high": row["high"]}
         | {"reward": reward["value"], "reward_low": reward["low"], "reward_high": reward["high"]}
         for row in figures.measured("heldout.judge")
         if (reward := rewards.get(row["round"]))
     ]
-    if paired:
-        yield "judge-by-reward", "Judge by reward", forms.path(paired)
-
-
-def _trained(policy: str) -> str:
-    return TURNS if policy == Policy.BEST else f"trained on {policy}"
+    if rows:
+        yield "judge-by-reward", forms.path(rows)
 
 
 def _diversity(figures: Figures) -> Charts:
@@ -81,20 +65,19 @@ def _diversity(figures: Figures) -> Charts:
     measured = {row["name"] for row in rows}
     colours = {name: f"series-{place}" for place, name in enumerate(names.values()) if name in measured}
     if rows:
-        yield "diversity", "Diversity of the tasks", forms.over_rounds(rows, "share", "name", colours, lines=list(colours))
+        yield "diversity", forms.over_rounds(rows, "share", "name", colours, lines=list(colours))
 
 
 def _lengths(figures: Figures) -> Charts:
     colours = {"all": "muted", "winners": "best"}
     if rows := figures.lengths:
-        chart = forms.over_rounds(rows, "tokens", "candidates", colours, lines=list(colours))
-        yield "length", "Length of the candidates", chart
+        yield "length", forms.over_rounds(rows, "tokens", "candidates", colours, lines=list(colours))
 
 
 def _curves(figures: Figures) -> Charts:
-    if rows := curve_rows(figures):
-        yield "best-of-n-judge", "Best-of-N: judge", forms.curves(rows, "judge")
-        yield "best-of-n-reward", "Best-of-N: reward", forms.curves(rows, "reward")
+    if rows := figures.curve_points:
+        yield "best-of-n-judge", forms.curves(rows, "judge")
+        yield "best-of-n-reward", forms.curves(rows, "reward")
 
 
 def _policies(figures: Figures) -> Charts:
@@ -103,13 +86,10 @@ def _policies(figures: Figures) -> Charts:
     judged = [row for row in figures.policies if row["value"] is not None]
     if judged:
         del colours[Policy.BEST]
-        axis = "Δ judge vs. best-of-N"
-        chart = forms.over_rounds(judged, axis, "policy", colours, lines=[], zero=True)
-        yield "policies-judge", "Selection policies against best-of-N", chart
+        yield "policies-judge", forms.over_rounds(judged, "Δ judge vs. best-of-N", "policy", colours, lines=[], zero=True)
     elif colours:
         rows = [row | {"value": row["reward"], "low": None, "high": None} for row in figures.policies]
-        chart = forms.over_rounds(rows, "mean reward", "policy", colours, lines=list(colours))
-        yield "policies-reward", "Reward of each selection policy", chart
+        yield "policies-reward", forms.over_rounds(rows, "mean reward", "policy", colours, lines=list(colours))
 
 
 def _drops(figures: Figures) -> Charts:
@@ -122,11 +102,11 @@ def _drops(figures: Figures) -> Charts:
     colours = {"kept": "kept"} | {name: f"series-{place + 1}" for place, name in enumerate(names)}
     if rows:
         merged = [row | {"reason": row["reason"] if row["reason"] in colours else names[-1]} for row in rows]
-        yield "drops", "Proposed tasks, kept and dropped", forms.stacked(merged, "attempts", "reason", colours)
+        yield "drops", forms.stacked(merged, "attempts", "reason", colours)
 
 
 def _stages(figures: Figures) -> Charts:
     if rows := [row for row in figures.stages if row["seconds"]]:
         used = {row["stage"] for row in rows}
         colours = {str(stage): f"series-{place}" for place, stage in enumerate(Stage) if stage in used}
-        yield "stages", "Time of each stage", forms.stacked(rows, "seconds", "stage", colours)
+        yield "stages", forms.stacked(rows, "seconds", "stage", colours)

@@ -1,4 +1,4 @@
-"""What the page shows besides tasks: rows, read from the store once, that charts are drawn and tables are written from."""
+"""What the page shows besides tasks: rows, read from the store once, that charts are drawn and tables are filled from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from flywheel.core.safe_text import visible
 from flywheel.errors import FlywheelError
 from flywheel.evaluation.best_of_n import Curve, curve_of, policies_of
 from flywheel.evaluation.trend import Step, Trend, trend
-from flywheel.records import Facts, Policy
+from flywheel.records import Facts, Policy, Stage
+from flywheel.report.page.tables import duration
 from flywheel.store import report_rows
 from flywheel.store.facts import facts_from_json
 from flywheel.store.report_rows import Row
@@ -33,6 +34,7 @@ class Figures:
     lengths: list[Row]
     drops: list[Row]
     stages: list[Row]
+    totals: list[Row]
     models: list[Row]
     """Reward models, each with ``parts``: its members and the merge."""
 
@@ -41,41 +43,76 @@ class Figures:
         """The rounds without the controls."""
         return [row for row in self.rounds if row["policy"] == Policy.BEST]
 
+    @property
+    def chains(self) -> dict[str, tuple[Step, ...]]:
+        """The comparisons of each kind."""
+        if self.trend is None:
+            return {}
+        return {"parent": self.trend.against_parent, "first": self.trend.against_first, "control": self.trend.against_control}
+
+    @property
+    def headlines(self) -> list[Step]:
+        """The newest comparison of each kind."""
+        last = [steps[-1] for steps in self.chains.values() if steps]
+        return list({(step.round, step.base): step for step in last}.values())
+
+    @property
+    def comparisons(self) -> list[Row]:
+        """The comparisons of all kinds as rows."""
+        return [step_row(step) for steps in self.chains.values() for step in steps]
+
+    @property
+    def curve_points(self) -> list[Row]:
+        """The points of all best-of-N curves."""
+        return [
+            {"round": name, "n": point.n, "kl": point.kl, "tasks": curve.tasks}
+            | _interval("judge", point.judge)
+            | _interval("reward", point.reward)
+            for name, curve in self.curves.items()
+            for point in curve.points
+        ]
+
     def measured(self, *names: str) -> list[Row]:
         """The rows of some measures."""
         return [row for row in self.measures if row["name"] in names]
 
+    @property
+    def other_judges(self) -> dict[str, str]:
+        """The measures of judges that do not decide, by the headings of their columns."""
+        names = [row["name"] for row in self.measures if row["name"].startswith("heldout.judge.")]
+        return {f"judge {name.removeprefix('heldout.judge.')}": name for name in names}
+
 
 def gather(store: Store) -> Figures:
     """Read everything from the store."""
-    rows, rounds = report_rows.figures(store.path), [row for row in store.rounds() if row.number > 0 and row.reward_model]
-    steps, no_trend = _trend(store)
+    path, stages = store.path, [str(stage) for stage in Stage]
+    rounds = [row for row in store.rounds() if row.number > 0 and row.reward_model]
+    try:
+        steps, no_trend = trend(store), None
+    except FlywheelError as error:  # rounds that cannot be compared can still be shown
+        steps, no_trend = None, str(error)
     policies = [
         {"round": row.round, "number": row.number} | asdict(policy) | _interval("", policy.difference)
         for row in rounds
         for policy in policies_of(store, row)
     ]
     return Figures(
-        rounds=rows["rounds"],
+        rounds=report_rows.rows(path, "rounds", stages=stages),
         trend=steps,
         no_trend=no_trend,
-        measures=rows["measures"],
-        policies=policies or rows["policies"],
+        measures=report_rows.rows(path, "measures"),
+        policies=policies or report_rows.rows(path, "policies"),
         curves={row.round: curve for row in rounds if (curve := curve_of(store, row)) is not None},
-        lengths=rows["lengths"],
+        lengths=report_rows.rows(path, "lengths"),
         # A reason of the user's own filter may quote a model; a chart cannot draw its line ends.
-        drops=[row | {"reason": visible(row["reason"]), "example": " ".join(row["example"].split())} for row in rows["drops"]],
-        stages=rows["stages"],
-        models=list(_models(rows["models"], rows["members"])),
+        drops=[
+            row | {"reason": visible(row["reason"]), "example": " ".join(row["example"].split())}
+            for row in report_rows.rows(path, "drops")
+        ],
+        stages=report_rows.rows(path, "stages", stages=stages),
+        totals=[row | {"time": duration(row["seconds"])} for row in report_rows.rows(path, "totals")],
+        models=list(_models(report_rows.rows(path, "models"), report_rows.rows(path, "members"))),
     )
-
-
-def _trend(store: Store) -> tuple[Trend | None, str | None]:
-    """A store whose rounds cannot be compared can still be shown."""
-    try:
-        return trend(store), None
-    except FlywheelError as error:
-        return None, str(error)
 
 
 def step_row(step: Step) -> Row:
@@ -84,17 +121,6 @@ def step_row(step: Step) -> Row:
     names = {"pair": f"{step.round} vs. {step.base}", "verdict": str(step.comparison.verdict)}
     figures = {"before": evidence.judge.before, "after": evidence.judge.after, "p": step.adjusted_p, "tasks": evidence.tasks}
     return names | figures | _interval("", evidence.judge) | _interval("reward", evidence.reward)
-
-
-def curve_rows(figures: Figures) -> list[Row]:
-    """The points of all best-of-N curves."""
-    return [
-        {"round": name, "n": point.n, "kl": point.kl, "tasks": curve.tasks}
-        | _interval("judge", point.judge)
-        | _interval("reward", point.reward)
-        for name, curve in figures.curves.items()
-        for point in curve.points
-    ]
 
 
 def _interval(name: str, estimate: Any) -> Row:
@@ -107,19 +133,19 @@ def _interval(name: str, estimate: Any) -> Row:
 def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
     members = {row["model_id"]: row for row in member_rows}
     for row in rows:
-        facts = facts_from_json(row["facts"])
-        parts = [
-            _part(member["name"], facts_from_json(member["facts"]), facts.weights.get(member["name"]))
-            for member in map(members.get, facts.members)
-            if member
-        ]
+        facts, rounds = facts_from_json(row["facts"]), row["rounds"]
+        models = [(member["name"], facts_from_json(member["facts"])) for member in map(members.get, facts.members) if member]
+        parts = [_part(name, member, facts.weights.get(name)) for name, member in models] + [_part("merged", facts, None)]
         settings = {name: value for name, value in facts.merge.items() if name != "method" and value is not None}
         how = f"{facts.merge['method']} merge" if facts.merge.get("method") else ""
         values = ", ".join(f"{name} {value}" for name, value in settings.items())
-        yield row | {"how": f"{how} ({values})" if values else how, "parts": [*parts, _part("merged", facts, None)]}
+        used = f"{rounds[0]} to {rounds[-1]}" if len(rounds) > 2 else " and ".join(rounds)
+        title = ", ".join(filter(None, [row["model_id"], f"{how} ({values})" if values else how, f"selects in {used}"]))
+        columns = {name: f"{{accuracy[on {name}]:.3f}}" for _, member in [*models, ("", facts)] for name in member.accuracy}
+        yield {"title": title, "parts": parts, "accuracy_columns": columns | {"average": "{average:.3f}"}}
 
 
 def _part(name: str, facts: Facts, weight: float | None) -> Row:
-    accuracy = facts.accuracy
-    average = sum(accuracy.values()) / len(accuracy) if accuracy else None
+    average = sum(facts.accuracy.values()) / len(facts.accuracy) if facts.accuracy else None
+    accuracy = {f"on {on}": value for on, value in facts.accuracy.items()}
     return {"model": name, "weight": weight, "rows": facts.rows or None, "average": average, "accuracy": accuracy}

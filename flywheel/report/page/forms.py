@@ -1,4 +1,4 @@
-"""The forms of the charts, as Altair charts of rows, and their look as one Vega-Lite config.
+"""The forms of the charts, as Altair charts of rows; their look is the Vega-Lite config in `charts.yaml`.
 
 A colour is a custom property of the page's style sheet, so that a chart follows the reader's theme; in a file of its own it is
 the property's light value.
@@ -13,53 +13,32 @@ from typing import Any
 
 import altair as alt
 import vl_convert
+import yaml
 
 from flywheel.store.report_rows import Row
 
 MOST_BANDS = 3
 """Of more lines than this, only the last has its band: they would cover each other."""
-_FONT = "Helvetica Neue, Arial, sans-serif"
-_TEXT = {"labelFont": _FONT, "titleFont": _FONT, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-_CONFIG: dict[str, Any] = {
-    "aria": False,
-    "font": _FONT,
-    "autosize": {"type": "fit-x", "contains": "padding"},
-    "scale": {"zero": False, "bandPaddingInner": 0.32, "bandPaddingOuter": 0.16},
-    "axis": _TEXT | {
-        "labelColor": "var(--muted)", "titleColor": "var(--muted)", "gridColor": "var(--grid)", "domainColor": "var(--axis)",
-        "tickColor": "var(--axis)", "titlePadding": 8,
-    },
-    "axisQuantitative": {"tickCount": 5},
-    "axisX": {"labelPadding": 4, "labelAngle": 0, "labelOverlap": True},
-    "axisXDiscrete": {"grid": False},
-    "axisY": {"domain": False, "ticks": False, "labelPadding": 6, "labelLimit": 170},
-    "axisYDiscrete": {"grid": False},
-    "legend": _TEXT | {
-        "labelColor": "var(--ink)", "orient": "top", "direction": "horizontal", "title": None, "symbolType": "circle",
-        "symbolOpacity": 1, "symbolSize": 90, "columnPadding": 14, "rowPadding": 4, "labelLimit": 220, "offset": 10,
-    },
-    "rule": {"strokeWidth": 2},
-    "line": {"strokeWidth": 2},
-    "point": {"filled": True, "size": 70, "opacity": 1},
-    "area": {"opacity": 0.14},
-    "text": {"font": _FONT, "fontSize": 12, "fontWeight": "bold", "fill": "var(--ink)"},
-}  # fmt: skip
-_HEIGHT, _ROW = 230, 30
 _LEGEND_ENTRY = 128
 """Pixels of an entry in a legend."""
 
 
+def page_file(name: str) -> str:
+    """The text of a file beside this module."""
+    return files("flywheel.report.page").joinpath(name).read_text(encoding="utf-8")
+
+
 def svg(chart: Any, width: int, *, page: bool) -> str:
     """A chart of some width in pixels as SVG, for the page or for a file of its own."""
-    view: dict[str, Any] = {"stroke": None, "continuousWidth": width, "discreteWidth": width}
-    view |= {"continuousHeight": _HEIGHT, "discreteHeight": {"step": _ROW}}
-    legend = _CONFIG["legend"] | {"columns": max(2, width // _LEGEND_ENTRY)}
-    config = _CONFIG | {"view": view, "legend": legend}
+    config = yaml.safe_load(page_file("charts.yaml"))
+    config["view"] |= {"continuousWidth": width, "discreteWidth": width}
+    config["legend"]["columns"] = max(2, width // _LEGEND_ENTRY)
     config |= {"background": None, "padding": 2} if page else {"background": "#ffffff", "padding": 14}
     drawn = str(vl_convert.vegalite_to_svg(chart.to_dict(validate=False) | {"config": config}))
-    style = files("flywheel.report.page").joinpath("page.css").read_text(encoding="utf-8")
-    light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", style))
-    return drawn if page else re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], drawn)
+    if page:
+        return drawn
+    light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", page_file("page.css")))
+    return re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], drawn)
 
 
 def intervals(rows: Sequence[Row], *, margin: float) -> Any:

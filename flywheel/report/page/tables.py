@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import compress
-from string import Formatter
 
 from flywheel.store.report_rows import Row
 
-DELTA = "{value:+.3f} ({low:+.3f} to {high:+.3f})"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table of texts whose first column names the row."""
+class Cells:
+    """The texts of a table; the first of a row names it."""
 
-    title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     figures: frozenset[str]
     """Columns of numbers, which are set to the right."""
-    folded: bool
-    """Shown on demand: a chart shows the same rows."""
 
 
-def tables(title: str, rows: Iterable[Row], columns: Mapping[str, str], *, folded: bool = True) -> tuple[Table, ...]:
-    """A table of rows, without columns that are empty in each; none where there are no rows.
+def cells(rows: Iterable[Row], columns: Mapping[str, str]) -> Cells:
+    """Rows as texts, without repeated rows and without columns that are empty in each.
 
     ``columns`` maps a heading to a template such as ``"{value:.3f}"``, which is empty where a value is missing.
     """
-    cells = tuple(dict.fromkeys(tuple(_filled(template, row) for template in columns.values()) for row in rows))
-    used = [any(column) for column in zip(*cells, strict=True)]
-    return (
-        Table(
-            title=title,
-            columns=tuple(compress(columns, used)),
-            rows=tuple(tuple(compress(row, used)) for row in cells),
-            figures=frozenset(heading for heading, template in columns.items() if ":" in template),
-            folded=folded,
-        ),
-    ) * bool(cells)
+    texts = tuple(dict.fromkeys(tuple(_filled(template, row) for template in columns.values()) for row in rows))
+    used = [any(column) for column in zip(*texts, strict=True)]
+    return Cells(
+        columns=tuple(compress(columns, used)),
+        rows=tuple(tuple(compress(row, used)) for row in texts),
+        figures=frozenset(heading for heading, template in columns.items() if ":" in template),
+    )
 
 
 def _filled(template: str, row: Row) -> str:
-    names = {name for _, name, _, _ in Formatter().parse(template) if name}
-    return "" if any(row.get(name) is None for name in names) else template.format_map(row)
+    try:
+        return template.format_map(row)
+    except (KeyError, TypeError):  # no such value, or None, which has no format
+        return ""
 
 
-def measure_tables(title: str, measures: Sequence[Row], headings: Mapping[str, str]) -> tuple[Table, ...]:
-    """A row for each round, a column for each measure that ``headings`` names."""
-    places = {name: f"m{place}" for place, name in enumerate(headings)}
-    rounds: dict[str, Row] = {}
+def by_round(measures: Iterable[Row], names: Mapping[str, str]) -> Cells:
+    """A row for each round, a column for each heading in ``names``, which maps it to the name of a measure."""
+    texts: dict[str, dict[str, str]] = {}
     for row in measures:
-        if place := places.get(row["name"]):
-            rounds.setdefault(row["round"], {"round": row["round"]})[place] = _measure(row)
-    return tables(title, rounds.values(), {"round": "{round}"} | {headings[name]: f"{{{places[name]}:}}" for name in places})
+        if row["name"] in names.values():
+            texts.setdefault(row["round"], {})[row["name"]] = _measure(row)
+    rows = [{"round": round_, "measures": values} for round_, values in texts.items()]
+    return cells(rows, {"round": "{round}"} | {heading: f"{{measures[{name}]:}}" for heading, name in names.items()})
 
 
 def _measure(row: Row) -> str:
@@ -69,3 +61,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def brief(count: int) -> str:
+    """A large count in thousands, millions or billions."""
+    for limit, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if count >= limit:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:,}"

@@ -54,24 +54,26 @@ class TaskPage:
 def tasks_of(path: Path, *, limit: int | None = None) -> TaskPage:
     """The tasks of all rounds, at most ``limit`` per round; by default as many as fit into `LIMIT` bytes."""
     models: dict[str, dict[str, str]] = {"judge": {}, "member": {}}
-    for row in report_rows.scorers(path):
+    for row in report_rows.rows(path, "scorers"):
         models[row["kind"]][row["model_id"]] = row["name"]
     judges, members = models.values()
+    answered = {row["round"]: row["tasks"] for row in report_rows.rows(path, "answered")}
     rows = report_rows.tasks(
         path, judges=list(judges), members=list(members), tasks=limit, size=int(_FILL * LIMIT), longest=LONGEST
     )
     while True:
         tasks = [json.loads(task) for _, task in rows]
-        demos = {demo for task in tasks for demo in task[TASK_FIELDS.index("demos")]}
+        ids = list({demo for task in tasks for demo in task[TASK_FIELDS.index("demos")]})
+        demos = report_rows.rows(path, "demos", ids=ids, longest=DEMO)
         text = escaped(
             {
                 "fields": TASK_FIELDS,
                 "candidateFields": CANDIDATE_FIELDS,
-                "rounds": list(answered := report_rows.answered(path)),
+                "rounds": list(answered),
                 "policies": [str(policy) for policy in Policy],
                 "judges": list(judges.values()),
                 "members": list(members.values()),
-                "demos": report_rows.instructions(path, demos, longest=DEMO),
+                "demos": {demo["task_id"]: (demo["instruction"], demo["origin"]) for demo in demos},
                 "tasks": tasks,
             }
         )

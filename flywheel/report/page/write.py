@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from markupsafe import Markup, escape
 from flywheel.core.files import write_whole
 from flywheel.core.version import __version__
 from flywheel.errors import ConfigError, StoreError
-from flywheel.report.page.charts import Chart, charts_of
+from flywheel.report.page.charts import charts_of
 from flywheel.report.page.figures import Figures, gather
-from flywheel.report.page.forms import svg
-from flywheel.report.page.sections import headlines_of, notes_of, tables_of, tiles_of
+from flywheel.report.page.forms import page_file, svg
+from flywheel.report.page.tables import brief, by_round, cells, duration
 from flywheel.report.page.tasks import LIMIT, TaskPage, tasks_of
 from flywheel.store.store import Store
 
@@ -43,10 +42,6 @@ class Written:
     """Tasks that have candidates."""
     charts: tuple[Path, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"out": str(self.out), "charts": [str(path) for path in self.charts]}
-
 
 def write_report(
     store: Store, out: Path, *, tasks: int | None = None, folder: Path | None = None, form: str = "svg"
@@ -66,11 +61,11 @@ def write_report(
     return Written(out=out, size=len(page.encode()), tasks=shown, answered=answered, charts=saved)
 
 
-def _save(charts: Mapping[str, Chart], folder: Path, form: str) -> tuple[Path, ...]:
+def _save(charts: Mapping[str, Any], folder: Path, form: str) -> tuple[Path, ...]:
     _checked("--charts", folder, lambda: folder.mkdir(parents=True, exist_ok=True))
     paths = []
     for name, chart in charts.items():
-        drawn = svg(chart.drawing, FILE_WIDTH, page=False)
+        drawn = svg(chart, FILE_WIDTH, page=False)
         content = drawn.encode() if form == "svg" else vl_convert.svg_to_png(drawn, scale=2)
         paths.append(folder / f"{name}.{form}")
         _checked("--charts", paths[-1], partial(paths[-1].write_bytes, content))
@@ -84,12 +79,12 @@ def _checked(option: str, path: Path, write: Callable[[], object]) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}", f"Choose another path with {option}.") from None
 
 
-def render(figures: Figures, charts: Mapping[str, Chart], tasks: TaskPage, *, name: str) -> str:
+def render(figures: Figures, charts: Mapping[str, Any], tasks: TaskPage, *, name: str) -> str:
     """The page as HTML."""
-    style, script = _file("page.css"), _file("page.js")
+    style, script = page_file("page.css"), page_file("page.js")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = _code
-    return environment.from_string(_file("page.jinja")).render(
+    environment.filters |= {"code": _code, "cells": cells, "by_round": by_round, "brief": brief, "duration": duration}
+    return environment.from_string(page_file("page.jinja")).render(
         name=name,
         version=__version__,
         now=datetime.now(UTC),
@@ -97,23 +92,14 @@ def render(figures: Figures, charts: Mapping[str, Chart], tasks: TaskPage, *, na
         style=Markup(style),
         script=Markup(script),
         figures=figures,
-        tiles=tiles_of(figures),
-        headlines=headlines_of(figures),
-        notes=notes_of(figures),
-        tables=tables_of(figures),
-        charts=charts,
         drawings={
-            chart.name: {size: Markup(svg(chart.drawing, width, page=True)) for size, width in WIDTHS.items()}
-            for chart in charts.values()
+            chart_name: {size: Markup(svg(chart, width, page=True)) for size, width in WIDTHS.items()}
+            for chart_name, chart in charts.items()
         },
         tasks=tasks,
         megabytes=LIMIT // 1_000_000,
         data=Markup(tasks.json),
     )
-
-
-def _file(name: str) -> str:
-    return files("flywheel.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
