@@ -151,7 +151,7 @@ def eval_command(
     as_json: AsJson = False,
 ) -> None:
     """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
-    from flywheel.report.reward_report import print_reward_report
+    from flywheel.report.reward import print_reward_report
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
@@ -237,7 +237,7 @@ def pairs(
     from flywheel.reward.pairs import write_pairs
 
     made = write_pairs(checked, group_by, to, seed=seed)
-    report.print_pairs_made(made, to, as_json=as_json)
+    report.print_pairs(made, to, as_json=as_json)
 
 
 def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flywheel.report.tables import print_line, print_table
-from flywheel.store.reading import Table
+from flywheel.report.tables import print_line, print_rows
 
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
@@ -23,7 +22,7 @@ def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], 
         print_line(f"but {caveat}")
     rates, net = evidence.rates, evidence.rates.net
     print_line(
-        f"win / tie / loss on the judge: {_percent(rates.win)} / {_percent(rates.tie)} / {_percent(rates.loss)}; "
+        f"win / tie / loss on the judge: {100 * rates.win:.1f} % / {100 * rates.tie:.1f} % / {100 * rates.loss:.1f} %; "
         f"win − loss {100 * net.value:+.1f} ({100 * net.low:+.1f} to {100 * net.high:+.1f}) points"
     )
     print_line(
@@ -31,19 +30,30 @@ def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], 
         f"{evidence.smallest_detectable:.3f} (80 % power)"
     )
     print_line()
-    print_table(_evidence_table(evidence))
-    interval = _interval_column(evidence)
+    interval = f"{100 * evidence.confidence:.3g} % CI"
+    print_rows(("held-out", evidence.base, evidence.round, "Δ", interval), list(_evidence_rows(evidence)))
     if policies:
         print_line()
-        print_table(_policies_table(policies, interval), title=f"selection policies, {policies[0].tasks:,} judged tasks")
+        rows: list[tuple[Any, ...]] = []
+        for figures in policies:
+            moved = figures.difference
+            difference = (None, None) if moved is None else (_signed(moved.value), _interval(moved))
+            rows.append((figures.policy, figures.judge, *difference, figures.reward, figures.tokens))
+        columns = ("policy", "judge", "Δ vs. best-of-N", interval, "reward", "tokens")
+        print_rows(columns, rows, title=f"selection policies, {policies[0].tasks:,} judged tasks")
     if curve is not None:
         print_line()
-        print_table(_curve_table(curve, interval), title=f"best-of-N, {curve.tasks:,} judged tasks")
+        rows = [
+            (point.n, point.judge.value, _interval(point.judge, sign=""), point.reward.value, _interval(point.reward, sign=""))
+            for point in curve.points
+            if point.n & (point.n - 1) == 0 or point is curve.points[-1]  # powers of two and the last
+        ]
+        print_rows(("N", "judge", interval, "reward", interval), rows, title=f"best-of-N, {curve.tasks:,} judged tasks")
         if curve.over_optimized_after is not None:
             print_line(f"over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls")
 
 
-def _evidence_table(evidence: Evidence) -> Table:
+def _evidence_rows(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
     figures: dict[str, Difference | Estimate | None] = {
         "judge": evidence.judge,
         "judge, length-controlled": evidence.length_controlled,
@@ -53,33 +63,10 @@ def _evidence_table(evidence: Evidence) -> Table:
         "finish rate": evidence.finish_rate,
         "tokens": evidence.tokens,
     }
-    rows = [
-        (name, getattr(figure, "before", None), getattr(figure, "after", None), _signed(figure.value), _interval(figure))
-        for name, figure in figures.items()
-        if figure is not None
-    ]
-    return Table(columns=("held-out", evidence.base, evidence.round, "Δ", _interval_column(evidence)), rows=rows)
-
-
-def _policies_table(policies: Sequence[PolicyFigures], interval: str) -> Table:
-    rows = [
-        (
-            figures.policy, figures.judge, figures.difference and _signed(figures.difference.value),
-            figures.difference and _interval(figures.difference), figures.reward, figures.tokens,
-        )
-        for figures in policies
-    ]  # fmt: skip
-    return Table(columns=("policy", "judge", "Δ vs. best-of-N", interval, "reward", "tokens"), rows=rows)
-
-
-def _curve_table(curve: Curve, interval: str) -> Table:
-    """Powers of two and the last point."""
-    rows = [
-        (point.n, point.judge.value, _interval(point.judge, sign=""), point.reward.value, _interval(point.reward, sign=""))
-        for point in curve.points
-        if point.n & (point.n - 1) == 0 or point is curve.points[-1]
-    ]
-    return Table(columns=("N", "judge", interval, "reward", interval), rows=rows)
+    for name, figure in figures.items():
+        if figure is not None:
+            before, after = getattr(figure, "before", None), getattr(figure, "after", None)
+            yield name, before, after, _signed(figure.value), _interval(figure)
 
 
 def print_trend(trend: Trend) -> None:
@@ -88,12 +75,16 @@ def print_trend(trend: Trend) -> None:
         print_line("No round is finished yet. Run `flywheel round`.")
         return
     print_line(f"rounds: {', '.join(trend.rounds)}" + (f"; best by the judge: {trend.best}" if trend.best else ""))
-    chains = {"against its parent": trend.against_parent, "against r0": trend.against_first}
-    chains["against its control"] = trend.against_control
+    chains = {
+        "against its parent": trend.against_parent,
+        "against r0": trend.against_first,
+        "against its control": trend.against_control,
+    }
     for title, steps in chains.items():
         if steps:
             print_line()
-            print_table(_steps_table(title, steps))
+            columns = (title, "verdict", "judge before", "after", "Δ judge", "CI", "p", "Δ reward")
+            print_rows(columns, [_step_row(step) for step in steps])
     for step in (*trend.against_parent, *trend.against_first):
         for caveat in step.comparison.caveats:
             print_line(f"{step.round} against {step.base}: {caveat}")
@@ -106,18 +97,11 @@ def print_trend(trend: Trend) -> None:
         )
 
 
-def _steps_table(title: str, steps: Sequence[Step]) -> Table:
-    rows: list[tuple[Any, ...]] = []
-    for step in steps:
-        judge, reward = step.comparison.evidence.judge, step.comparison.evidence.reward
-        pair, verdict, p_value = f"{step.round} vs. {step.base}", str(step.comparison.verdict), f"{step.adjusted_p:.2g}"
-        moved = (_signed(judge.value), _interval(judge), p_value, reward and _signed(reward.value))
-        rows.append((pair, verdict, judge.before, judge.after, *moved))
-    return Table(columns=(title, "verdict", "judge before", "after", "Δ judge", "CI", "p", "Δ reward"), rows=rows)
-
-
-def _interval_column(evidence: Evidence) -> str:
-    return f"{100 * evidence.confidence:.3g} % CI"
+def _step_row(step: Step) -> tuple[Any, ...]:
+    judge, reward = step.comparison.evidence.judge, step.comparison.evidence.reward
+    pair, verdict, p_value = f"{step.round} vs. {step.base}", str(step.comparison.verdict), f"{step.adjusted_p:.2g}"
+    moved = (_signed(judge.value), _interval(judge), p_value, reward and _signed(reward.value))
+    return (pair, verdict, judge.before, judge.after, *moved)
 
 
 def _interval(estimate: Estimate | Difference, *, sign: str = "+") -> str:
@@ -126,7 +110,3 @@ def _interval(estimate: Estimate | Difference, *, sign: str = "+") -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""The results of the reward commands as text: members, merges, searches, self-tests."""
+"""The results of the reward commands as text: members, merges, searches, self-tests, and the report on a reward model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.report.tables import counts, print_json, print_line, print_table
+from flywheel.report.tables import counts, print_json, print_line, print_rows, print_table
 from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
+    from flywheel.core.statistics import Estimate
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
+    from flywheel.reward.report import RewardReport, ScorerReport
     from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
@@ -26,12 +28,10 @@ def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> No
         print_json(table.as_dicts())
         return
     print_table(table)
-    for line in (_dropped(model) for model in members):
-        if line:
-            print_line(line)
+    for line in filter(None, map(_dropped, members)):
+        print_line(line)
     if search := merged.facts.search:
-        beats = "beats" if search.merged else "does not beat"
-        used = "the merge" if search.merged else f"{search.single} alone"
+        beats, used = ("beats", "the merge") if search.merged else ("does not beat", f"{search.single} alone")
         print_line(
             f"the best of {search.trials} merges {beats} {search.single} alone on the validation splits "
             f"({search.best.accuracy:.3f} against {search.single_accuracy:.3f}); the reward model is {used}"
@@ -49,11 +49,8 @@ def print_members(members: Sequence[Model], *, as_json: bool) -> None:
 
 
 def _member_row(model: Model) -> dict[str, Any]:
-    facts = model.facts
-    return {
-        "name": model.name, "model_id": model.model_id, "path": model.path, "rows": facts.rows, "dropped": dict(facts.dropped),
-        "loss": facts.loss, "seconds": facts.seconds, "accuracy": dict(facts.accuracy),
-    }  # fmt: skip
+    facts = {name: getattr(model.facts, name) for name in ("rows", "dropped", "loss", "seconds", "accuracy")}
+    return {"name": model.name, "model_id": model.model_id, "path": model.path} | facts
 
 
 def _accuracy_table(models: Sequence[Model]) -> Table:
@@ -62,7 +59,7 @@ def _accuracy_table(models: Sequence[Model]) -> Table:
     rows = []
     for model in models:
         accuracy = model.facts.accuracy
-        rows.append((model.name, *(accuracy.get(name) for name in sets), sum(accuracy.values()) / len(accuracy)))
+        rows.append((model.name, *map(accuracy.get, sets), sum(accuracy.values()) / len(accuracy)))
     return Table(columns=("model", *sets, "average"), rows=rows)
 
 
@@ -74,7 +71,7 @@ def _dropped(model: Model) -> str:
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
     """The layers and parameters that slicing kept."""
     if as_json:
-        print_json({"folder": str(folder)} | asdict(sliced))
+        print_json({"folder": folder} | asdict(sliced))
         return
     print_line(
         f"{folder}: {sliced.layers} of {sliced.layers_before} layers, {sliced.parameters:,} of {sliced.parameters_before:,} "
@@ -86,17 +83,11 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
 
 def print_search(search: Search, *, as_json: bool) -> None:
     """The best merges of a search, the best single member, and the config that uses the best merge."""
+    result, plan = search.result, search.plan
     if as_json:
-        print_json(
-            asdict(search.result)
-            | {
-                "weights": dict(search.plan.weights),
-                "merge": search.plan.merge.model_dump(),
-                "tried": [asdict(trial) for trial in search.trials],
-            }
-        )
+        trials = [asdict(trial) for trial in search.trials]
+        print_json(asdict(result) | {"weights": plan.weights, "merge": plan.merge.model_dump(), "tried": trials})
         return
-    result = search.result
     last = max(trial.halving for trial in search.trials)
     finalists = [trial for trial in search.trials if trial.halving == last]
     finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
@@ -108,25 +99,25 @@ def print_search(search: Search, *, as_json: bool) -> None:
         )
         for trial in finalists[:SHOWN_TRIALS]
     ]  # fmt: skip
-    print_table(Table(columns=("merge", "density", "weights", "worst kept", *sets, "average"), rows=rows))
+    print_rows(("merge", "density", "weights", "worst kept", *sets, "average"), rows)
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
     if not result.merged:
         print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
         return
     print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
     print_line("reward:")
-    for name, weight in search.plan.weights.items():
+    for name, weight in plan.weights.items():
         print_line(f"  members.{name}.weight: {weight:g}")
-    merge = {key: value for key, value in search.plan.merge.model_dump().items() if key in ("method", "density", "normalize")}
+    merge = plan.merge.model_dump(include={"method", "density", "normalize"})
     print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in search.plan.weights.items())
+    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in plan.weights.items())
     options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
     print_line(f"or for one command: {weights} {options}")
 
 
 def print_recipe(recipe: str, folder: Path, *, as_json: bool) -> None:
     """mergekit's YAML of a merge."""
-    print_json({"folder": str(folder), "recipe": recipe}) if as_json else print_line(recipe.rstrip())
+    print_json({"folder": folder, "recipe": recipe}) if as_json else print_line(recipe.rstrip())
 
 
 def print_checks(findings: Sequence[Finding], *, as_json: bool) -> None:
@@ -138,16 +129,65 @@ def print_checks(findings: Sequence[Finding], *, as_json: bool) -> None:
         ("ok" if finding.ok else "!!", finding.name, finding.found, "" if finding.ok else finding.meaning)
         for finding in findings
     ]
-    print_table(Table(columns=("", "check", "result", "meaning"), rows=rows))
+    print_rows(("", "check", "result", "meaning"), rows)
 
 
-def print_pairs_made(pairs: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
+def print_pairs(pairs: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
     """What `flywheel reward pairs` wrote."""
     if as_json:
-        print_json({"file": str(to)} | dict(pairs))
+        print_json({"file": to, **pairs})
         return
     dropped = f"; dropped {counts(pairs['dropped'])}" if pairs["dropped"] else ""
     print_line(
         f"{to}: {pairs['pairs']:,} pairs from {pairs['thumbs']:,} thumbs; {pairs['paired']:,} of {pairs['groups']:,} groups "
         f"have both liked and disliked outputs{dropped}"
     )
+
+
+def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
+    """The verdict on the reward model, the tables, and mergekit's YAML of the merge."""
+    if as_json:
+        print_json(asdict(report))
+        return
+    sets, shares, scorers = list(report.sets), report.disagreement, report.scorers
+    print_line(report.sentence)
+    print_line()
+    accuracies = [
+        (scorer.name, *(_interval(scorer.accuracy[name]) for name in sets), scorer.average, _loss(scorer)) for scorer in scorers
+    ]
+    print_rows((f"{report.split} accuracy", *sets, "average", "worst loss"), accuracies)
+    print_line()
+    measures: list[tuple[Any, ...]] = []
+    for scorer in scorers:
+        regret = scorer.regret and _interval(scorer.regret)
+        measures.append((scorer.name, scorer.length_correlation, scorer.calibration_error, regret, scorer.seconds_per_1000))
+    if report.regret_by_chance is not None:
+        measures.append(("random choice", None, None, f"{report.regret_by_chance:.3f}", None))
+    heading = f"regret in {report.candidates}" if report.candidates else "regret"
+    print_rows(("scorer", "length correlation", "calibration error", heading, "s per 1,000 texts"), measures)
+    print_line()
+    rows = [(name, *(None if name == other else shares[name][other] for other in shares)) for name in shares]
+    print_rows(("disagreement", *shares), rows)
+    print_line()
+    sizes = [
+        (name, rows.kind, rows.train, rows.validation, rows.test, counts(rows.dropped) or "none")
+        for name, rows in report.sets.items()
+    ]
+    print_rows(("set", "kind", "train", "validation", "test", "dropped"), sizes)
+    print_line()
+    if report.depths:
+        depths = [
+            (depth.layers, depth.parameters, *map(depth.accuracy.get, sets), depth.average, depth.seconds_per_1000)
+            for depth in report.depths
+        ]
+        print_rows(("layers", "parameters", *sets, "average", "s per 1,000 texts"), depths)
+        print_line()
+    print_line(report.recipe.rstrip())
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def _loss(scorer: ScorerReport) -> str:
+    return "" if scorer.lost is None else f"{-100 * scorer.lost:+.1f} points on {scorer.lost_on}"

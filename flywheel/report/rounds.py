@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import StoreError
 from flywheel.records import Policy
-from flywheel.report.tables import cell, counts, print_line, print_table
+from flywheel.report.tables import cell, counts, print_line, print_rows
 from flywheel.store import reading
 from flywheel.store.reading import Table
 from flywheel.store.store import Store
@@ -25,11 +25,11 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         raise StoreError(f"round {name!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
     from flywheel.evaluation.compare import why_no_verdict
 
-    row = rounds[name]
+    row, dropped = rounds[name], reading.drop_reasons(path, name).as_dicts()
     verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, row["parent"]]).rows
     return row | {
-        "dropped": _dropped(path, name, "proposed"),
-        "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(path, name, "paraphrased")},
+        "dropped": _dropped(dropped, "proposed"),
+        "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(dropped, "paraphrased")},
         "diversity": next(iter(reading.diversity(path, name).as_dicts()), None),
         "policies": reading.policies(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
@@ -39,8 +39,8 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _dropped(path: Path, name: str, origin: str) -> dict[str, int]:
-    return {row["reason"]: row["attempts"] for row in reading.drop_reasons(path, name).as_dicts() if row["origin"] == origin}
+def _dropped(rows: Sequence[Mapping[str, Any]], origin: str) -> dict[str, int]:
+    return {row["reason"]: row["attempts"] for row in rows if row["origin"] == origin}
 
 
 def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") -> None:
@@ -50,7 +50,8 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
         print_line(f"{name}: the untouched generator: judge {_figure(round_['judge'])}, reward {_figure(round_['reward'])}")
         return
     if round_["policy"] == Policy.BEST:
-        print_line(f"{name}: {round_['proposed']:,} tasks proposed, {round_['kept']:,} kept ({_reasons(round_['dropped'])})")
+        dropped = counts(round_["dropped"]) or "none dropped"
+        print_line(f"{name}: {round_['proposed']:,} tasks proposed, {round_['kept']:,} kept ({dropped})")
     else:
         print_line(f"{name}: trained on the candidates that the policy {round_['policy']} selects")
     if diversity := round_["diversity"]:
@@ -65,25 +66,20 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
     for row in round_["failed_chunks"]:
         print_line(f"{name}: {row['chunks']:,} failed chunks in {row['stage']}, their rows are missing: {row['error']}")
     if round_["policies"]:
-        rewards = ", ".join(f"{row['policy']} {row['reward']:+.2f}{_judged(row)}" for row in round_["policies"])
+        rewards = ", ".join(
+            f"{row['policy']} {row['reward']:+.2f}" + ("" if row["judge"] is None else f" (judge {row['judge']:.3f})")
+            for row in round_["policies"]
+        )
         print_line(f"{name}: mean reward by selection policy: {rewards}")
     if (paraphrases := round_["paraphrases"])["written"]:
         total = f"{paraphrases['written']:,} paraphrases generated, {paraphrases['kept']:,} kept"
-        print_line(f"{name}: {total} ({_reasons(paraphrases['dropped'])})")
+        print_line(f"{name}: {total} ({counts(paraphrases['dropped']) or 'none dropped'})")
     if round_["evidence"]:
         print_line(round_["evidence"]["sentence"])
     elif round_["status"] == "done":
         print_line(f"{name} has no verdict: {round_['no_verdict']}")
     else:
         print_line(f"{name} is not finished. Run `{resume}` to resume it.")
-
-
-def _judged(row: Mapping[str, Any]) -> str:
-    return f" (judge {row['judge']:.3f})" if row["judge"] is not None else ""
-
-
-def _reasons(dropped: Mapping[str, int]) -> str:
-    return counts(dropped) or "none dropped"
 
 
 def _figure(value: float | None) -> str:
@@ -94,8 +90,7 @@ def print_round(round_: Mapping[str, Any]) -> None:
     """A round's summary, then its stages."""
     print_summary(round_)
     print_line()
-    stages = round_["stages"]
-    print_table(Table(columns=tuple(stages[0]), rows=[tuple(stage.values()) for stage in stages]))
+    print_rows(list(round_["stages"][0]), [list(stage.values()) for stage in round_["stages"]])
 
 
 def print_task(task: Table) -> None:
@@ -112,8 +107,7 @@ def print_task(task: Table) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    columns = ("candidate", "", "reward", "members", "finish reason", "tokens", "logprob", "output")
-    print_table(Table(columns=columns, rows=candidates))
+    print_rows(("candidate", "", "reward", "members", "finish reason", "tokens", "logprob", "output"), candidates)
 
 
 def ranked_table(ranked: Sequence[Ranked]) -> Table:

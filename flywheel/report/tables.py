@@ -42,8 +42,12 @@ def print_table(table: Table, *, title: str | None = None) -> None:
         shown.add_row(*(Text(cell(value)) for value in row))
     with console.capture() as capture:
         console.print(shown)
-    text = "\n".join(line.rstrip() for line in capture.get().splitlines())
-    typer.echo(text)
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
+    """Rows as a table on stdout."""
+    print_table(Table(columns=tuple(columns), rows=[tuple(row) for row in rows]), title=title)
 
 
 def _is_numeric(column: Sequence[Any]) -> bool:
@@ -165,7 +169,5 @@ def print_schema(table: Table) -> None:
     for name in dict.fromkeys(row["table"] for row in rows):
         columns = [row for row in rows if row["table"] == name]
         print_line(f"{name}: {columns[0]['meaning'] or ''}")
-        print_table(
-            Table(columns=("", "", ""), rows=[(f"  {row['column']}", row["type"], row["about"] or "") for row in columns])
-        )
+        print_rows(("", "", ""), [(f"  {row['column']}", row["type"], row["about"] or "") for row in columns])
         print_line()
