@@ -1,4 +1,4 @@
-"""A small store for the report: r0, two rounds, a control and a third round that is begun, with figures made by hand."""
+"""A small store for the report: r0, two rounds, a control and a third round that is started, with invented figures."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def task(number: int, place: int) -> Task:
     return Task(instruction=text, input=f"word{place}", constraints="None")
 
 
-def made(folder: Path) -> Store:
+def build(folder: Path) -> Store:
     """r0, r1, r1-random and r2 are done, r3 has proposed its tasks."""
-    store = began(folder)
+    store = build_r0(folder)
     for name, level in (("r1", 0.3), ("r1-random", 0.1), ("r2", 0.5)):
         number = int(name[1])
-        opened(store, name, number, parent=f"r{number - 1}", policy=Policy.RANDOM if "-" in name else Policy.BEST)
+        open_round(store, name, number, parent=f"r{number - 1}", policy=Policy.RANDOM if "-" in name else Policy.BEST)
         if "-" not in name:
             propose(store, name, number)
             answer(store, name, number)
         evaluate(store, name, level)
-    opened(store, "r3", 3, parent="r2")
+    open_round(store, "r3", 3, parent="r2")
     propose(store, "r3", 3)
     return store
 
 
-def began(folder: Path) -> Store:
+def build_r0(folder: Path) -> Store:
     """Only r0, evaluated."""
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "flywheel.duckdb")
@@ -73,12 +73,12 @@ def began(folder: Path) -> Store:
     for model in (*MEMBERS, REWARD, JUDGE, GENERATOR):
         store.record_model(model)
     store.set_seeds("seeds", [SeedTask(task=SEED)])
-    opened(store, "r0", 0, parent=None)
+    open_round(store, "r0", 0, parent=None)
     evaluate(store, "r0", 0.0)
     return store
 
 
-def opened(store: Store, name: str, number: int, *, parent: str | None, policy: Policy = Policy.BEST) -> None:
+def open_round(store: Store, name: str, number: int, *, parent: str | None, policy: Policy = Policy.BEST) -> None:
     config = configuration.load(configuration.find("nano"), ["evaluation.resamples=200"]).model_dump(mode="json")
     store.open_round(
         Round(
@@ -116,7 +116,7 @@ def answer(store: Store, name: str, number: int) -> None:
     candidates, scores, selections, judged = [], [], [], []
     for place in range(TASKS):
         task_id, last = task(number, place).task_id, CANDIDATES - 1
-        won = last - 1 if place == 1 else last
+        winner = last - 1 if place == 1 else last
         for candidate in range(CANDIDATES):
             cut = place == 1 and candidate == last
             candidates.append(
@@ -128,8 +128,8 @@ def answer(store: Store, name: str, number: int) -> None:
             scores.append(Score(task_id=task_id, candidate=candidate, model_id=REWARD.model_id, score=candidate + place / 100))
             likes = 1.0 if (candidate == 0) == (place == 3) else 0.25
             judged.append(Score(task_id=task_id, candidate=candidate, model_id=JUDGE.model_id, score=likes))
-        scores += [Score(task_id=task_id, candidate=won, model_id=one.model_id, score=0.75) for one in MEMBERS]
-        selections.append(Selection(task_id=task_id, policy=Policy.BEST, candidate=won, margin=1.0))
+        scores += [Score(task_id=task_id, candidate=winner, model_id=member.model_id, score=0.75) for member in MEMBERS]
+        selections.append(Selection(task_id=task_id, policy=Policy.BEST, candidate=winner, margin=1.0))
         selections.append(Selection(task_id=task_id, policy=Policy.FIRST, candidate=0, margin=None))
     store.commit(name, Stage.ANSWER, Chunk(rows=candidates, last=True, tokens=900, prompt_tokens=50), seconds=3.0, cost=0.25)
     store.commit(name, Stage.SCORE, Chunk(rows=scores, last=True), seconds=1.0)
@@ -155,12 +155,14 @@ def evaluate(store: Store, name: str, level: float) -> None:
     ]  # fmt: skip
     scores = [
         Score(
-            task_id=one.task_id, candidate=one.candidate, model_id=model.model_id,
-            score=level + float(noise[int(one.task_id[1:]), one.candidate]),
+            task_id=output.task_id, candidate=output.candidate, model_id=model.model_id,
+            score=level + float(noise[int(output.task_id[1:]), output.candidate]),
         )
-        for one in outputs
+        for output in outputs
         for model in (REWARD, JUDGE)
     ]  # fmt: skip
     store.commit(name, Stage.EVALUATE, Chunk(rows=[*outputs, *scores], last=True, tokens=320), seconds=1.5)
-    metrics = [Metric(name=f"heldout.{one}", value=level, low=level - 0.05, high=level + 0.05) for one in ("judge", "reward")]
+    metrics = [
+        Metric(name=f"heldout.{scorer}", value=level, low=level - 0.05, high=level + 0.05) for scorer in ("judge", "reward")
+    ]
     store.finish_round(name, metrics, None)

@@ -31,7 +31,7 @@ ESC, BEL = "\x1b", "\x07"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with rounds, without models."""
     made = tmp_path_factory.mktemp("hostile") / "workspace"
-    report_store.made(made)
+    report_store.build(made)
     shutil.copy(asset("configs/nano.yaml"), made / "config.yaml")
     return made
 

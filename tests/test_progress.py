@@ -22,9 +22,9 @@ def test_lines_without_a_terminal_show_the_total_and_the_unit(
 ) -> None:
     monkeypatch.setattr(progress, "REPORT_EVERY_S", -1.0)
     work(Terminal(lambda: "2 workers"))
-    running, known, summary = capsys.readouterr().err.splitlines()
-    assert re.match(r"propose +20/\? tasks, [\d,.]+/s, 2 workers$", running)
-    assert re.match(r"propose +30/50 tasks, [\d,.]+/s, 2 workers$", known)
+    unknown_total, known_total, summary = capsys.readouterr().err.splitlines()
+    assert re.match(r"propose +20/\? tasks, [\d,.]+/s, 2 workers$", unknown_total)
+    assert re.match(r"propose +30/50 tasks, [\d,.]+/s, 2 workers$", known_total)
     assert re.match(r"propose +30 tasks in \d+\.\d s, [\d,.]+/s$", summary)
 
 
@@ -42,7 +42,7 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "30 tasks in" in shown
 
 
-def test_a_notebook_shows_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_notebook_shows_its_own_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(default_progress(), Terminal)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     shown = default_progress()

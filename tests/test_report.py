@@ -33,7 +33,7 @@ SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return report_store.made(tmp_path_factory.mktemp("report") / "wheel")
+    return report_store.build(tmp_path_factory.mktemp("report") / "wheel")
 
 
 @pytest.fixture(scope="module")
@@ -107,31 +107,31 @@ def test_a_judge_that_does_not_decide_has_a_column(store: Store, tmp_path: Path)
 
 def test_the_command_writes_a_page_and_charts(cli: Cli, turned: Path, tmp_path: Path) -> None:
     workspace, out, charts = copy(turned, tmp_path), tmp_path / "page.html", tmp_path / "charts"
-    told = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--tasks", 5)
-    assert told.code == 0, told.err
-    assert "10 of 160 tasks" in told.out
+    result = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--tasks", 5)
+    assert result.code == 0, result.err
+    assert "10 of 160 tasks" in result.out
     assert "<title>flywheel report: workspace</title>" in out.read_text()
     assert "<code>--tasks 5</code>" in out.read_text()
     assert (charts / "judge.svg").read_text().startswith("<svg")
-    assert "var(" not in (charts / "judge.svg").read_text(), "a file has colours of its own"
-    told = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--format", "png", "--json")
-    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in json.loads(told.out)["charts"])
+    assert "var(" not in (charts / "judge.svg").read_text(), "a chart in a file does not depend on a style sheet"
+    result = cli("-w", workspace, "report", "--out", out, "--charts", charts, "--format", "png", "--json")
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in json.loads(result.out)["charts"])
     refused = cli("-w", workspace, "report", "--out", tmp_path / "nowhere" / "page.html")
     assert (refused.code, refused.out) == (1, "")
     assert str(tmp_path / "nowhere") in refused.error
 
 
-def test_a_task_carries_its_candidates_scores_picks_and_lineage(store: Store) -> None:
+def test_a_task_carries_its_candidates_scores_selections_and_lineage(store: Store) -> None:
     data = json.loads(tasks_of(store.path).json)
     assert (data["rounds"], data["members"], data["judges"]) == (["r1", "r2"], ["thumbs", "pairs"], ["verifier"])
     tasks = [dict(zip(TASK_FIELDS, values, strict=True)) for values in data["tasks"]]
-    cut = next(one for one in tasks if one["round"] == "r1" and one["attempt"] == 1)
+    cut = next(task for task in tasks if task["round"] == "r1" and task["attempt"] == 1)
     assert cut["selected"][0] == 1, "the candidate that was cut has not won"
-    assert [one[2] for one in cut["candidates"]] == ["stop", "stop", "length"]
+    assert [candidate[2] for candidate in cut["candidates"]] == ["stop", "stop", "length"]
     assert cut["candidates"][1][-2:] == [[1.0], [0.75, 0.75]]
     assert cut["candidates"][2][-2:] == [[1.0], []]
     assert data["demos"][cut["demos"][0]] == ["Name a colour.", "seed"]
-    assert next(one for one in tasks if one["attempt"] == 5)["paraphrases"] == [["Say it otherwise.", None]]
+    assert next(task for task in tasks if task["attempt"] == 5)["paraphrases"] == [["Say it otherwise.", None]]
 
 
 def test_fewer_tasks_are_the_first_by_id_and_a_long_text_is_cut(store: Store, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_fewer_tasks_are_the_first_by_id_and_a_long_text_is_cut(store: Store, tm
     tasks = json.loads(page.json)["tasks"]
     every = json.loads(tasks_of(store.path).json)["tasks"]
     assert [task[:2] for task in tasks if task[0] == "r1"] == sorted(task[:2] for task in every)[:7]
-    assert all(LONGEST <= len(one[10][0][1]) < LONGEST + 100 for one in tasks)
+    assert all(LONGEST <= len(task[10][0][1]) < LONGEST + 100 for task in tasks)
     assert "10,000 characters in total" in tasks[0][10][0][1]
 
 
@@ -169,7 +169,7 @@ def notes(store: Store) -> str:
     return " ".join(re.findall(r'<p class="note">(.*?)</p>', page_without_charts(store)))
 
 
-def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store) -> None:
+def test_headlines_include_the_control_and_a_note_names_the_unfinished_round(store: Store) -> None:
     figures = gather(store)
     assert [(step.comparison.verdict, step.round, step.base) for step in figures.headlines] == [
         ("improved", "r2", "r1"),
@@ -193,7 +193,7 @@ def test_verdicts_are_told_with_the_control_and_what_is_unfinished(store: Store)
         ("DELETE FROM metrics", "No round is evaluated by a judge"),
     ],
 )
-def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: Path, missing: str, note: str) -> None:
+def test_a_note_names_what_is_missing_and_the_page_is_complete(store: Store, tmp_path: Path, missing: str, note: str) -> None:
     changed = Store(Path(shutil.copy(store.path, tmp_path)))
     with connection(changed.path, read_only=False) as db:
         db.execute(missing)
@@ -202,7 +202,7 @@ def test_what_is_missing_is_said_and_the_page_is_whole(store: Store, tmp_path: P
 
 
 def test_only_r0_and_no_round_at_all(cli: Cli, tmp_path: Path) -> None:
-    first = report_store.began(tmp_path / "first")
+    first = report_store.build_r0(tmp_path / "first")
     page = write_report(first, tmp_path / "report.html").out.read_text()
     assert "nothing to browse" in page
     empty = Store(tmp_path / "empty" / "flywheel.duckdb")
@@ -224,52 +224,52 @@ def test_a_round_in_the_middle_of_a_stage_is_shown(store: Store, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """A Chromium of this machine; Playwright brings none."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser here: install one of {', '.join(BROWSERS)} (on Debian: apt-get install chromium)")
+    """An installed Chromium; Playwright comes without one."""
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser found: install one of {', '.join(BROWSERS)} (on Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         # Chromium's sandbox refuses to run as root.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        yield launched
-        launched.close()
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(params=list(SIZES))
 def page(request: pytest.FixtureRequest, chromium: object, page_file: Path) -> Iterator[Page]:
-    """The page at a size; whatever it complains of, asks the network for or pops up fails the test."""
+    """The page at a size; a console message, a network request or a dialog fails the test."""
     width, height = SIZES[request.param]
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme="light")  # type: ignore[attr-defined]
-    opened, wrong = context.new_page(), []
-    opened.set_default_timeout(20_000)
-    opened.on("console", lambda message: wrong.append(message.text))
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-    opened.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
-    opened.goto(page_file.as_uri())
-    opened.wait_for_selector("#list [aria-selected=true]")
-    yield opened
-    assert wrong == []
+    page, problems = context.new_page(), []
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: problems.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("#list [aria-selected=true]")
+    yield page
+    assert problems == []
     context.close()
 
 
 def listed(page: Page, tasks: int) -> None:
-    """Wait until so many tasks pass the filters."""
+    """Wait until this number of tasks passes the filters."""
     from playwright.sync_api import expect
 
-    every = 2 * TASKS
-    expect(page.locator("#count")).to_have_text(f"{every} tasks" if tasks == every else f"{tasks} of {every} tasks")
+    total = 2 * TASKS
+    expect(page.locator("#count")).to_have_text(f"{total} tasks" if tasks == total else f"{tasks} of {total} tasks")
 
 
 def test_the_page_fits_its_width_and_its_charts_are_drawn(page: Page) -> None:
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visible = page.locator("figure svg:visible")
     assert visible.count() == page.locator("figure").count() >= 10
     assert page.locator("section:has(figure):not(:has(table))").count() == 0
-    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((element) => element.id)")
     assert len(ids) == len(set(ids))
     page.locator("#list [role=option]").nth(2).click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -323,7 +323,7 @@ def test_what_a_model_wrote_is_shown_as_text(page: Page) -> None:
     assert page.inner_text("#detail h3").startswith("<script>alert(1)</script></script><img")
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 2
-    # The policy would stop what got out all the same.
+    # The policy would also stop a script that was not escaped.
     policy = page.get_attribute("meta[http-equiv=Content-Security-Policy]", "content")
     assert policy is not None
     assert "default-src 'none'" in policy

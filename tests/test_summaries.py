@@ -17,7 +17,7 @@ from tests.conftest import Cli
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("summaries") / "wheel"
-    report_store.made(folder)
+    report_store.build(folder)
     shutil.copy(asset("configs/nano.yaml"), folder / "config.yaml")
     return folder
 
