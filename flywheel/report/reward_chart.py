@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import vl_convert
 
-from flywheel.errors import ConfigError
+from flywheel.report.tables import writing
 
 if TYPE_CHECKING:
     from flywheel.reward.report import RewardReport
@@ -51,10 +51,8 @@ def _chart(rows: list[dict[str, Any]], *, width: int, height: int) -> Any:
 
 def save_chart(chart: Any, path: Path) -> None:
     """Write a chart as .png or .svg; raises ConfigError if the file cannot be written."""
-    try:
+    with writing(path, "--chart"):
         if path.suffix == ".svg":
             path.write_text(vl_convert.vegalite_to_svg(chart.to_json()), encoding="utf-8")
         else:
             path.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=2))
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", "Choose another path with --chart.") from None

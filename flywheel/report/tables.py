@@ -8,7 +8,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,6 +162,15 @@ def _write_parquet(table: Table, out: Path | None) -> None:
 
     columns = [column(values) for values in zip(*table.rows, strict=True)] or [pa.array([])] * len(table.columns)
     parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
+
+
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Raises ConfigError where a file that an option names, or one in a folder that it names, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", f"Choose another path with {option}.") from None
 
 
 def print_schema(table: Table) -> None:

@@ -44,9 +44,8 @@ def svg(chart: Any, width: int, *, page: bool) -> str:
 def intervals(rows: Sequence[Row], *, margin: float) -> Any:
     """A line of its own for each ``pair``, coloured by ``verdict``, on the band that counts as flat."""
     across = alt.X("value:Q", title="Δ judge", scale=alt.Scale(zero=True), axis=alt.Axis(format="+.2f"))
-    verdicts = _distinct(rows, "verdict")
-    colours = _colour("verdict", dict(zip(verdicts, verdicts, strict=True)))
-    base = _chart(rows).encode(y=alt.Y("pair:N", sort=None, title=None), color=colours)
+    colours = {row["verdict"]: row["verdict"] for row in rows}
+    base = _chart(rows).encode(y=alt.Y("pair:N", sort=None, title=None), color=_colour("verdict", colours))
     band = _chart([{"low": -margin, "high": margin}]).mark_rect(opacity=0.5, color="var(--grid)")
     return alt.layer(
         band.encode(x="low:Q", x2="high:Q"),
@@ -95,7 +94,7 @@ def path(rows: Sequence[Row]) -> Any:
 
 def curves(rows: Sequence[Row], field: str) -> Any:
     """A best-of-N curve for each round, the newest darkest, over N on a logarithmic scale."""
-    rounds, most = _distinct(rows, "round"), max(row["n"] for row in rows)
+    rounds, most = list(dict.fromkeys(row["round"] for row in rows)), max(row["n"] for row in rows)
     ages = {name: min(5, len(rounds) - place - 1) for place, name in enumerate(rounds)}
     ticks = [1 << place for place in range(most.bit_length())] + [most] * (most & (most - 1) != 0)
     scale = alt.Scale(type="log", base=2, nice=False, domainMin=1, domainMax=most, padding=12)
@@ -130,7 +129,3 @@ def _colour(field: str, colours: Mapping[str, str]) -> Any:
     scale = alt.Scale(domain=list(colours), range=[f"var(--{name})" for name in colours.values()])
     legend = alt.Undefined if len(colours) > 1 else None
     return alt.Color(f"{field}:N", sort=list(colours), scale=scale, legend=legend)
-
-
-def _distinct(rows: Iterable[Row], field: str) -> list[str]:
-    return list(dict.fromkeys(row[field] for row in rows))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from markupsafe import Markup, escape
 
 from flywheel.core.files import write_whole
 from flywheel.core.version import __version__
-from flywheel.errors import ConfigError, StoreError
+from flywheel.errors import StoreError
 from flywheel.report.page.charts import charts_of
 from flywheel.report.page.figures import Figures, gather
 from flywheel.report.page.forms import page_file, svg
 from flywheel.report.page.tables import brief, by_round, cells, duration
 from flywheel.report.page.tasks import LIMIT, TaskPage, tasks_of
+from flywheel.report.tables import writing
 from flywheel.store.store import Store
 
 WIDTHS = {"wide": 520, "narrow": 320}
@@ -55,28 +55,21 @@ def write_report(
     figures, task_page = gather(store), tasks_of(store.path, limit=tasks)
     charts = charts_of(figures)
     page = render(figures, charts, task_page, name=store.path.parent.name)
-    _checked("--out", out, lambda: write_whole(out, page))
+    with writing(out, "--out"):
+        write_whole(out, page)
     saved = () if folder is None else _save(charts, folder, form)
     shown, answered = sum(task_page.shown.values()), sum(task_page.answered.values())
     return Written(out=out, size=len(page.encode()), tasks=shown, answered=answered, charts=saved)
 
 
 def _save(charts: Mapping[str, Any], folder: Path, form: str) -> tuple[Path, ...]:
-    _checked("--charts", folder, lambda: folder.mkdir(parents=True, exist_ok=True))
-    paths = []
-    for name, chart in charts.items():
-        drawn = svg(chart, FILE_WIDTH, page=False)
-        content = drawn.encode() if form == "svg" else vl_convert.svg_to_png(drawn, scale=2)
-        paths.append(folder / f"{name}.{form}")
-        _checked("--charts", paths[-1], partial(paths[-1].write_bytes, content))
-    return tuple(paths)
-
-
-def _checked(option: str, path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", f"Choose another path with {option}.") from None
+    paths = {name: folder / f"{name}.{form}" for name in charts}
+    with writing(folder, "--charts"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, path in paths.items():
+            drawn = svg(charts[name], FILE_WIDTH, page=False)
+            path.write_bytes(drawn.encode() if form == "svg" else vl_convert.svg_to_png(drawn, scale=2))
+    return tuple(paths.values())
 
 
 def render(figures: Figures, charts: Mapping[str, Any], tasks: TaskPage, *, name: str) -> str:
