@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from flywheel.core.progress import Counter, Progress
@@ -38,54 +38,48 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
-        name, rate = visible(name), _Rate(done, total, unit)
         with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            task = bar.add_task(name, total=total, completed=done, count=rate.text, beside=self._beside())
-            yield _BarCounter(bar, task, rate, self._beside)
-        self._console.print(f"{name:<22} {rate.summary}", markup=False)
-
-
-class _Rate:
-    """How much is done, of how much, and how fast since this process started on it."""
-
-    def __init__(self, done: int, total: int | None, unit: str) -> None:
-        self.done, self.total, self._unit = done, total, unit
-        self._first, self._started = done, time.monotonic()
-
-    @property
-    def text(self) -> str:
-        """Such as ``120/500 tasks, 3.4/s``."""
-        total = "?" if self.total is None else f"{self.total:,}"
-        return f"{self.done:,}/{total} {self._unit}{self._speed}"
-
-    @property
-    def summary(self) -> str:
-        """Such as ``500 tasks in 147.1 s, 3.4/s``."""
-        return f"{self.done:,} {self._unit} in {time.monotonic() - self._started:.1f} s{self._speed}"
-
-    @property
-    def _speed(self) -> str:
-        count, seconds = self.done - self._first, time.monotonic() - self._started
-        speed = count / seconds if seconds > 0 else 0.0
-        return f", {speed:,.{0 if speed >= 10 else 1}f}/s" if count > 1 and speed else ""
+            counter = _BarCounter(bar, visible(name), done, total, unit, self._beside)
+            yield counter
+        self._console.print(counter.summary, markup=False)
 
 
 class _BarCounter:
     """Moves a bar, or prints a line from time to time where there is no terminal."""
 
-    def __init__(self, bar: RichProgress, task: TaskID, rate: _Rate, beside: Callable[[], str]) -> None:
-        self._bar, self._task, self._beside, self._rate = bar, task, beside, rate
-        self._printed = time.monotonic()
+    def __init__(
+        self, bar: RichProgress, name: str, done: int, total: int | None, unit: str, beside: Callable[[], str]
+    ) -> None:
+        self._bar, self._name, self._unit, self._beside = bar, name, unit, beside
+        self._first = self._done = done
+        self._total = total
+        self._started = self._printed = time.monotonic()
+        self._task = bar.add_task(name, total=total, completed=done, count=self._count, beside=beside())
 
     def to(self, done: int, total: int | None = None) -> None:
-        self._rate.done = done
-        self._rate.total = self._rate.total if total is None else total
-        count, beside = self._rate.text, self._beside()
-        self._bar.update(self._task, completed=done, total=self._rate.total, count=count, beside=beside)
+        self._done, self._total = done, self._total if total is None else total
+        count, beside = self._count, self._beside()
+        self._bar.update(self._task, completed=done, total=self._total, count=count, beside=beside)
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > REPORT_EVERY_S:
             self._printed = time.monotonic()
-            line = f"{self._bar.tasks[0].description:<22} {count}{f', {beside}' if beside else ''}"
-            self._bar.console.print(line, markup=False)
+            self._bar.console.print(f"{self._name:<22} {count}{f', {beside}' if beside else ''}", markup=False)
+
+    @property
+    def summary(self) -> str:
+        """Such as ``propose  500 tasks in 147.1 s, 3.4/s``."""
+        return f"{self._name:<22} {self._done:,} {self._unit} in {time.monotonic() - self._started:.1f} s{self._speed}"
+
+    @property
+    def _count(self) -> str:
+        """Such as ``120/500 tasks, 3.4/s``."""
+        return f"{self._done:,}/{'?' if self._total is None else f'{self._total:,}'} {self._unit}{self._speed}"
+
+    @property
+    def _speed(self) -> str:
+        """How fast it is since this process started on it; empty while that is not known."""
+        count, seconds = self._done - self._first, time.monotonic() - self._started
+        speed = count / seconds if seconds > 0 else 0.0
+        return f", {speed:,.{0 if speed >= 10 else 1}f}/s" if count > 1 and speed else ""
 
 
 class Notebook:
