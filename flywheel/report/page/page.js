@@ -70,8 +70,8 @@
     spread: ["spread of rewards", spread],
     tokens: ["winner’s tokens", (task) => task.winner?.tokens ?? null],
   };
-  const byScore = (sign) => (a, b, of) => {
-    const [x, y] = [of(a), of(b)];
+  const byScore = (sign) => (a, b, score) => {
+    const [x, y] = [score(a), score(b)];
     if (x === null || y === null) return (x === null) - (y === null);
     return sign * (x - y);
   };
@@ -100,7 +100,7 @@
     return text.split(new RegExp(`(${words.join("|")})`, "gi")).map((part, index) => (index % 2 ? el("mark", {}, part) : part));
   };
   const figure = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
-  const given = (text) => text && text !== "None";
+  const hasText = (text) => text && text !== "None";
 
   // The tasks that pass the filters, the page of them in the list, and the task in the detail pane.
   let [shown, page, current] = [tasks, 0, null];
@@ -153,7 +153,7 @@
       });
       row.append(
         el("div", { class: "line" }, marked(task.instruction)),
-        given(task.input) ? el("div", { class: "line given" }, marked(task.input)) : "",
+        hasText(task.input) ? el("div", { class: "line given" }, marked(task.input)) : "",
         el("div", { class: "meta" },
           el("span", {}, task.round),
           el("span", {}, "reward ", el("b", {}, figure(task.winner?.reward))),
@@ -238,9 +238,9 @@
 
   function demo(id) {
     const [text, origin] = data.demos[id] ?? [null, null];
-    const known = origin && origin !== "seed" ? byId.get(`${origin}/${id}`) : null;
+    const source = origin && origin !== "seed" ? byId.get(`${origin}/${id}`) : null;
     const body = text || `task ${id}`;
-    if (!known) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this workspace"));
+    if (!source) return el("li", {}, body, " ", el("small", {}, origin === "seed" ? "seed" : origin ?? "not in this workspace"));
     const link = el("a", { href: `#task=${origin}/${id}` }, body);
     return el("li", {}, link, " ", el("small", {}, `winner of ${origin}`));
   }
@@ -277,8 +277,8 @@
 
   // Follow a link such as #task=r1/0badc0de.
   function follow() {
-    const asked = /^#task=(.+)$/.exec(decodeURIComponent(location.hash));
-    const task = asked ? byId.get(asked[1]) : null;
+    const match = /^#task=(.+)$/.exec(decodeURIComponent(location.hash));
+    const task = match ? byId.get(match[1]) : null;
     if (!task) return;
     if (!shown.includes(task)) { $("filters").reset(); filter(); }
     select(task, { quiet: true });
