@@ -34,7 +34,7 @@ answered AS (
     SEMI JOIN drawn USING (round, task_id)
     GROUP BY c.round, c.task_id
 ),
-picked AS (
+selected AS (
     SELECT
         round, task_id, map_from_entries(list((policy, candidate))) AS by_policy,
         any_value(margin) FILTER (policy = 'best') AS margin
@@ -56,6 +56,6 @@ SELECT d.round, json_array(
 FROM drawn AS d
 JOIN tasks AS t ON t.round = d.round AND t.task_id = d.task_id AND t.kept AND t.origin = 'proposed'
 JOIN answered AS a ON a.round = d.round AND a.task_id = d.task_id
-LEFT JOIN picked AS p ON p.round = d.round AND p.task_id = d.task_id
+LEFT JOIN selected AS p ON p.round = d.round AND p.task_id = d.task_id
 LEFT JOIN paraphrased AS f ON f.round = d.round AND f.task_id = d.task_id
 ORDER BY d.place, d.number
