@@ -74,7 +74,7 @@ def back_up(workspace: Workspace, to: Path) -> Copy:
         parts.mkdir(parents=True)
         snapshot(workspace.store.path, parts / DATABASE)
         store = Store(parts / DATABASE)
-        models = by_folder(with_restored(workspace, store.all_models()))
+        models = by_folder(with_restored(workspace, store.models()))
         sources = {DATABASE: store.path} | dict(_sources(workspace, models))
         manifest = manifest_of(sources, store)
         _refuse_changed_models(manifest.files, models)

@@ -94,7 +94,7 @@ def protected_paths(workspace: Workspace, rounds: Sequence[Round]) -> list[Path]
 def folder_problems(workspace: Workspace) -> Iterator[Finding]:
     """All problems of models and leftovers; leftovers are skipped while a process is using the workspace."""
     store = workspace.store
-    models, rounds = with_restored(workspace, store.all_models()), store.rounds(controls=True)
+    models, rounds = with_restored(workspace, store.models()), store.rounds(controls=True)
     yield from _model_problems(workspace, models)
     if workspace.is_at_work():
         return

@@ -64,7 +64,7 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
     if not store.path.exists():
         raise StoreError(f"no database at {store.path}, so there is nothing to prune", "Name the workspace with --workspace.")
     store.migrate()
-    models, rounds = with_restored(workspace, store.all_models()), store.rounds(controls=True)
+    models, rounds = with_restored(workspace, store.models()), store.rounds(controls=True)
     pruned = {model.model_id: model.pruned_at for model in models if model.pruned_at is not None}
     generators = {row.round: row.generator_out for row in rounds}
     for name in keep:

@@ -148,7 +148,7 @@ def test_a_killed_prune_leaves_a_folder_that_the_next_one_removes(workspace: Wor
     subprocess.run([sys.executable, "-c", die, workspace.folder], check=False)
     assert "generator-r1" in models_of(workspace)
     # The folder is complete and can still be used.
-    (model,) = [model for model in workspace.store.all_models() if model.pruned_at is not None]
+    (model,) = [model for model in workspace.store.models() if model.pruned_at is not None]
     assert workspace.locate(model).is_dir()
     assert cli("-w", workspace.folder, "doctor", "--deep").code == 0
     pruned(cli, workspace, "--yes")

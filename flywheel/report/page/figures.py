@@ -12,8 +12,8 @@ from flywheel.evaluation.best_of_n import Curve, curve_of, policies_of
 from flywheel.evaluation.trend import Step, Trend, trend
 from flywheel.records import Facts, Policy
 from flywheel.store import report_rows
-from flywheel.store.facts import facts_from_json
 from flywheel.store.report_rows import Row
+from flywheel.store.rows import FACTS
 from flywheel.store.store import Store
 
 
@@ -107,9 +107,9 @@ def _interval(name: str, estimate: Any) -> Row:
 def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
     members = {row["model_id"]: row for row in member_rows}
     for row in rows:
-        facts = facts_from_json(row["facts"])
+        facts = FACTS.validate_json(row["facts"])
         parts = [
-            _part(member["name"], facts_from_json(member["facts"]), facts.weights.get(member["name"]))
+            _part(member["name"], FACTS.validate_json(member["facts"]), facts.weights.get(member["name"]))
             for member in map(members.get, facts.members)
             if member
         ]
