@@ -105,7 +105,7 @@ class Workspace:
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{folder} has changed since it was recorded (its digest differs)", _how_to_fix(model))
+                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", _how_to_fix(model))
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model exists."""

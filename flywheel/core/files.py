@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,6 +63,12 @@ def _remove_or_restore(folder: Path, former: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
+def remove(*paths: Path) -> None:
+    """Remove files, links, and folders with their contents, where they exist."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
 def sync_tree(path: Path) -> None:
     """Flush a file, or a folder with its contents, to disk, so that it survives a power failure."""
     for entry in [*path.rglob("*"), path]:
@@ -79,13 +85,8 @@ def _sync(path: Path) -> None:
 
 def digest_files(*paths: Path) -> str:
     """SHA-256 over the names and bytes of files, in order of their names."""
-    return digest_of([(path.name, digest_file(path)) for path in paths])
-
-
-def digest_of(digests: Iterable[tuple[str, str]]) -> str:
-    """As `digest_files`, from names and the digests of their files."""
-    ordered = sorted(digests, key=lambda named: named[0])
-    return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in ordered).encode()).hexdigest()
+    ordered = sorted(paths, key=lambda path: path.name)
+    return hashlib.sha256("".join(f"{path.name}\0{digest_file(path)}\0" for path in ordered).encode()).hexdigest()
 
 
 def digest_file(path: Path) -> str:

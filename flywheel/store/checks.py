@@ -82,16 +82,14 @@ CHECKS = {
 
 
 def problems(path: Path) -> list[Finding]:
-    """All problems of a database; if a block cannot be read, only that. Raises StoreError if it cannot be opened."""
-    with all_errors(path), connection(path) as db:
-        try:
+    """All problems of a database; if it cannot be read, only that."""
+    try:
+        with all_errors(path), connection(path) as db:
             read_every_block(db)
             missing = [Finding(check=SCHEMA, message=line, hint=RESTORE) for line in missing_parts(db)]
             return [*missing, *_row_problems(db, complete=not missing)]
-        except (duckdb.ProgrammingError, duckdb.OutOfMemoryException):
-            raise  # a mistake in a check, or too little memory
-        except duckdb.Error as error:
-            return [Finding(check=DATABASE, message=f"cannot be read: {first_line(error)}", hint=RESTORE)]
+    except StoreError as error:
+        return [Finding(check=DATABASE, message=error.message, hint=error.hint)]
 
 
 @contextmanager

@@ -179,8 +179,8 @@ class Store:
 
     def proposed_so_far(self, name: str, origin: Origin = Origin.PROPOSED) -> ProposalProgress:
         """How many tasks of a round are proposed, or paraphrased."""
-        sql = "SELECT count(*), count(*) FILTER (kept), coalesce(sum(tokens), 0)::BIGINT FROM tasks WHERE round = ? AND origin = ?"
-        ((attempts, kept, tokens),) = self._read(sql, name, str(origin))
+        sql = "SELECT count(*), count(*) FILTER (kept), coalesce(sum(tokens), 0)::BIGINT FROM tasks"
+        ((attempts, kept, tokens),) = self._read(f"{sql} WHERE round = ? AND origin = ?", name, str(origin))
         return ProposalProgress(attempts=attempts, kept=kept, tokens=tokens)
 
     def spans(self, name: str, size: int, origin: Origin = Origin.PROPOSED) -> list[range]:

@@ -201,7 +201,7 @@ def test_other_files_beside_a_backup_are_left_alone(turned: Path, tmp_path: Path
     assert (made.code, "generator-r" in made.err) == (0, False), made.err
     assert cli("-w", tmp_path / "new", "restore", tmp_path / "copy").code == 0
     assert all((tmp_path / name / "mine").exists() for name in ("copy.tmp", "copy.parts.tmp", "new.tmp"))
-    refused = cli("-w", turned, "backup", tmp_path / "copy" / backup.CONFIG / "x")
+    refused = cli("-w", turned, "backup", tmp_path / "copy" / "config.yaml" / "x")
     assert (refused.code, bool(refused.error)) == (1, True), refused.err
 
 
@@ -280,7 +280,7 @@ def test_a_broken_backup_is_refused_and_leaves_nothing(turned: Path, tmp_path: P
         ({"files": manifest["files"] | {"/evil": ""}}, "/evil"),
         ({"files": 3}, backup.MANIFEST),
         ({"files": []}, backup.MANIFEST),
-        ({"files": manifest["files"] | {backup.CONFIG: 5}}, backup.MANIFEST),
+        ({"files": manifest["files"] | {"config.yaml": 5}}, backup.MANIFEST),
         ({"rounds": 5}, backup.MANIFEST),
         ({"files": {}}, backup.DATABASE),
     ):
