@@ -100,25 +100,11 @@ def digest_model(folder: Path) -> str:
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is complete or absent."""
+@contextlib.contextmanager
+def _complete_or_absent(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        _sync(unfinished)
-        unfinished.rename(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def copy_whole(source: BinaryIO, path: Path) -> None:
-    """Write the rest of an open file to another that is complete or absent."""
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        with unfinished.open("wb") as file:
-            shutil.copyfileobj(source, file, length=1 << 20)
+        yield unfinished
         _sync(unfinished)
         unfinished.rename(path)
         _sync(path.parent)
@@ -126,10 +112,18 @@ def copy_whole(source: BinaryIO, path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is complete or absent."""
+    with _complete_or_absent(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def copy_whole(source: BinaryIO, path: Path) -> None:
+    """Write the rest of an open file to another that is complete or absent."""
+    with _complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
+        shutil.copyfileobj(source, file, length=1 << 20)
+
+
 def encodable(text: str) -> bool:
     """Whether a text has no half surrogate pairs, which no tokenizer reads."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.encode("utf-8", "ignore").decode() == text
