@@ -67,10 +67,8 @@ def bootstrap_mean(values: Array, *, confidence: float, resamples: int, seed: in
     """Mean of one value per task, with its bootstrap interval over tasks.
 
     One value per task makes this the bootstrap clustered by task (Efron & Tibshirani, An Introduction to the
-    Bootstrap, chapter 13; clusters are resampled whole). Raises ValueError on an empty array.
+    Bootstrap, chapter 13; clusters are resampled whole).
     """
-    if values.size == 0:
-        raise ValueError("no values to estimate a mean from")
     means = resampled_means(values[:, None], resamples=resamples, seed=seed)[:, 0]
     return interval(float(values.mean()), means, rows=values.size, confidence=confidence)
 
