@@ -17,7 +17,7 @@ from flywheel.errors import ModelError, StoreError, WorkspaceHeld
 from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
 
-OWN_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
+RECORDED_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of the folders of recorded models."""
 RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 """What to do about a missing or changed model."""
@@ -81,7 +81,7 @@ class Workspace:
         """Raise StoreError where models have lost their database: new models would take their names."""
         if self.store.path.exists() or not self.models.is_dir():
             return
-        if names := sorted(path.name for path in self.models.iterdir() if OWN_MODEL.fullmatch(path.name)):
+        if names := sorted(path.name for path in self.models.iterdir() if RECORDED_MODEL.fullmatch(path.name)):
             raise StoreError(
                 f"{self.store.path} is missing, but models/ has {names[0]}, which it recorded",
                 "Restore it (`flywheel restore` unpacks a backup), or choose another --workspace.",

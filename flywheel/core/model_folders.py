@@ -54,10 +54,8 @@ def _weights(folder: Path) -> list[Path]:
         return [weights]
     if not index.is_file():
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-        raise ModelError(
-            f"{folder} has no model.safetensors" + (f", only {pickles[0]}" if pickles else ""),
-            "Save the model with save_pretrained. Pickled weights are not loaded: they can run code.",
-        )
+        hint = "Save the model with save_pretrained. Pickled weights are not loaded: they can run code."
+        raise ModelError(f"{folder} has no model.safetensors" + "".join(f", only {name}" for name in pickles[:1]), hint)
     try:
         names = sorted(set(_read_json(index)["weight_map"].values()))
         valid = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)

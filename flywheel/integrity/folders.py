@@ -42,15 +42,14 @@ def by_folder(models: Sequence[Model]) -> dict[str, Model]:
 
 def recorded_models(workspace: Workspace, store: Store) -> list[Model]:
     """The models in a store; a pruned one whose unchanged folder was put back is no longer pruned."""
+    return [
+        replace(model, pruned_at=None) if model.pruned_at is not None and _is_intact(workspace, model) else model
+        for model in store.models()
+    ]
 
-    def is_restored(model: Model) -> bool:
-        return model.pruned_at is not None and workspace.has(model) and _is_unchanged(workspace, model)
 
-    return [replace(model, pruned_at=None) if is_restored(model) else model for model in store.models()]
-
-
-def _is_unchanged(workspace: Workspace, model: Model) -> bool:
-    return digest_model(workspace.folder / model.path) == model.digest
+def _is_intact(workspace: Workspace, model: Model) -> bool:
+    return workspace.has(model) and digest_model(workspace.folder / model.path) == model.digest
 
 
 def is_own(workspace: Workspace, path: Path, named: Sequence[Path]) -> bool:
@@ -121,7 +120,7 @@ def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[F
         inside = (workspace.folder / path).is_relative_to(workspace.folder)
         # What is left of a pruned model's folder is a leftover. The config may name the new folder of a moved generator.
         moved = not inside and not workspace.has(model) and model.digest in configured
-        if model.pruned_at is not None or moved or (workspace.has(model) and _is_unchanged(workspace, model)):
+        if model.pruned_at is not None or moved or _is_intact(workspace, model):
             continue
         problem = f"{path} has changed since it was recorded" if workspace.has(model) else f"no folder {path}"
         hint = _recovery(workspace, model, models) if inside else "Put it back, or name its new folder in the config."
@@ -174,8 +173,6 @@ def _why_unused(path: Path, models: Sequence[Model], rounds: Sequence[Round]) ->
 def _is_resumed(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> bool:
     """Whether an interrupted training belongs to an unfinished round, or to a reward model that is not built yet."""
     if path.name.startswith("generator-"):
-        return any(
-            path.stem == f"generator-{row.round}-{row.fingerprint[:DIGEST_DIGITS]}" and row.generator_out is None
-            for row in rounds
-        )
+        unfinished = [row for row in rounds if row.generator_out is None]
+        return path.stem in {f"generator-{row.round}-{row.fingerprint[:DIGEST_DIGITS]}" for row in unfinished}
     return f"models/{path.stem}" not in recorded

@@ -109,10 +109,8 @@ def _removals(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Ro
 def _configured(workspace: Workspace, models: Sequence[Model]) -> str | None:
     """The reward model of the workspace's configuration, if it is built and its data can be read."""
     rewards = [model for model in models if model.kind == ModelKind.REWARD]
-    if not rewards:
-        return None
     try:
-        key = key_of(recipe_of(workspace.config()))
+        key = key_of(recipe_of(workspace.config())) if rewards else None
     except (FlywheelError, OSError):
         return None
     return next((model.model_id for model in reversed(rewards) if model.recipe.get("key") == key), None)
