@@ -23,8 +23,7 @@ def expanded(path: str | Path) -> Path:
     """A path with ``~`` expanded; raises ConfigError for an impossible path."""
     text = str(path)
     if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
-        shown = text if len(text) < 80 else f"{text[:79]}…"
-        raise ConfigError(f"{shown!r} is not a valid path", "Use shorter names without control characters.")
+        raise ConfigError(f"{text[:80]!r} is not a valid path", "Use shorter names without control characters.")
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -55,7 +55,7 @@ def _mapping(path: Path, sql: str, *values: str) -> dict[str, Any]:
 def held_out(path: Path, name: str, model_ids: Sequence[str]) -> HeldOut:
     """All held-out outputs of a round with the scores that these models gave them."""
     scores = "".join(
-        f", coalesce(max(s.score) FILTER (s.model_id = ?), 'nan')::DOUBLE AS score{place}" for place in range(len(model_ids))
+        f", coalesce(max(s.score) FILTER (s.model_id = ?), 'nan'::DOUBLE) AS score{place}" for place in range(len(model_ids))
     )
     sql = (
         "SELECT e.task_id, e.candidate AS candidates, any_value(e.output) AS output, any_value(e.tokens)::DOUBLE AS tokens, "

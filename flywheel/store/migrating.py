@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from flywheel.core.files import remove
 from flywheel.errors import StoreError, StoreHeld, first_line
 from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file, sql_file, sql_files
 
@@ -38,21 +39,16 @@ def migrate(path: Path) -> None:
         _upgrade(path)
         return
     # Created beside its place, so that a killed process never leaves half a database there.
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished, log = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".tmp.wal")
     try:
         _upgrade(unfinished, path)
     except StoreHeld:  # another process is creating it
         raise
     except StoreError:  # a killed process left it
-        _remove(unfinished)
+        remove(unfinished, log)
         _upgrade(unfinished, path)
     finally:
-        _remove(unfinished)
-
-
-def _remove(path: Path) -> None:
-    for file in (path, path.with_name(path.name + ".wal")):
-        file.unlink(missing_ok=True)
+        remove(unfinished, log)
 
 
 def _upgrade(file: Path, path: Path | None = None) -> None:
