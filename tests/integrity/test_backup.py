@@ -16,7 +16,7 @@ import pytest
 
 from flywheel.core.files import digest_file
 from flywheel.core.progress import Silent
-from flywheel.errors import StoreError
+from flywheel.errors import ModelError, StoreError
 from flywheel.integrity import backup
 from flywheel.integrity.backup import back_up, restore
 from flywheel.round.loop import run_next_round
@@ -164,7 +164,7 @@ def test_a_changed_model_is_not_backed_up(turned: Path, tmp_path: Path) -> None:
     folder = copy(turned, tmp_path)
     weights = folder / "models" / "generator-r1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(ModelError) as error:
         back_up(Workspace(folder), tmp_path / "copy")
     assert "generator-r1-" in error.value.message
     assert os.listdir(tmp_path) == ["workspace"]
