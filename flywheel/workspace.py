@@ -17,7 +17,7 @@ from flywheel.errors import ModelError, StoreError, WorkspaceHeld
 from flywheel.records import Model, ModelKind
 from flywheel.store.store import Store
 
-MADE = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
+RECORDED_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of the folders of recorded models."""
 RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
 """What to do about a missing or changed model."""
@@ -55,9 +55,8 @@ class Workspace:
             self.store.migrate()
             write_whole(self.config_file, text)
         except OSError as error:
-            raise StoreError(
-                f"cannot write the workspace {self.folder}: {error.strerror}", "Choose another with --workspace."
-            ) from None
+            message = f"cannot write the workspace {self.folder}: {error.strerror}"
+            raise StoreError(message, "Choose another with --workspace.") from None
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""
@@ -82,30 +81,30 @@ class Workspace:
         """Raise StoreError where models have lost their database: new models would take their names."""
         if self.store.path.exists() or not self.models.is_dir():
             return
-        if made := sorted(path.name for path in self.models.iterdir() if MADE.fullmatch(path.name)):
+        if names := sorted(path.name for path in self.models.iterdir() if RECORDED_MODEL.fullmatch(path.name)):
             raise StoreError(
-                f"{self.store.path} is missing, but models/ has {made[0]}, which it recorded",
+                f"{self.store.path} is missing, but models/ has {names[0]}, which it recorded",
                 "Restore it (`flywheel restore` unpacks a backup), or choose another --workspace.",
             )
 
     def locate(self, model: Model) -> Path:
         """The folder of a recorded model; raises ModelError for one that was pruned or is missing."""
         folder = self.folder / model.path
-        if model.pruned_at is not None and not folder.exists():
+        if folder.exists():
+            return folder
+        if model.pruned_at is not None:
             raise ModelError(
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
                 "A backup from before has it (`flywheel --workspace OTHER restore BACKUP`).",
             )
-        if not folder.exists():
-            raise ModelError(f"{model.model_id} is missing: {folder}", _how_to_fix(model))
-        return folder
+        raise ModelError(f"{model.model_id} is missing: {folder}", _how_to_fix(model))
 
     def refuse_altered(self, models: Iterable[Model]) -> None:
         """Raise ModelError where the files of a recorded model have changed; every file is read."""
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{folder} has changed since it was recorded (its digest differs)", _how_to_fix(model))
+                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", _how_to_fix(model))
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model exists."""
@@ -119,11 +118,11 @@ class Workspace:
         """Raise WorkspaceHeld where a process is using the workspace: which one, and since when."""
         try:
             with self.at_work():
-                pass
+                return
         except WorkspaceHeld:
             raise
-        except StoreError:  # a folder that cannot be written is in no use
-            pass
+        except StoreError:  # nobody is using a folder that cannot be written
+            return
 
     def is_at_work(self) -> bool:
         """Whether a process is using the workspace."""
@@ -142,9 +141,8 @@ class Workspace:
         from filelock import FileLock, Timeout
 
         if not self.folder.exists():
-            raise StoreError(
-                f"no workspace at {self.folder}", "Create one with `flywheel round`, or choose another with --workspace."
-            )
+            hint = "Create one with `flywheel round`, or choose another with --workspace."
+            raise StoreError(f"no workspace at {self.folder}", hint)
         note = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
@@ -184,6 +182,5 @@ def _holder(note: Path) -> str:
         process = int(number)
     except (OSError, ValueError):
         return "another process"
-    if host != socket.gethostname():
-        return f"process {process} on {host}, since {since},"
-    return f"process {process}, since {since},"
+    elsewhere = "" if host == socket.gethostname() else f" on {host}"
+    return f"process {process}{elsewhere}, since {since},"

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +23,7 @@ def expanded(path: str | Path) -> Path:
     """A path with ``~`` expanded; raises ConfigError for an impossible path."""
     text = str(path)
     if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
-        shown = text if len(text) < 80 else f"{text[:79]}…"
-        raise ConfigError(f"{shown!r} is not a valid path", "Use shorter names without control characters.")
+        raise ConfigError(f"{text[:80]!r} is not a valid path", "Use shorter names without control characters.")
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -63,6 +62,12 @@ def _remove_or_restore(folder: Path, former: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
+def remove(*paths: Path) -> None:
+    """Remove files, links, and folders with their contents, where they exist."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
 def sync_tree(path: Path) -> None:
     """Flush a file, or a folder with its contents, to disk, so that it survives a power failure."""
     for entry in [*path.rglob("*"), path]:
@@ -79,13 +84,8 @@ def _sync(path: Path) -> None:
 
 def digest_files(*paths: Path) -> str:
     """SHA-256 over the names and bytes of files, in order of their names."""
-    return digest_of([(path.name, digest_file(path)) for path in paths])
-
-
-def digest_of(digests: Iterable[tuple[str, str]]) -> str:
-    """As `digest_files`, from names and the digests of their files."""
-    ordered = sorted(digests, key=lambda named: named[0])
-    return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in ordered).encode()).hexdigest()
+    ordered = sorted(paths, key=lambda path: path.name)
+    return hashlib.sha256("".join(f"{path.name}\0{digest_file(path)}\0" for path in ordered).encode()).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -99,25 +99,11 @@ def digest_model(folder: Path) -> str:
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is complete or absent."""
+@contextlib.contextmanager
+def _complete_or_absent(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        _sync(unfinished)
-        unfinished.rename(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def copy_whole(source: BinaryIO, path: Path) -> None:
-    """Write the rest of an open file to another that is complete or absent."""
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        with unfinished.open("wb") as file:
-            shutil.copyfileobj(source, file, length=1 << 20)
+        yield unfinished
         _sync(unfinished)
         unfinished.rename(path)
         _sync(path.parent)
@@ -125,10 +111,18 @@ def copy_whole(source: BinaryIO, path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is complete or absent."""
+    with _complete_or_absent(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def copy_whole(source: BinaryIO, path: Path) -> None:
+    """Write the rest of an open file to another that is complete or absent."""
+    with _complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
+        shutil.copyfileobj(source, file, length=1 << 20)
+
+
 def encodable(text: str) -> bool:
     """Whether a text has no half surrogate pairs, which no tokenizer reads."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.encode("utf-8", "ignore").decode() == text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,15 @@ HINT = "Name it module:function, in a module that Python can import, such as a f
 
 def load_function(name: str, key: str) -> Callable[..., Any]:
     """The function ``module:function``; raises ConfigError, which names the config key, where there is none."""
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
+    if not all(name.partition(":")):
         raise ConfigError(f"{key} is {name!r}", HINT)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises at import
         raise ConfigError(f"cannot import {key} {name!r}: {reason_of(error)}", HINT) from None
     if not callable(function):
         raise ConfigError(f"{key} {name!r} is not a function", HINT)
-    loaded: Callable[..., Any] = function
-    return loaded
+    return function
 
 
 def source_file(function: Callable[..., Any]) -> Path | None:

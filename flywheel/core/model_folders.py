@@ -37,11 +37,8 @@ def check_model(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{folder} has no config.json, so it is not a model's folder", FIX_PATH)
-    try:
-        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
-            raise ValueError("no object")
-    except (ValueError, RecursionError, OSError) as error:
-        raise ModelError(f"{config} is not JSON: {error}", COPY_AGAIN) from None
+    if not isinstance(_read_json(config), dict):
+        raise ModelError(f"{config} is not JSON: no object", COPY_AGAIN)
     for path in _weights(folder):
         try:
             with safe_open(path, framework="np") as file:
@@ -57,18 +54,23 @@ def _weights(folder: Path) -> list[Path]:
         return [weights]
     if not index.is_file():
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-        raise ModelError(
-            f"{folder} has no model.safetensors" + (f", only {pickles[0]}" if pickles else ""),
-            "Save the model with save_pretrained. Pickled weights are not loaded: they can run code.",
-        )
+        hint = "Save the model with save_pretrained. Pickled weights are not loaded: they can run code."
+        raise ModelError(f"{folder} has no model.safetensors" + "".join(f", only {name}" for name in pickles[:1]), hint)
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(_read_json(index)["weight_map"].values()))
         valid = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{index} is not an index of weights ({type(error).__name__})", COPY_AGAIN) from None
     if not valid:
         raise ModelError(f"{index} names files other than *.safetensors in its folder", COPY_AGAIN)
     return [folder / name for name in names]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise ModelError(f"{path} is not JSON: {error}", COPY_AGAIN) from None
 
 
 def settings_of(folder: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -26,7 +27,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def visible_json(text: str) -> str:
     """The same JSON, with terminal codes and hidden characters escaped."""
-    return "".join(letter if _is_visible(letter) or letter == "\n" else _escaped(letter) for letter in text)
+    return "".join(letter if _is_visible(letter) or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
 
 
 def holds_secret(text: str) -> bool:
@@ -41,8 +42,3 @@ def without_secrets(text: str) -> str:
 
 def _is_visible(letter: str) -> bool:
     return letter.isprintable() or unicodedata.category(letter) == "Zs"
-
-
-def _escaped(letter: str) -> str:
-    units = letter.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))

@@ -7,7 +7,7 @@ resampled.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,17 +39,14 @@ def resampled_means(columns: Array, *, resamples: int, seed: int) -> Array:
     rows = len(columns)
     rng = np.random.default_rng(seed)
     kind = np.uint16 if rows < 1 << 16 else np.uint32
-    blocks = []
-    for count in _blocks(resamples, max(1, BLOCK // rows)):
+    size, blocks = max(1, BLOCK // rows), []
+    for start in range(0, resamples, size):
+        count = min(size, resamples - start)
         drawn = rng.integers(rows, size=(count, rows), dtype=kind).astype(np.intp)
         drawn += np.arange(count)[:, None] * rows
         counts = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
         blocks.append(counts.astype(np.float64) @ columns / rows)
     return np.concatenate(blocks)
-
-
-def _blocks(total: int, size: int) -> Iterator[int]:
-    return (min(size, total - start) for start in range(0, total, size))
 
 
 def interval(value: float, resampled: Array, *, rows: int, confidence: float) -> Estimate:
@@ -70,10 +67,8 @@ def bootstrap_mean(values: Array, *, confidence: float, resamples: int, seed: in
     """Mean of one value per task, with its bootstrap interval over tasks.
 
     One value per task makes this the bootstrap clustered by task (Efron & Tibshirani, An Introduction to the
-    Bootstrap, chapter 13; clusters are resampled whole). Raises ValueError on an empty array.
+    Bootstrap, chapter 13; clusters are resampled whole).
     """
-    if values.size == 0:
-        raise ValueError("no values to estimate a mean from")
     means = resampled_means(values[:, None], resamples=resamples, seed=seed)[:, 0]
     return interval(float(values.mean()), means, rows=values.size, confidence=confidence)
 
@@ -91,12 +86,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979).
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    adjusted, so_far = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = so_far
-    return adjusted
+    order = np.argsort(p_values)
+    adjusted = np.maximum.accumulate(np.sort(p_values) * np.arange(len(p_values), 0, -1))
+    return [float(p) for p in np.minimum(1.0, adjusted)[np.argsort(order)]]
 
 
 def smallest_detectable(values: Array, *, confidence: float, power: float = POWER) -> float:
@@ -125,17 +117,11 @@ def best_weights(candidates: int, sizes: NDArray[np.int_]) -> Array:
     """The chance of each candidate, by rising rank, to be the best of n drawn without replacement: (sizes, candidates).
 
     Weights times figures in the order of the rewards is what best-of-n gives, as the mean over all subsets of size n, which is
-    the unbiased estimate (as pass@k in Chen et al., arXiv 2107.03374, section 2.1): candidate i of N is the best of
-    C(i-1, n-1) of C(N, n) subsets.
+    the unbiased estimate (as pass@k in Chen et al., arXiv 2107.03374, section 2.1): C(i, n) of C(N, n) subsets have their best
+    among the first i candidates.
     """
-    from scipy.special import gammaln
-
     rank, size = np.arange(1, candidates + 1)[None, :], sizes[:, None]
-    with np.errstate(invalid="ignore"):
-        logs = (
-            gammaln(rank) - gammaln(rank - size + 1) - gammaln(candidates + 1) + gammaln(candidates - size + 1) + np.log(size)
-        )
-    return np.where(rank >= size, np.exp(np.where(rank >= size, logs, -np.inf)), 0.0)
+    return np.diff(stats.hypergeom.pmf(size, candidates, rank, size), axis=1, prepend=0.0)
 
 
 def wilson(outcomes: Array, *, confidence: float) -> Estimate:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from flywheel.errors import FlywheelError
 from flywheel.integrity.folders import LEFTOVERS, folder_problems
@@ -26,7 +25,9 @@ ON_DISK = ("models", LEFTOVERS)
 def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
     """The findings of all checks, in order."""
     findings = [*_machine(workspace), *_packages(), *_workspace(workspace)]
-    return findings + [finding for finding in _deep(workspace) if finding not in findings] if deep else findings
+    if deep and workspace.store.path.exists():
+        findings += [finding for finding in _deep(workspace) if finding not in findings]
+    return findings
 
 
 def _machine(workspace: Workspace) -> Iterator[Finding]:
@@ -46,63 +47,52 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(check=name, message=version(name), ok=True)
         except PackageNotFoundError:
-            optional = name in OPTIONAL
-            message = "not installed (optional)" if optional else "not installed"
-            yield Finding(check=name, message=message, ok=optional, hint=f"Run `pip install {name}`.")
+            optional = " (optional)" if name in OPTIONAL else ""
+            yield Finding(check=name, message=f"not installed{optional}", ok=bool(optional), hint=f"Run `pip install {name}`.")
 
 
 def _workspace(workspace: Workspace) -> Iterator[Finding]:
-    try:
-        with all_errors(workspace.store.path):
-            workspace.refuse_lost_config()
-        if not workspace.exists:
-            yield Finding(check="workspace", message=f"none at {workspace.folder}; `flywheel round` creates one", ok=True)
-            return
-        workspace.config()
-        config = Finding(check="config", message="valid", ok=True)
-    except FlywheelError as error:
-        config = _failed("config", error)
+    config = _tried("config", workspace, workspace.refuse_lost_config)
+    if config.ok and not workspace.exists:
+        yield Finding(check="workspace", message=f"none at {workspace.folder}; `flywheel round` creates one", ok=True)
+        return
     yield Finding(check="workspace", message=str(workspace.folder), ok=True)
-    yield config
+    yield _tried("config", workspace, workspace.config)
+    rounds = _tried(DATABASE, workspace, workspace.store.rounds)
+    if rounds.ok:
+        names = [f"{row.round} {row.status}" for row in workspace.store.rounds()]
+        yield Finding(check="rounds", message=", ".join(names) or "none yet", ok=True)
+    else:
+        yield rounds
+    if os.access(workspace.folder, os.W_OK):
+        yield Finding(check="permissions", message="writable", ok=True)
+    elif os.statvfs(workspace.folder).f_flag & os.ST_RDONLY:
+        hint = "Mount it as writable, or copy the workspace."
+        yield Finding(check="permissions", message="the file system is read-only", hint=hint)
+    else:
+        yield Finding(check="permissions", message="not writable", hint=f"Run `chmod u+w {workspace.folder}`.")
+
+
+def _tried(check: str, workspace: Workspace, read: Callable[[], object]) -> Finding:
     try:
         with all_errors(workspace.store.path):
-            rounds = workspace.store.rounds()
-        yield Finding(check="rounds", message=", ".join(f"{row.round} {row.status}" for row in rounds) or "none yet", ok=True)
+            read()
     except FlywheelError as error:
-        yield _failed(DATABASE, error)
-    yield _permissions(workspace.folder)
-
-
-def _failed(check: str, error: FlywheelError) -> Finding:
-    return Finding(check=check, message=error.message, hint=error.hint)
-
-
-def _permissions(folder: Path) -> Finding:
-    if os.access(folder, os.W_OK):
-        return Finding(check="permissions", message="writable", ok=True)
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        hint = "Mount it as writable, or copy the workspace."
-        return Finding(check="permissions", message="the file system is read-only", hint=hint)
-    return Finding(check="permissions", message="not writable", hint=f"Run `chmod u+w {folder}`.")
+        return Finding(check=check, message=error.message, hint=error.hint)
+    return Finding(check=check, message="valid", ok=True)
 
 
 def _deep(workspace: Workspace) -> Iterator[Finding]:
-    if not workspace.store.path.exists():
-        return
-    try:
-        findings = problems(workspace.store.path)
-    except FlywheelError as error:
-        yield _failed(DATABASE, error)
-        return
-    checks = [DATABASE]
-    if not any(problem.check == DATABASE for problem in findings):
+    findings, checks = problems(workspace.store.path), [DATABASE]
+    failed = {problem.check for problem in findings}
+    if DATABASE not in failed:
         checks += [SCHEMA, *CHECKS, *ON_DISK]
-        findings += _on_disk(workspace, dangling=any(problem.check == REFERENCES for problem in findings))
+        findings += _on_disk(workspace, dangling=REFERENCES in failed)
     for check in checks:
-        failed = [problem for problem in findings if problem.check == check]
         skipped = check == LEFTOVERS and workspace.is_at_work()
         message = "skipped while a process is using the workspace" if skipped else "ok"
-        yield from failed or [Finding(check=check, message=message, ok=True)]
+        of_check = [problem for problem in findings if problem.check == check]
+        yield from of_check or [Finding(check=check, message=message, ok=True)]
 
 
 def _on_disk(workspace: Workspace, *, dangling: bool) -> list[Finding]:

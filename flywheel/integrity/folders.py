@@ -17,6 +17,7 @@ from flywheel.errors import FlywheelError
 from flywheel.integrity.needed import LAB, ancestry
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checks import Finding
+from flywheel.store.store import Store
 from flywheel.workspace import RESTORE, Workspace
 
 CONVERTED = "converted"
@@ -39,14 +40,16 @@ def by_folder(models: Sequence[Model]) -> dict[str, Model]:
     }
 
 
-def with_restored(workspace: Workspace, models: Sequence[Model]) -> list[Model]:
-    """The models; a pruned one whose unchanged folder was put back is no longer pruned."""
+def recorded_models(workspace: Workspace, store: Store) -> list[Model]:
+    """The models in a store; a pruned one whose unchanged folder was put back is no longer pruned."""
+    return [
+        replace(model, pruned_at=None) if model.pruned_at is not None and _is_intact(workspace, model) else model
+        for model in store.models()
+    ]
 
-    def is_restored(model: Model) -> bool:
-        folder = workspace.folder / model.path
-        return model.pruned_at is not None and folder.is_dir() and digest_model(folder) == model.digest
 
-    return [replace(model, pruned_at=None) if is_restored(model) else model for model in models]
+def _is_intact(workspace: Workspace, model: Model) -> bool:
+    return workspace.has(model) and digest_model(workspace.folder / model.path) == model.digest
 
 
 def is_own(workspace: Workspace, path: Path, named: Sequence[Path]) -> bool:
@@ -73,8 +76,8 @@ def named_paths(config: Config) -> Iterator[Path]:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
 
 
@@ -93,8 +96,7 @@ def protected_paths(workspace: Workspace, rounds: Sequence[Round]) -> list[Path]
 
 def folder_problems(workspace: Workspace) -> Iterator[Finding]:
     """All problems of models and leftovers; leftovers are skipped while a process is using the workspace."""
-    store = workspace.store
-    models, rounds = with_restored(workspace, store.all_models()), store.rounds(controls=True)
+    models, rounds = recorded_models(workspace, workspace.store), workspace.store.rounds(controls=True)
     yield from _model_problems(workspace, models)
     if workspace.is_at_work():
         return
@@ -103,36 +105,26 @@ def folder_problems(workspace: Workspace) -> Iterator[Finding]:
     except FlywheelError:
         yield Finding(check=LEFTOVERS, message="skipped, because the config is invalid", hint="Correct the config.")
         return
+    hint = "Run `flywheel prune` to list what it removes, then add --yes."
     for path, reason in paths.items():
-        message = f"{workspace.inside(path)}: {reason}"
-        yield Finding(check=LEFTOVERS, message=message, hint="Run `flywheel prune` to list what it removes, then add --yes.")
+        yield Finding(check=LEFTOVERS, message=f"{workspace.inside(path)}: {reason}", hint=hint)
 
 
 def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[Finding]:
-    configured = _configured_digests(workspace)
-    for path, model in by_folder(models).items():
-        folder = workspace.folder / path
-        inside = folder.is_relative_to(workspace.folder)
-        if model.pruned_at is not None:
-            continue  # anything left of its folder is a leftover
-        if not folder.is_dir():
-            if not inside and model.digest in configured:
-                continue  # a generator that was moved; the config names its new folder
-            message = f"{model.model_id}: no folder {path}"
-        elif digest_model(folder) != model.digest:
-            message = f"{model.model_id}: {path} has changed since it was recorded"
-        else:
-            continue
-        hint = _recovery(workspace, model, models) if inside else "Put it back, or name its new folder in the config."
-        yield Finding(check="models", message=message, hint=hint)
-
-
-def _configured_digests(workspace: Workspace) -> set[str]:
     try:
         config = workspace.config()
-        return {model.digest for model in (initial_generator(config, workspace), initial_student(config, workspace))}
+        configured = {model.digest for model in (initial_generator(config, workspace), initial_student(config, workspace))}
     except FlywheelError:
-        return set()
+        configured = set()
+    for path, model in by_folder(models).items():
+        inside = (workspace.folder / path).is_relative_to(workspace.folder)
+        # What is left of a pruned model's folder is a leftover. The config may name the new folder of a moved generator.
+        moved = not inside and not workspace.has(model) and model.digest in configured
+        if model.pruned_at is not None or moved or _is_intact(workspace, model):
+            continue
+        problem = f"{path} has changed since it was recorded" if workspace.has(model) else f"no folder {path}"
+        hint = _recovery(workspace, model, models) if inside else "Put it back, or name its new folder in the config."
+        yield Finding(check="models", message=f"{model.model_id}: {problem}", hint=hint)
 
 
 def _recovery(workspace: Workspace, model: Model, models: Sequence[Model]) -> str:
@@ -155,28 +147,21 @@ def leftovers(
     """
     # The database's own .tmp is not among them: a reader may be using it.
     reasons = dict.fromkeys(workspace.folder.glob("config.yaml.tmp"), INCOMPLETE)
-    recorded = by_folder(models)
-    digests = {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}
     for path in sorted([*workspace.models.glob("*"), *workspace.models.glob(f"{CONVERTED}/*")]):
-        if is_own(workspace, path, protected):
-            converted = path.parent.name == CONVERTED
-            reason = _unused_conversion(path, digests) if converted else _unused_model(path, recorded, rounds)
-            reasons |= {path: reason} if reason else {}
+        if is_own(workspace, path, protected) and (reason := _why_unused(path, models, rounds)):
+            reasons[path] = reason
     return reasons
 
 
-def _unused_conversion(path: Path, digests: set[str]) -> str | None:
+def _why_unused(path: Path, models: Sequence[Model], rounds: Sequence[Round]) -> str | None:
     if path.suffix == ".tmp":
         return INCOMPLETE
-    if path.name[:DIGEST_DIGITS] not in digests:
-        return "a conversion of no recorded model"
-    complete = all(any(file.stat().st_size for file in path.glob(pattern)) for pattern in CONVERSION_FILES)
-    return None if complete else "an incomplete conversion"
-
-
-def _unused_model(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> str | None:
-    if path.suffix == ".tmp":
-        return INCOMPLETE
+    if path.parent.name == CONVERTED:
+        if path.name[:DIGEST_DIGITS] not in {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}:
+            return "a conversion of no model that is kept"
+        complete = all(any(file.stat().st_size for file in path.glob(pattern)) for pattern in CONVERSION_FILES)
+        return None if complete else "an incomplete conversion"
+    recorded = by_folder(models)
     if path.suffix == ".training":
         return None if _is_resumed(path, recorded, rounds) else "a training that is never resumed"
     model = recorded.get(f"models/{path.name}")
@@ -188,8 +173,6 @@ def _unused_model(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Ro
 def _is_resumed(path: Path, recorded: Mapping[str, Model], rounds: Sequence[Round]) -> bool:
     """Whether an interrupted training belongs to an unfinished round, or to a reward model that is not built yet."""
     if path.name.startswith("generator-"):
-        return any(
-            path.stem == f"generator-{row.round}-{row.fingerprint[:DIGEST_DIGITS]}" and row.generator_out is None
-            for row in rounds
-        )
+        unfinished = [row for row in rounds if row.generator_out is None]
+        return path.stem in {f"generator-{row.round}-{row.fingerprint[:DIGEST_DIGITS]}" for row in unfinished}
     return f"models/{path.stem}" not in recorded

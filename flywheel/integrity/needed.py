@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 
 from flywheel.records import Model, ModelKind, Policy, Round
 
@@ -40,21 +40,16 @@ def needed(models: Sequence[Model], rounds: Sequence[Round], kept: Set[str], *, 
 
 def ancestry(models: Sequence[Model], ids: Set[str]) -> set[str]:
     """These models, and the members and bases that the reward models among them were made from."""
-    by_id = {model.model_id: model for model in models}
-    ancestors, waiting = set(ids), [by_id[model_id] for model_id in ids if model_id in by_id]
-    while waiting:
-        for model_id in set(_made_from(waiting.pop())) - ancestors:
-            ancestors.add(model_id)
-            if model_id in by_id:
-                waiting.append(by_id[model_id])
+    ancestors = set(ids)
+    while parts := {
+        part
+        for model in models
+        if model.model_id in ancestors and model.kind in LAB
+        for part in (*model.facts.members, model.parent)
+        if part is not None and part not in ancestors
+    }:
+        ancestors |= parts
     return ancestors
-
-
-def _made_from(model: Model) -> Iterator[str]:
-    if model.kind in LAB:
-        yield from model.facts.members
-        if model.parent is not None:
-            yield model.parent
 
 
 def removable(models: Sequence[Model], rounds: Sequence[Round], needed_ids: Set[str]) -> dict[str, str]:

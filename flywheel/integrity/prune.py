@@ -6,21 +6,14 @@ too few.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+from flywheel.core.files import remove
 from flywheel.errors import FlywheelError, StoreError
-from flywheel.integrity.folders import (
-    CONVERTED,
-    DIGEST_DIGITS,
-    by_folder,
-    is_own,
-    leftovers,
-    protected_paths,
-    with_restored,
-)
+from flywheel.integrity.folders import by_folder, is_own, leftovers, protected_paths, recorded_models
 from flywheel.integrity.needed import kept_rounds, needed, removable
 from flywheel.records import Model, ModelKind, Round
 from flywheel.reward.recipe import key_of, recipe_of
@@ -60,11 +53,7 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
     Raises StoreError if a round to keep does not exist or its generator is pruned, and ConfigError if the configuration is
     invalid, because what it names must stay.
     """
-    store = workspace.store
-    if not store.path.exists():
-        raise StoreError(f"no database at {store.path}, so there is nothing to prune", "Name the workspace with --workspace.")
-    store.migrate()
-    models, rounds = with_restored(workspace, store.all_models()), store.rounds(controls=True)
+    models, rounds = recorded_models(workspace, workspace.store), workspace.store.rounds(controls=True)
     pruned = {model.model_id: model.pruned_at for model in models if model.pruned_at is not None}
     generators = {row.round: row.generator_out for row in rounds}
     for name in keep:
@@ -75,7 +64,7 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
                 f"cannot keep {name}: its generator {generator} was pruned on {pruned[generator]:%Y-%m-%d}",
                 f"Restore its folder from a backup first, or leave out --keep {name}.",
             )
-    best = next((name for (name,) in query(store.path, "SELECT round FROM best_round").rows), None)
+    best = next((name for (name,) in query(workspace.store.path, "SELECT round FROM best_round").rows), None)
     kept = kept_rounds(rounds, best=best, requested=keep)
     return Plan(removals=list(_removals(workspace, models, rounds, set(kept))), kept=kept)
 
@@ -83,49 +72,45 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
 def prune(workspace: Workspace, plan: Plan) -> None:
     """Remove what a plan lists."""
     # Folders of no model first: if the disk is full, that makes space for the rows.
-    _remove(workspace, [removal for removal in plan.removals if removal.model_id is None])
-    of_models = [removal for removal in plan.removals if removal.model_id is not None]
-    if of_models:
-        workspace.store.mark_pruned([removal.model_id for removal in of_models if removal.model_id])
-    _remove(workspace, of_models)
+    _remove(workspace, [removal for removal in plan.removals if not removal.model_id])
+    models = {removal.model_id: removal for removal in plan.removals if removal.model_id}
+    if models:
+        workspace.store.mark_pruned(list(models))
+    _remove(workspace, models.values())
 
 
-def _remove(workspace: Workspace, removals: Sequence[Removal]) -> None:
+def _remove(workspace: Workspace, removals: Iterable[Removal]) -> None:
     for path in (workspace.folder / removal.path for removal in removals):
         try:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+            remove(path)
         except OSError as error:
             raise StoreError(f"cannot remove {path}: {error.strerror}", "Correct its permissions, then prune again.") from None
 
 
 def _removals(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], kept: set[str]) -> Iterator[Removal]:
     protected = protected_paths(workspace, rounds)
-    ids = needed(models, rounds, kept, configured=_configured(workspace, models))
-    reasons, removed = removable(models, rounds, ids), set[str]()
-    for path, model in by_folder(models).items():
-        # A folder that flywheel did not create belongs to the user.
-        if model.model_id in reasons and is_own(workspace, workspace.folder / path, protected):
-            removed.add(model.digest[:DIGEST_DIGITS])
-            size = size_of(workspace.folder / path)
-            yield Removal(path=path, size=size, reason=reasons[model.model_id], model_id=model.model_id)
-    staying = {model.digest[:DIGEST_DIGITS] for model in models if model.model_id in ids and model.kind == ModelKind.GENERATOR}
-    others = {
-        path: "a conversion of a generator to remove"
-        for path in sorted(workspace.models.glob(f"{CONVERTED}/*"))
-        if path.name[:DIGEST_DIGITS] in removed - staying and is_own(workspace, path, protected)
+    reasons = removable(models, rounds, needed(models, rounds, kept, configured=_configured(workspace, models)))
+    # A folder that flywheel did not create belongs to the user.
+    removed = {
+        path: model
+        for path, model in by_folder(models).items()
+        if model.model_id in reasons and is_own(workspace, workspace.folder / path, protected)
     }
-    others |= leftovers(workspace, models, rounds, protected)
-    for file, reason in others.items():
-        yield Removal(path=workspace.inside(file), size=size_of(file), reason=reason)
+    for path, model in removed.items():
+        size = size_of(workspace.folder / path)
+        yield Removal(path=path, size=size, reason=reasons[model.model_id], model_id=model.model_id)
+    now = datetime.now(UTC)
+    after = [replace(model, pruned_at=now) if model.path in removed else model for model in models]
+    for file, reason in leftovers(workspace, after, rounds, protected).items():
+        if workspace.inside(file) not in removed:
+            yield Removal(path=workspace.inside(file), size=size_of(file), reason=reason)
 
 
 def _configured(workspace: Workspace, models: Sequence[Model]) -> str | None:
     """The reward model of the workspace's configuration, if it is built and its data can be read."""
     rewards = [model for model in models if model.kind == ModelKind.REWARD]
-    if not rewards:
-        return None
     try:
-        key = key_of(recipe_of(workspace.config()))
+        key = key_of(recipe_of(workspace.config())) if rewards else None
     except (FlywheelError, OSError):
         return None
     return next((model.model_id for model in reversed(rewards) if model.recipe.get("key") == key), None)

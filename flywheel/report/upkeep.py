@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
+from rich.filesize import decimal
 
 from flywheel.report.tables import print_json, print_line, print_table
 from flywheel.store.checks import Finding
@@ -15,17 +16,6 @@ from flywheel.store.reading import Table
 if TYPE_CHECKING:
     from flywheel.integrity.backup import Copy
     from flywheel.integrity.prune import Plan
-
-KILO = 1000
-
-
-def megabytes(size: float) -> str:
-    """A size in the largest unit in which it is at least 1."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < KILO:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= KILO
-    return f"{size:.1f} TB"
 
 
 def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
@@ -46,7 +36,7 @@ def print_backup(copy: Copy, *, as_json: bool) -> None:
         typer.echo(f"not in the backup, because it is outside the workspace: {path}", err=True)
     for model in copy.missing:
         typer.echo(f"not in the backup, because its folder is missing: {model} (see `flywheel doctor --deep`)", err=True)
-    _print(copy, f"{copy.path}: {_contents(copy)}, {megabytes(copy.manifest.size)}, verified", as_json=as_json)
+    _print(copy, f"{copy.path}: {_contents(copy)}, {decimal(copy.manifest.size)}, verified", as_json=as_json)
 
 
 def print_restored(copy: Copy, *, as_json: bool) -> None:
@@ -64,9 +54,9 @@ def _print(copy: Copy, line: str, *, as_json: bool) -> None:
     if not as_json:
         print_line(line)
         return
-    manifest, replaced = copy.manifest, str(copy.replaced) if copy.replaced else None
-    counts = {"files": len(manifest.files), "size": manifest.size, "rounds": manifest.rounds}
-    print_json({"path": str(copy.path)} | counts | {"outside": copy.outside, "missing": copy.missing, "replaced": replaced})
+    manifest = {"files": len(copy.manifest.files), "size": copy.manifest.size, "rounds": copy.manifest.rounds}
+    replaced = str(copy.replaced) if copy.replaced else None
+    print_json({"path": str(copy.path), **manifest, "outside": copy.outside, "missing": copy.missing, "replaced": replaced})
 
 
 def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
@@ -76,10 +66,10 @@ def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
         print_json({"removed": done, "size": plan.size, "removals": removals, "kept": dict(plan.kept)})
         return
     if plan.removals:
-        rows = [(removal.path, megabytes(removal.size), removal.reason) for removal in plan.removals]
+        rows = [(removal.path, decimal(removal.size), removal.reason) for removal in plan.removals]
         print_table(Table(columns=("path", "size", "reason"), rows=rows))
     if plan.kept:
         print_line("kept: " + ", ".join(f"{name} ({reason})" for name, reason in plan.kept.items()))
     verb = "removed" if done else "to remove"
     more = "" if done or not plan.removals else "; run `flywheel prune --yes` to remove them"
-    print_line(f"{len(plan.removals)} {verb}, {megabytes(plan.size)}{more}")
+    print_line(f"{len(plan.removals)} {verb}, {decimal(plan.size)}{more}")

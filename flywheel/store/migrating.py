@@ -6,16 +6,15 @@ A migration is a file ``migrations/NNNN_name.sql``. All pending ones and their r
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from contextlib import closing
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
 
+from flywheel.core.files import remove
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file
+from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file, sql_file, sql_files
 
 Migration = tuple[int, str, str]
 """Its number, name and SQL."""
@@ -24,13 +23,11 @@ _log = logging.getLogger("flywheel")
 
 def migrations() -> list[Migration]:
     """All migrations, in order."""
-    folder = files("flywheel.store").joinpath("migrations")
-    names = [(re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name), file) for file in folder.iterdir()]
-    return sorted((int(name[1]), name[2], file.read_text(encoding="utf-8")) for name, file in names if name)
+    return [(int(file[:4]), file[5:], sql) for file, sql in sql_files("migrations").items()]
 
 
 def migrate(path: Path) -> None:
-    """Create a database, or upgrade it; a killed or failed upgrade has changed nothing.
+    """Create a database, or upgrade it; a killed or failed upgrade changes nothing.
 
     Raises StoreError if the database is of a newer flywheel or cannot be written.
     """
@@ -42,21 +39,16 @@ def migrate(path: Path) -> None:
         _upgrade(path)
         return
     # Created beside its place, so that a killed process never leaves half a database there.
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished, log = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".tmp.wal")
     try:
         _upgrade(unfinished, path)
     except StoreHeld:  # another process is creating it
         raise
     except StoreError:  # a killed process left it
-        _remove(unfinished)
+        remove(unfinished, log)
         _upgrade(unfinished, path)
     finally:
-        _remove(unfinished)
-
-
-def _remove(path: Path) -> None:
-    for file in (path, path.with_name(path.name + ".wal")):
-        file.unlink(missing_ok=True)
+        remove(unfinished, log)
 
 
 def _upgrade(file: Path, path: Path | None = None) -> None:
@@ -81,22 +73,13 @@ def _upgrade(file: Path, path: Path | None = None) -> None:
 
 def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[Migration]) -> None:
     """Run migrations and record each of them, then create the views."""
+    if not pending:
+        return
+    db.execute(sql_file("migrations.sql"))
     for number, name, sql in pending:
-        db.execute(
-            """
-            CREATE TABLE IF NOT EXISTS migrations (
-                version INTEGER PRIMARY KEY, name VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT current_timestamp
-            );
-            COMMENT ON TABLE migrations IS 'Schema changes applied to this database.';
-            COMMENT ON COLUMN migrations.version IS 'Number of the migration.';
-            COMMENT ON COLUMN migrations.name IS 'Name of the migration.';
-            COMMENT ON COLUMN migrations.applied_at IS 'Time when it was applied.';
-            """
-        )
         db.execute(sql)
         db.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
-    if pending:
-        db.execute(files("flywheel.store").joinpath("views.sql").read_text(encoding="utf-8"))
+    db.execute(sql_file("views.sql"))
 
 
 def schema_version(db: duckdb.DuckDBPyConnection) -> int:
@@ -124,16 +107,12 @@ def refuse_incomplete(db: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def missing_parts(db: duckdb.DuckDBPyConnection) -> list[str]:
     """One line for each table or view, and for each column with its type, that is missing."""
+    columns = "SELECT table_name, column_name || ' ' || data_type FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
     with duckdb.connect(":memory:") as fresh:
         apply(fresh, migrations())
-        expected = _columns(fresh)
-    actual = _columns(db)
+        expected = fresh.execute(columns).fetchall()
+    actual = db.execute(columns).fetchall()
     tables = {table for table, _ in actual}
     missing = [(table, column) for table, column in expected if (table, column) not in actual]
     names = (f"{table}.{column}" if table in tables else table for table, column in missing)
     return [f"{name} is missing" for name in dict.fromkeys(names)]
-
-
-def _columns(db: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    sql = "SELECT table_name, column_name || ' ' || data_type FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
-    return db.execute(sql).fetchall()

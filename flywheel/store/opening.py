@@ -30,7 +30,7 @@ FILE_ERRORS = (
 )
 """What DuckDB raises if the file or its disk is at fault, rather than the statement."""
 CORRUPT = "Corrupt database file"
-"""How DuckDB's message about a wrong checksum starts; that error has no class of its own."""
+"""The start of DuckDB's message about a wrong checksum, which has no exception class."""
 HELD = ("lock on file", "different configuration", "already attached")
 """Parts of DuckDB's messages about a file that another process, or another thread of this one, has opened differently."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
@@ -61,12 +61,11 @@ def open_file(path: Path, *, read_only: bool, wait_s: float | None = None) -> du
             if not any(part in str(error) for part in HELD):
                 raise file_error(path, error, "open") from None
             process = re.search(r"PID (\d+)", str(error))
-            holder = f"process {process.group(1)}" if process else "another process"
+            holder = f"process {process[1]}" if process else "another process"
         waited = time.monotonic() - started
         if waited > wait_s:
-            raise StoreHeld(
-                f"{path} has been held by {holder} for more than {wait_s:.0f} s", "Close its connection, then try again."
-            )
+            message = f"{path} has been held by {holder} for more than {wait_s:.0f} s"
+            raise StoreHeld(message, "Close its connection, then try again.")
         if waited > WARN_AFTER_S and not warned:
             logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, holder, wait_s)
             warned = True
@@ -101,6 +100,17 @@ def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
         f"cannot {action} {path}: {first_line(error)}",
         "Check its permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",
     )
+
+
+def sql_file(name: str) -> str:
+    """An SQL file of this package."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def sql_files(folder: str) -> dict[str, str]:
+    """All SQL files of a folder of this package, by name."""
+    paths = sorted(Path(__file__).with_name(folder).glob("*.sql"))
+    return {path.stem: path.read_text(encoding="utf-8") for path in paths}
 
 
 def read_every_block(db: duckdb.DuckDBPyConnection) -> None:

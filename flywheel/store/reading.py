@@ -14,7 +14,7 @@ from flywheel.records import Stage
 from flywheel.store.database import connection
 from flywheel.store.guard import READS_ONLY, READS_ONLY_HINT, check_statement, excerpt, fetch
 from flywheel.store.migrating import refuse_incomplete
-from flywheel.store.opening import is_file_error
+from flywheel.store.opening import is_file_error, sql_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +66,7 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 
 def schema(path: Path) -> Table:
     """All tables and views with their columns, types and comments."""
-    return query(
-        path,
-        """
-        SELECT t.name AS "table", t.comment AS meaning, c.column_name AS "column", c.data_type AS type, c.comment AS about
-        FROM (
-            SELECT table_name AS name, comment FROM duckdb_tables() WHERE NOT internal
-            UNION ALL
-            SELECT view_name, comment FROM duckdb_views() WHERE NOT internal
-        ) AS t
-        JOIN duckdb_columns() AS c ON c.table_name = t.name AND NOT c.internal
-        ORDER BY t.name, c.column_index
-        """,
-    )
+    return query(path, sql_file("schema.sql"))
 
 
 def rounds_summary(path: Path) -> Table:
@@ -88,32 +76,23 @@ def rounds_summary(path: Path) -> Table:
 
 def stages(path: Path, name: str) -> Table:
     """The stages of a round in order, with rows, tokens and seconds."""
-    return query(
-        path,
+    sql = (
         "SELECT stage, rows, tokens, seconds, finished_at IS NOT NULL AS finished FROM stages WHERE round = ? "
-        "ORDER BY list_position(?, stage)",
-        [name, [str(stage) for stage in Stage]],
+        "ORDER BY list_position(?, stage)"
     )
+    return query(path, sql, [name, [str(stage) for stage in Stage]])
 
 
 def drop_reasons(path: Path, name: str) -> Table:
     """Number of dropped attempts of a round, by origin and reason."""
-    return query(
-        path,
-        "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY origin, reason "
-        "ORDER BY origin DESC, attempts DESC, reason",
-        [name],
-    )
+    sql = "SELECT origin, reason, count(*) AS attempts FROM tasks WHERE round = ? AND NOT kept GROUP BY ALL"
+    return query(path, f"{sql} ORDER BY origin DESC, attempts DESC, reason", [name])
 
 
 def failed_chunks(path: Path, name: str) -> Table:
     """Number of failed chunks of a round, by stage and error."""
-    return query(
-        path,
-        "SELECT stage, error, count(*) AS chunks FROM failed_chunks WHERE round = ? GROUP BY stage, error "
-        "ORDER BY stage, chunks DESC, error",
-        [name],
-    )
+    sql = "SELECT stage, error, count(*) AS chunks FROM failed_chunks WHERE round = ? GROUP BY ALL"
+    return query(path, f"{sql} ORDER BY stage, chunks DESC, error", [name])
 
 
 def paraphrases(path: Path, name: str) -> dict[str, int]:
@@ -144,16 +123,10 @@ def task(path: Path, name: str, task_id: str) -> Table:
             f"{name} has {len(matches) or 'no'} tasks with an id that starts with {task_id!r}",
             f"List them with `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`.",
         )
-    return query(
-        path,
+    candidates = (
         "SELECT candidate, won, reward, finish_reason, tokens, logprob, output, instruction, input, constraints, task_id, "
         "(SELECT list({'model': m.name, 'score': s.score} ORDER BY m.name) FROM scores AS s JOIN models AS m USING (model_id) "
         " WHERE s.round = g.round AND s.task_id = g.task_id AND s.candidate = g.candidate AND m.kind = 'member') AS members "
-        "FROM generations AS g WHERE round = ? AND task_id = ? ORDER BY reward DESC",
-        [name, matches[0][0]],
+        "FROM generations AS g WHERE round = ? AND task_id = ? ORDER BY reward DESC"
     )
-
-
-def models(path: Path, kind: str) -> Table:
-    """Models of a kind with their facts, oldest first."""
-    return query(path, "SELECT model_id, name, path, facts FROM models WHERE kind = ? ORDER BY created_at", [kind])
+    return query(path, candidates, [name, *matches[0]])

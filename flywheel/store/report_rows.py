@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from flywheel.records import Policy
+from flywheel.store.opening import sql_file
 from flywheel.store.reading import query
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ CANDIDATE_FIELDS = ("candidate", "output", "finish", "tokens", "logprob", "rewar
 
 def rows(path: Path, name: str, **values: Any) -> list[Row]:
     """The rows of the query of this name in `report_rows.sql`; ``values`` are its parameters."""
-    queries = dict(re.findall(r"^-- name: (\w+)\n(.*?;)$", _sql("report_rows.sql"), re.MULTILINE | re.DOTALL))
+    queries = dict(re.findall(r"^-- name: (\w+)\n(.*?;)$", sql_file("report_rows.sql"), re.MULTILINE | re.DOTALL))
     return query(path, queries[name], values).as_dicts()
 
 
@@ -36,17 +36,13 @@ def tasks(
     There are at most ``tasks`` of a round or, where that is None, as many as take about ``size`` bytes. Texts are cut at
     ``longest`` characters.
     """
-    sql = _sql("report_tasks.sql").format(
+    sql = sql_file("report_tasks.sql").format(
         **{name: _cut(f"t.{name}") for name in ("instruction", "input", "constraints")},
         output=_cut("c.output"), paraphrase=_cut("coalesce(p.instruction, '')"), logprob=_number("c.logprob"),
         reward=_number("s.reward"), margin=_number("p.margin"), judges=_scores("$judges"), members=_scores("$members"),
     )  # fmt: skip
     values = {"judges": list(judges), "members": list(members), "tasks": tasks, "size": size, "longest": longest}
     return query(path, sql, values | {"policies": [str(policy) for policy in Policy]}).rows
-
-
-def _sql(file: str) -> str:
-    return files("flywheel.store").joinpath(file).read_text(encoding="utf-8")
 
 
 def _cut(text: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from flywheel.records import (
     Candidate,
     Facts,
@@ -25,19 +27,17 @@ from flywheel.records import (
     Stage,
     Task,
 )
-from flywheel.store.facts import facts_from_json, facts_to_json
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
 Record = TypeVar("Record", Candidate, Model, Round)
+FACTS = TypeAdapter(Facts)
+"""Facts of a model, to and from the JSON of ``models.facts``."""
 TABLES: Mapping[type, str] = {
-    Candidate: "candidates",
-    Score: "scores",
-    Selection: "selections",
-    Metric: "metrics",
-    FailedChunk: "failed_chunks",
+    **{Candidate: "candidates", Score: "scores", Selection: "selections"},
+    **{Metric: "metrics", FailedChunk: "failed_chunks"},
 }
 """The table of the records of each type, which has a column for each of their fields."""
 HELD_OUT_TABLES: Mapping[type, str] = {**TABLES, Candidate: "evaluations", Score: "evaluation_scores"}
@@ -50,7 +50,7 @@ ROUND_TABLES = (
 JSON_COLUMNS = ("recipe", "identity", "config", "versions", "engine", "weights", "accuracies")
 PARSERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(JSON_COLUMNS, json.loads),
-    "facts": facts_from_json,
+    "facts": FACTS.validate_json,
     "kind": ModelKind,
     "policy": Policy,
     "finish_reason": FinishReason,
@@ -62,8 +62,7 @@ def insert(db: duckdb.DuckDBPyConnection, table: str, records: Sequence[Any], *,
     """Insert records into a table with a column for each of their fields; ``constants`` fill further columns."""
     if records:
         names = [field.name for field in fields(records[0])]
-        columns = {name: [_value(record, name) for record in records] for name in names}
-        append(db, table, columns, conflict=conflict, **constants)
+        append(db, table, _columns(records, *names), conflict=conflict, **constants)
 
 
 def append(
@@ -103,20 +102,22 @@ def insert_task_file(
     ((column, value),) = digest.items()
     if records and not db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [value]).fetchall():
         others = [field.name for field in fields(records[0]) if field.name != "task"]
-        columns = {name: [getattr(record, name) for record in records] for name in others}
-        columns |= _task_columns([record.task for record in records]) | {"position": list(range(len(records)))}
-        append(db, table, columns, **digest)
+        columns = _columns(records, *others) | _task_columns([record.task for record in records])
+        append(db, table, columns | {"position": list(range(len(records)))}, **digest)
+
+
+def _columns(records: Sequence[Any], *names: str) -> dict[str, list[Any]]:
+    return {name: [_value(record, name) for record in records] for name in names}
 
 
 def _task_columns(tasks: Sequence[Task | None]) -> dict[str, list[Any]]:
     names = ("task_id", "instruction", "input", "constraints")
-    return {name: [getattr(task, name) if task else None for task in tasks] for name in names}
+    return {name: [getattr(task, name, None) for task in tasks] for name in names}
 
 
 def _proposal_columns(proposals: Sequence[Proposal]) -> dict[str, list[Any]]:
-    same = ("attempt", "raw", "tokens", "reason", "kind", "similarity", "origin")
     return {
-        **{name: [getattr(proposal, name) for proposal in proposals] for name in same},
+        **_columns(proposals, "attempt", "raw", "tokens", "reason", "kind", "similarity", "origin"),
         **_task_columns([proposal.task for proposal in proposals]),
         "kept": [proposal.reason is None for proposal in proposals],
         "demos": [list(proposal.demos) for proposal in proposals],
@@ -134,7 +135,7 @@ def insert_model(db: duckdb.DuckDBPyConnection, model: Model) -> None:
 def _value(record: Any, name: str) -> Any:
     value = getattr(record, name)
     if isinstance(value, Facts):
-        return facts_to_json(value)
+        return FACTS.dump_json(value, exclude_defaults=True).decode()
     return json.dumps(value) if name in JSON_COLUMNS else value
 
 

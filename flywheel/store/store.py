@@ -80,22 +80,15 @@ class Store:
 
     def model(self, model_id: str) -> Model:
         """The model with this id; raises KeyError."""
-        models = self._models("model_id = ?", model_id)
-        if not models:
-            raise KeyError(model_id)
-        return models[0]
+        for model in self.models():
+            if model.model_id == model_id:
+                return model
+        raise KeyError(model_id)
 
-    def models(self, kind: ModelKind) -> list[Model]:
-        """All models of a kind, oldest first."""
-        return self._models("kind = ?", str(kind))
-
-    def all_models(self) -> list[Model]:
-        """All models, oldest first."""
-        return self._models("true")
-
-    def _models(self, condition: str, *values: Any) -> list[Model]:
-        sql = f"SELECT {rows.columns_of(Model)} FROM models WHERE {condition} ORDER BY created_at"
-        return [rows.record_of(Model, row) for row in self._read(sql, *values)]
+    def models(self, kind: ModelKind | None = None) -> list[Model]:
+        """All models, or those of one kind, oldest first."""
+        sql = f"SELECT {rows.columns_of(Model)} FROM models WHERE kind = coalesce(?, kind) ORDER BY created_at"
+        return [rows.record_of(Model, row) for row in self._read(sql, str(kind) if kind else None)]
 
     def learning_curve(self, model_id: str) -> list[CurvePoint]:
         """The training log of a model, in order."""
@@ -141,10 +134,8 @@ class Store:
             if verdict:
                 base, word, evidence = verdict
                 db.execute("DELETE FROM verdicts WHERE round = ? AND base = ?", [name, base])
-                db.execute(
-                    "INSERT INTO verdicts (base, round, verdict, evidence) VALUES (?, ?, ?, ?)",
-                    [base, name, word, json.dumps(evidence)],
-                )
+                values = [base, name, word, json.dumps(evidence)]
+                db.execute("INSERT INTO verdicts (base, round, verdict, evidence) VALUES (?, ?, ?, ?)", values)
             db.execute("UPDATE rounds SET status = 'done', finished_at = now() WHERE round = ?", [name])
 
     def discard_unfinished(self) -> None:
@@ -152,11 +143,8 @@ class Store:
         for name in (row.round for row in self.rounds(controls=True) if row.status != "done"):
             with connection(self.path, read_only=False) as db:
                 # Another generator will be trained into the same folder.
-                db.execute(
-                    "DELETE FROM models WHERE kind = 'generator' AND model_id IN "
-                    "(SELECT generator_out FROM rounds WHERE round = ? AND number > 0)",
-                    [name],
-                )
+                trained = "SELECT generator_out FROM rounds WHERE round = ? AND number > 0"
+                db.execute(f"DELETE FROM models WHERE kind = 'generator' AND model_id IN ({trained})", [name])
                 for table in rows.ROUND_TABLES:
                     db.execute(f"DELETE FROM {table} WHERE round = ?", [name])
 
@@ -189,19 +177,11 @@ class Store:
         with connection(self.path, read_only=False) as db:
             rows.insert_task_file(db, "heldout_tasks", tasks, heldout=digest)
 
-    def proposed_so_far(self, name: str) -> ProposalProgress:
-        """How many tasks of a round are proposed."""
-        sql = (
-            "SELECT count(*), count(*) FILTER (kept), coalesce(sum(tokens), 0)::BIGINT FROM tasks "
-            "WHERE round = ? AND origin = 'proposed'"
-        )
-        ((attempts, kept, tokens),) = self._read(sql, name)
+    def proposed_so_far(self, name: str, origin: Origin = Origin.PROPOSED) -> ProposalProgress:
+        """How many tasks of a round are proposed, or paraphrased."""
+        sql = "SELECT count(*), count(*) FILTER (kept), coalesce(sum(tokens), 0)::BIGINT FROM tasks"
+        ((attempts, kept, tokens),) = self._read(f"{sql} WHERE round = ? AND origin = ?", name, str(origin))
         return ProposalProgress(attempts=attempts, kept=kept, tokens=tokens)
-
-    def paraphrased_so_far(self, name: str) -> int:
-        """How many paraphrases of a round are kept."""
-        ((kept,),) = self._read("SELECT count(*) FROM tasks WHERE round = ? AND origin = 'paraphrased' AND kept", name)
-        return int(kept)
 
     def spans(self, name: str, size: int, origin: Origin = Origin.PROPOSED) -> list[range]:
         """The kept tasks of a round in groups of ``size``, in order, each as the range of its attempts."""
@@ -292,7 +272,7 @@ class Store:
 
 
 def _kept(name: str, attempts: range, origin: Origin = Origin.PROPOSED) -> tuple[str, str, int, int]:
-    """Values for the condition that a task is kept and of these attempts."""
+    """Values for the condition `_KEPT`."""
     return name, str(origin), attempts.start, attempts.stop
 
 

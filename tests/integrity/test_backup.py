@@ -16,7 +16,7 @@ import pytest
 
 from flywheel.core.files import digest_file
 from flywheel.core.progress import Silent
-from flywheel.errors import StoreError
+from flywheel.errors import ModelError, StoreError
 from flywheel.integrity import backup
 from flywheel.integrity.backup import back_up, restore
 from flywheel.round.loop import run_next_round
@@ -166,7 +166,7 @@ def test_a_changed_model_is_not_backed_up(turned: Path, tmp_path: Path) -> None:
     folder = copy(turned, tmp_path)
     weights = folder / "models" / "generator-r1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(ModelError) as error:
         back_up(Workspace(folder), tmp_path / "copy")
     assert "generator-r1-" in error.value.message
     assert os.listdir(tmp_path) == ["workspace"]
@@ -203,7 +203,7 @@ def test_other_files_beside_a_backup_are_left_alone(turned: Path, tmp_path: Path
     assert (made.code, "generator-r" in made.err) == (0, False), made.err
     assert cli("-w", tmp_path / "new", "restore", tmp_path / "copy").code == 0
     assert all((tmp_path / name / "mine").exists() for name in ("copy.tmp", "copy.parts.tmp", "new.tmp"))
-    refused = cli("-w", turned, "backup", tmp_path / "copy" / backup.CONFIG / "x")
+    refused = cli("-w", turned, "backup", tmp_path / "copy" / "config.yaml" / "x")
     assert (refused.code, bool(refused.error)) == (1, True), refused.err
 
 
@@ -282,7 +282,7 @@ def test_a_broken_backup_is_refused_and_leaves_nothing(turned: Path, tmp_path: P
         ({"files": manifest["files"] | {"/evil": ""}}, "/evil"),
         ({"files": 3}, backup.MANIFEST),
         ({"files": []}, backup.MANIFEST),
-        ({"files": manifest["files"] | {backup.CONFIG: 5}}, backup.MANIFEST),
+        ({"files": manifest["files"] | {"config.yaml": 5}}, backup.MANIFEST),
         ({"rounds": 5}, backup.MANIFEST),
         ({"files": {}}, backup.DATABASE),
     ):

@@ -221,7 +221,7 @@ def test_leftovers_of_killed_processes_are_reported_unless_they_are_resumed(work
     ):  # fmt: skip
         (models / name).mkdir(parents=True)
     assert sorted(on_disk(workspace)) == [
-        ("leftovers", "models/converted/000000000000-float32: a conversion of no recorded model"),
+        ("leftovers", "models/converted/000000000000-float32: a conversion of no model that is kept"),
         ("leftovers", "models/generator-r1-000000000000.training: a training that is never resumed"),
         ("leftovers", f"models/generator-r2-{fingerprint}.training: a training that is never resumed"),
         ("leftovers", "models/generator-r3.tmp: incomplete, from an interrupted process"),

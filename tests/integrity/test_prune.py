@@ -140,15 +140,15 @@ def test_a_workspace_on_a_full_disk_can_be_checked_and_pruned(workspace: Workspa
 
 def test_a_killed_prune_leaves_a_folder_that_the_next_one_removes(workspace: Workspace, cli: Cli) -> None:
     die = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom flywheel.integrity import prune\n"
+        "import os, shutil, signal, sys\nfrom pathlib import Path\nfrom flywheel.integrity import prune\n"
         "from flywheel.workspace import Workspace\nworkspace = Workspace(Path(sys.argv[1]))\n"
-        "prune.shutil.rmtree = lambda path: path.name == 'generator-r1' and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "shutil.rmtree = lambda path: path.name == 'generator-r1' and os.kill(os.getpid(), signal.SIGKILL)\n"
         "prune.prune(workspace, prune.plan_prune(workspace))"
     )
     subprocess.run([sys.executable, "-c", die, workspace.folder], check=False)
     assert "generator-r1" in models_of(workspace)
     # The folder is complete and can still be used.
-    (model,) = [model for model in workspace.store.all_models() if model.pruned_at is not None]
+    (model,) = [model for model in workspace.store.models() if model.pruned_at is not None]
     assert workspace.locate(model).is_dir()
     assert cli("-w", workspace.folder, "doctor", "--deep").code == 0
     pruned(cli, workspace, "--yes")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flywheel.records import Facts, MergeTrial, SearchResult, Sliced
-from flywheel.store.facts import facts_from_json, facts_to_json
+from flywheel.store.rows import FACTS
 
 TRIAL = MergeTrial(
     trial=3, halving=2, rows=90, method="ties", density=0.7, normalize=False, weights={"a": 0.1 + 0.2}, retained=1.0,
@@ -29,8 +29,8 @@ SLICED = Sliced(layers_before=4, layers=3, parameters_before=9, parameters=7, by
     ],
 )  # fmt: skip
 def test_facts_are_the_same_after_json(facts: Facts) -> None:
-    assert facts_from_json(facts_to_json(facts)) == facts
+    assert FACTS.validate_json(FACTS.dump_json(facts, exclude_defaults=True)) == facts
 
 
 def test_what_does_not_apply_is_left_out() -> None:
-    assert json.loads(facts_to_json(Facts(rows=5, loss=0.5))) == {"rows": 5, "loss": 0.5}
+    assert json.loads(FACTS.dump_json(Facts(rows=5, loss=0.5), exclude_defaults=True)) == {"rows": 5, "loss": 0.5}

@@ -57,7 +57,7 @@ def test_the_first_command_that_reads_an_older_database_upgrades_it_and_keeps_it
     assert (outcome.code, outcome.out.splitlines()) == (0, ["name,color", "pairs,"])
     assert len(outcome.err.splitlines()) == 1
     assert versions(old.path) == [(1, "tables"), (2, "colors")]
-    assert old.all_models() == [MODEL]
+    assert old.models() == [MODEL]
     # The second command has nothing to do.
     assert cli("-w", old.path.parent, "rounds").err == ""
 
@@ -86,7 +86,7 @@ def test_a_killed_upgrade_changes_nothing_and_the_next_command_repeats_it(old: S
     killed = subprocess.run([sys.executable, "-c", DIE, old.path], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert versions(old.path) == [(1, "tables")]
-    assert old.all_models() == [MODEL]
+    assert old.models() == [MODEL]
     assert versions(old.path) == [(1, "tables"), (2, "colors")]
 
 
@@ -111,7 +111,7 @@ def test_rows_in_the_log_of_a_killed_writer_are_upgraded_too(old: Store) -> None
     subprocess.run([sys.executable, "-c", write, old.path], check=False)
     assert old.path.with_name("flywheel.duckdb.wal").exists()
     old.migrate()
-    assert [model.path for model in old.all_models()] == ["elsewhere"]
+    assert [model.path for model in old.models()] == ["elsewhere"]
 
 
 def test_several_processes_create_a_database_once(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_changed_schema_is_reported_by_the_statement_that_fails(old: Store) ->
     with duckdb.connect(str(old.path)) as db:
         db.execute("ALTER TABLE models DROP COLUMN facts")
     with pytest.raises(StoreError) as error:
-        old.all_models()
+        old.models()
     assert "models.facts" in error.value.message
     with pytest.raises(StoreError) as error:
         reading.query(old.path, "SELECT facts FROM models")

@@ -127,7 +127,7 @@ def test_a_pruned_model_that_is_recorded_again_has_the_new_path_and_is_no_longer
     assert store.model(MODEL.model_id).pruned_at is not None
     moved = replace(MODEL, path="models/elsewhere")
     store.record_model(moved)
-    assert store.all_models() == [moved]
+    assert store.models() == [moved]
 
 
 def test_views_answer_the_daily_questions(store: Store) -> None:

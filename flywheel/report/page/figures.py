@@ -13,8 +13,8 @@ from flywheel.evaluation.trend import Step, Trend, trend
 from flywheel.records import Facts, Policy, Stage
 from flywheel.report.page.tables import duration
 from flywheel.store import report_rows
-from flywheel.store.facts import facts_from_json
 from flywheel.store.report_rows import Row
+from flywheel.store.rows import FACTS
 from flywheel.store.store import Store
 
 
@@ -133,8 +133,10 @@ def _interval(name: str, estimate: Any) -> Row:
 def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
     members = {row["model_id"]: row for row in member_rows}
     for row in rows:
-        facts, rounds = facts_from_json(row["facts"]), row["rounds"]
-        models = [(member["name"], facts_from_json(member["facts"])) for member in map(members.get, facts.members) if member]
+        facts, rounds = FACTS.validate_json(row["facts"]), row["rounds"]
+        models = [
+            (member["name"], FACTS.validate_json(member["facts"])) for member in map(members.get, facts.members) if member
+        ]
         parts = [_part(name, member, facts.weights.get(name)) for name, member in models] + [_part("merged", facts, None)]
         settings = {name: value for name, value in facts.merge.items() if name != "method" and value is not None}
         how = f"{facts.merge['method']} merge" if facts.merge.get("method") else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flywheel.core.spool import Spooled
 from flywheel.instructions.paraphrase import paraphrase as paraphrase_winners
 from flywheel.instructions.tasks import read_reworded
-from flywheel.records import Stage
+from flywheel.records import Origin, Stage
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
@@ -17,7 +17,7 @@ def paraphrase(context: RoundContext) -> None:
     with open_stage(context, Stage.PARAPHRASE, total=None, unit="paraphrases") as stage:
         if stage is None:
             return
-        kept = context.store.paraphrased_so_far(context.name)
+        kept = context.store.proposed_so_far(context.name, Origin.PARAPHRASED).kept
         for chunk in paraphrase_winners(
             context.generate,
             context.prompts,
