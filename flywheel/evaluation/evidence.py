@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from flywheel.config import EvaluationConfig
+from flywheel.core.seeds import derive
 from flywheel.core.statistics import (
     Array,
     Estimate,
@@ -19,6 +20,11 @@ from flywheel.core.statistics import (
     tasks_needed,
 )
 from flywheel.evaluation.verdict import Difference, Evidence, Rates
+
+FIGURES = ("judge", "reward", "tokens", "finish_rate", "diversity")
+"""What is compared; all but the judge may be missing."""
+LIMITS = {"samples", "min_tasks", "margin", "rise", "max_diversity_drop", "max_finish_rate_drop"}
+"""What the rules read from the config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +55,18 @@ class Measured:
 
 
 def gather(
-    before: Measured, after: Measured, config: EvaluationConfig, *, seed: int, confidence: float | None = None
+    before: Measured, after: Measured, config: EvaluationConfig, *, seed: int | None = None, confidence: float | None = None
 ) -> Evidence:
-    """The differences between two rounds that were evaluated on the same tasks; ``confidence`` replaces the config's."""
+    """The differences between two rounds that were evaluated on the same tasks.
+
+    The seed of the bootstrap derives from the rounds' names; ``confidence`` replaces the config's.
+    """
+    seed = derive("compare", before.name, after.name) if seed is None else seed
     confidence = confidence or config.confidence
     judge, rows = after.judge - before.judge, after.judge.size
-    pairs = {
-        "judge": (before.judge, after.judge),
-        "reward": (before.reward, after.reward),
-        "tokens": (before.tokens, after.tokens),
-        "finish_rate": (before.finish_rate, after.finish_rate),
-        "diversity": (before.diversity, after.diversity),
-    }
-    measured = {name: (left, right) for name, (left, right) in pairs.items() if left is not None and right is not None}
-    columns = {name: right - left for name, (left, right) in measured.items()}
-    columns["net"] = np.sign(judge)
+    figures = ((name, getattr(before, name), getattr(after, name)) for name in FIGURES)
+    pairs = {name: (left, right) for name, left, right in figures if left is not None and right is not None}
+    columns = {name: right - left for name, (left, right) in pairs.items()} | {"net": np.sign(judge)}
     if before.lengths is not None and after.lengths is not None:
         columns["length"] = after.lengths.mean - before.lengths.mean
         columns["products"] = before.lengths.products + after.lengths.products
@@ -75,10 +78,9 @@ def gather(
     def estimate(name: str, level: float = confidence) -> Estimate:
         return interval(float(means[name]), resampled[name], rows=rows, confidence=level)
 
-    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in measured.items()}
-    controlled = None
     if means.get("squares"):
-        controlled = interval(float(_length_controlled(means)), _length_controlled(resampled), rows=rows, confidence=confidence)
+        means["controlled"], resampled["controlled"] = _length_controlled(means), _length_controlled(resampled)
+    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in pairs.items()}
     others = {
         name: _other(left, after.others[name], config, confidence=confidence, seed=seed)
         for name, left in before.others.items()
@@ -88,14 +90,13 @@ def gather(
         base=before.name,
         round=after.name,
         tasks=rows,
-        samples=config.samples,
         judge=differences["judge"],
         equivalence=estimate("judge", 2 * confidence - 1),
         p_value=difference_p(judge),
         rates=Rates(
             win=float((judge > 0).mean()), tie=float((judge == 0).mean()), loss=float((judge < 0).mean()), net=estimate("net")
         ),
-        length_controlled=controlled,
+        length_controlled=estimate("controlled") if "controlled" in means else None,
         reward=differences.get("reward"),
         tokens=differences.get("tokens"),
         finish_rate=differences.get("finish_rate"),
@@ -103,19 +104,13 @@ def gather(
         others={name: other for name, other in others.items() if other is not None},
         smallest_detectable=smallest_detectable(judge, confidence=confidence),
         tasks_needed=tasks_needed(judge, config.margin, confidence=confidence),
-        min_tasks=config.min_tasks,
-        margin=config.margin,
-        rise=config.rise,
-        max_diversity_drop=config.max_diversity_drop,
-        max_finish_rate_drop=config.max_finish_rate_drop,
         confidence=confidence,
+        **config.model_dump(include=LIMITS),
     )
 
 
 def _difference(before: Array, after: Array, estimate: Estimate) -> Difference:
-    return Difference(
-        before=float(before.mean()), after=float(after.mean()), value=estimate.value, low=estimate.low, high=estimate.high
-    )
+    return Difference(before=float(before.mean()), after=float(after.mean()), **asdict(estimate))
 
 
 def _other(before: Array, after: Array, config: EvaluationConfig, *, confidence: float, seed: int) -> Difference | None:

@@ -40,30 +40,23 @@ def evaluate(
     )  # fmt: skip
     for work in map(finished, workers.run(chunks, Step.GENERATE, Step.SCORE)):
         assert work.request is not None
-        completions = [
-            (task, number, completion)
-            for task, group in zip(work.tasks, work.completions, strict=True)
-            for number, completion in enumerate(group)
+        texts = [
+            (task, completion.text) for task, group in zip(work.tasks, work.completions, strict=True) for completion in group
         ]
         outputs = [
             Candidate(
                 task_id=task.task_id, candidate=number, output=completion.text, finish_reason=completion.finish_reason,
                 tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
             )
-            for task, number, completion in completions
+            for task, group in zip(work.tasks, work.completions, strict=True)
+            for number, completion in enumerate(group)
         ]  # fmt: skip
-        texts = [(task, completion.text) for task, _, completion in completions]
-        given: dict[str, Sequence[float | None]] = {scorer_id: work.scores}
-        given |= {model_id: judge(texts) for model_id, judge in judges.items()}
+        given = {scorer_id: work.scores} | {model_id: judge(texts) for model_id, judge in judges.items()}
         scores = [
             Score(task_id=output.task_id, candidate=output.candidate, model_id=model_id, score=float(score))
             for model_id, values in given.items()
             for output, score in zip(outputs, values, strict=True)
             if score is not None
         ]
-        yield Chunk(
-            rows=[*outputs, *scores],
-            last=False,
-            tokens=sum(output.tokens for output in outputs),
-            prompt_tokens=prompt_tokens(work.completions),
-        )
+        tokens = sum(output.tokens for output in outputs)
+        yield Chunk(rows=[*outputs, *scores], last=False, tokens=tokens, prompt_tokens=prompt_tokens(work.completions))

@@ -10,7 +10,7 @@ import pytest
 
 from flywheel.config import EvaluationConfig
 from flywheel.evaluation.evidence import Measured, gather
-from flywheel.evaluation.verdict import Comparison, Evidence, Interval, Verdict, caveats, decide
+from flywheel.evaluation.verdict import Comparison, Evidence, Interval, Verdict
 from tests.evaluation.simulated import Truth, measured, pair
 
 CONFIG = EvaluationConfig(tasks="t", judge="m:f", resamples=2000)
@@ -21,7 +21,7 @@ def evidence_of(truth: Truth, seed: int = 0, config: EvaluationConfig = CONFIG) 
 
 
 def verdicts(truth: Truth, pairs: int) -> Counter[Verdict]:
-    return Counter(decide(evidence_of(truth, seed)) for seed in range(pairs))
+    return Counter(Comparison(evidence_of(truth, seed)).verdict for seed in range(pairs))
 
 
 def still(name: str, judge: np.ndarray, reward: np.ndarray, *, diversity: float = 0.6, finish_rate: float = 1.0) -> Measured:
@@ -35,7 +35,7 @@ def verdict(judge_shift: float, reward_shift: float, *, tasks: int = 400, noise:
     judge, reward = rng.uniform(0, 1, tasks), rng.normal(0, 1, tasks)
     before = still("r1", judge, reward)
     moved, gained = rng.normal(judge_shift, noise, tasks), rng.normal(reward_shift, 0.2, tasks)
-    return decide(gather(before, still("r2", judge + moved, reward + gained, **after), CONFIG, seed=1))
+    return Comparison(gather(before, still("r2", judge + moved, reward + gained, **after), CONFIG, seed=1)).verdict
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_longer_outputs_that_only_please_the_judge_raise_a_caveat() -> None:
     inflated = Truth(binary=False, longer=0.5, length_bias=0.5)
     found = [evidence_of(inflated, seed) for seed in range(40)]
     assert all(one.judge.low > 0 for one in found)
-    assert sum(any("length-controlled" in caveat for caveat in caveats(one)) for one in found) >= 36
+    assert sum(any("length-controlled" in caveat for caveat in Comparison(one).caveats) for one in found) >= 36
     better = [evidence_of(Truth(binary=False, judge=0.5, length_bias=0.5), seed) for seed in range(40)]
-    assert not any(list(caveats(one)) for one in better)
+    assert not any(Comparison(one).caveats for one in better)
 
 
 def test_the_length_controlled_difference_is_what_is_left_at_equal_length() -> None:
@@ -119,7 +119,7 @@ def test_another_judge_that_moves_the_other_way_raises_a_caveat() -> None:
     found = gather(before, after, CONFIG, seed=0)
     assert list(found.others) == ["strict"]
     assert found.others["strict"].value == pytest.approx(-0.2)
-    assert any("the judge strict disagrees" in one for one in caveats(found))
+    assert any("the judge strict disagrees" in one for one in Comparison(found).caveats)
 
 
 def test_win_tie_and_loss_rates_are_shares_of_the_tasks() -> None:
@@ -133,7 +133,7 @@ def test_win_tie_and_loss_rates_are_shares_of_the_tasks() -> None:
 
 def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
     few = evidence_of(Truth(tasks=100))
-    assert decide(few) == Verdict.INCONCLUSIVE
+    assert Comparison(few).verdict == Verdict.INCONCLUSIVE
     assert few.tasks_needed is not None
     assert f"0.02 needs {few.tasks_needed:,} tasks" in Comparison(few).sentence
     enough = evidence_of(Truth(tasks=few.tasks_needed))
@@ -144,7 +144,7 @@ def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
 def test_a_handful_of_tasks_shows_nothing_however_alike_they_are(tasks: int) -> None:
     same = np.full(tasks, 0.5)
     found = gather(still("r1", same, same), still("r2", same, same), CONFIG, seed=0)
-    assert decide(found) == Verdict.INCONCLUSIVE
+    assert Comparison(found).verdict == Verdict.INCONCLUSIVE
     assert "fewer than 10 tasks (`evaluation.min_tasks`)" in Comparison(found).sentence
 
 
