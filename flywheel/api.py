@@ -224,7 +224,7 @@ class Flywheel:
         from flywheel.core.quiet import silence
         from flywheel.engines.contract import Sampling
         from flywheel.engines.generator import load_engine
-        from flywheel.instructions.prompt_style import load_prompts
+        from flywheel.instructions.prompts import load_prompts
         from flywheel.reward.model import load_scorer
         from flywheel.reward.text import Answer
         from flywheel.round.best_of_n import rank

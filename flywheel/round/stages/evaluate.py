@@ -12,7 +12,7 @@ from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
 from flywheel.engines.generator import ENDPOINT
 from flywheel.evaluation.held_out import evaluate as evaluate_tasks
-from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Chunk, Judge, Metric, Model, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
