@@ -5,7 +5,7 @@ Both use candidates that the judge has scored already: nothing is generated for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -59,42 +59,37 @@ class Curve:
 
 def policies_of(store: Store, round_: Round) -> list[PolicyFigures]:
     """What each policy gives in a round, best-of-N first; empty where the judge scored no candidates."""
-    rows, config = _judged(store, round_), settings(round_)
+    config, seed = settings(round_), derive("policies", round_.round)
+    return policy_figures(_judged(store, round_), confidence=config.confidence, resamples=config.resamples, seed=seed)
+
+
+def policy_figures(rows: JudgedCandidates, *, confidence: float, resamples: int, seed: int) -> list[PolicyFigures]:
+    """Figures of every policy, best-of-N first, then by the judge's score; empty where best-of-N selected nothing."""
     # A policy without choices is left out: max-logprob has none where an engine gives no logprobs.
-    picked = {policy: picked for policy, picked in rows.picked.items() if picked.any()}
-    if not picked:
+    policies = [policy for policy in Policy if rows.picked[policy].any()]
+    if Policy.BEST not in policies:
         return []
-    shared = np.isin(rows.task_ids, reduce(np.intersect1d, (rows.task_ids[choices] for choices in picked.values())))
-    figures = {
-        policy: {"reward": rows.reward[choices], "judge": rows.judge[choices], "tokens": rows.tokens[choices]}
-        for policy, choices in ((policy, choices & shared) for policy, choices in picked.items())
-    }
-    seed = derive("policies", round_.round)
-    return policy_figures(figures, confidence=config.confidence, resamples=config.resamples, seed=seed)
-
-
-def policy_figures(
-    figures: Mapping[str, Mapping[str, Array]], *, confidence: float, resamples: int, seed: int
-) -> list[PolicyFigures]:
-    """Figures of every policy, best-of-N first, then by the judge's score.
-
-    ``figures`` has ``reward``, ``judge`` and ``tokens`` of each policy's choices: one number a task, all in one order of tasks.
-    """
-    if Policy.BEST not in figures or figures[Policy.BEST]["judge"].size == 0:
+    shared = np.isin(rows.task_ids, reduce(np.intersect1d, (rows.task_ids[rows.picked[policy]] for policy in policies)))
+    choices = [rows.picked[policy] & shared for policy in policies]
+    judged = np.stack([rows.judge[choice] for choice in choices], axis=1)
+    differences, tasks = judged - judged[:, :1], len(judged)
+    if not tasks:
         return []
-    policies = sorted(figures, key=lambda policy: policy != Policy.BEST)
-    differences = np.stack([figures[policy]["judge"] - figures[Policy.BEST]["judge"] for policy in policies], axis=1)
-    resampled, tasks = resampled_means(differences, resamples=resamples, seed=seed), len(differences)
+    resampled = resampled_means(differences, resamples=resamples, seed=seed)
+
+    def difference(column: int) -> Estimate:
+        return interval(float(differences[:, column].mean()), resampled[:, column], rows=tasks, confidence=confidence)
+
     best, *others = (
         PolicyFigures(
             policy=policy,
             tasks=tasks,
-            **{name: float(values.mean()) for name, values in figures[policy].items()},
-            difference=None
-            if policy == Policy.BEST
-            else interval(float(differences[:, column].mean()), resampled[:, column], rows=tasks, confidence=confidence),
+            reward=float(rows.reward[choice].mean()),
+            judge=float(rows.judge[choice].mean()),
+            tokens=float(rows.tokens[choice].mean()),
+            difference=None if policy == Policy.BEST else difference(column),
         )
-        for column, policy in enumerate(policies)
+        for column, (policy, choice) in enumerate(zip(policies, choices, strict=True))
     )
     return [best, *sorted(others, key=lambda other: -other.judge)]
 

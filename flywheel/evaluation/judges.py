@@ -35,8 +35,6 @@ from flywheel.reward.text import Answer
 if TYPE_CHECKING:
     from flywheel.engines.openai_engine import OpenAIEngine
 
-MOST_LABELS = 2
-"""A classifier that judges has one label, or two (bad, good)."""
 EVEN = 0.5
 _PREFERENCE = re.compile(r"^\W*better\W+(a|b|neither|tie|both)\b", re.IGNORECASE | re.MULTILINE)
 
@@ -139,7 +137,8 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
 
     prompts = Prompts(config.path(config.prompts))
     try:
-        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=MOST_LABELS)
+        # One label, or two: bad and good.
+        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=2)
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
         raise ModelError(
             f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",

@@ -39,12 +39,6 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
-def rouge_l(first: str, second: str) -> float:
-    """ROUGE-L's F measure of two texts, 0 to 1; texts without a word are not similar."""
-    left, right = words(first), words(second)
-    return float(Indel.normalized_similarity(left, right)) if left and right else 0.0
-
-
 class Similar(NamedTuple):
     """A text of an index, and how similar it is."""
 
