@@ -11,7 +11,7 @@ from flywheel.config import EvaluationConfig
 from flywheel.core.statistics import Array
 from flywheel.errors import StoreError
 from flywheel.evaluation.diversity import output_diversity
-from flywheel.evaluation.evidence import Lengths, Measured, gather
+from flywheel.evaluation.evidence import Measured, gather
 from flywheel.evaluation.verdict import Comparison
 from flywheel.records import Round
 from flywheel.store import evaluations
@@ -116,11 +116,9 @@ def _measured(
         finish_rate=mean(rows.stop),
         tokens=mean(rows.tokens),
         diversity=mean(output_diversity_of(rows)),
-        lengths=Lengths(
-            mean=mean(length),
-            products=_sums(place, length_off * score_off)[kept],
-            squares=_sums(place, length_off**2)[kept],
-        ),
+        length=mean(length),
+        products=_sums(place, length_off * score_off)[kept],
+        squares=_sums(place, length_off**2)[kept],
         others={other: mean(rows.scores[model_id]) for model_id, other in others.items()},
     )
 

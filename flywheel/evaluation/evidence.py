@@ -22,20 +22,9 @@ from flywheel.core.statistics import (
 from flywheel.evaluation.verdict import Difference, Evidence, Rates
 
 FIGURES = ("judge", "reward", "tokens", "finish_rate", "diversity")
-"""What is compared; all but the judge may be missing."""
+LENGTHS = ("length", "products", "squares")
 LIMITS = {"samples", "min_tasks", "margin", "rise", "max_diversity_drop", "max_finish_rate_drop"}
 """What the rules read from the config."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Lengths of the samples, as logarithms of 1 + tokens, and how the judge's scores go with them; one number per task."""
-
-    mean: Array
-    products: Array
-    """Sum over the samples of length times score, each less its task's mean."""
-    squares: Array
-    """Sum over the samples of the square of length less its task's mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +38,12 @@ class Measured:
     tokens: Array | None = None
     diversity: Array | None = None
     """Output diversity, see `diversity.output_diversity`."""
-    lengths: Lengths | None = None
+    length: Array | None = None
+    """Logarithms of 1 + tokens; with ``products`` and ``squares`` they give the length-controlled difference."""
+    products: Array | None = None
+    """Sums over the samples of length times judge's score, each less its task's mean."""
+    squares: Array | None = None
+    """Sums over the samples of the square of length less its task's mean."""
     others: Mapping[str, Array] = field(default_factory=dict)
     """Judges that do not decide, by name; ``nan`` for a task without a score."""
 
@@ -64,13 +58,14 @@ def gather(
     seed = derive("compare", before.name, after.name) if seed is None else seed
     confidence = confidence or config.confidence
     judge, rows = after.judge - before.judge, after.judge.size
-    figures = ((name, getattr(before, name), getattr(after, name)) for name in FIGURES)
-    pairs = {name: (left, right) for name, left, right in figures if left is not None and right is not None}
+
+    def pairs_of(names: tuple[str, ...]) -> dict[str, tuple[Array, Array]]:
+        pairs = ((name, getattr(before, name), getattr(after, name)) for name in names)
+        return {name: (left, right) for name, left, right in pairs if left is not None and right is not None}
+
+    pairs, lengths = pairs_of(FIGURES), pairs_of(LENGTHS)
     columns = {name: right - left for name, (left, right) in pairs.items()} | {"net": np.sign(judge)}
-    if before.lengths is not None and after.lengths is not None:
-        columns["length"] = after.lengths.mean - before.lengths.mean
-        columns["products"] = before.lengths.products + after.lengths.products
-        columns["squares"] = before.lengths.squares + after.lengths.squares
+    columns |= {name: right - left if name == "length" else left + right for name, (left, right) in lengths.items()}
     matrix = np.stack(list(columns.values()), axis=1)
     means = dict(zip(columns, matrix.mean(axis=0), strict=True))
     resampled = dict(zip(columns, resampled_means(matrix, resamples=config.resamples, seed=seed).T, strict=True))

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 EVEN = 0.5
 _PREFERENCE = re.compile(r"^\W*better\W+(a|b|neither|tie|both)\b", re.IGNORECASE | re.MULTILINE)
 
-Metered = Callable[[Engine, PricesConfig], Engine]
-"""Counts what an engine spends at these prices against the budget."""
-
 
 def judge_models(config: Config) -> list[Model]:
     """Every judge as it is recorded, the deciding one first. Raises ModelError for one whose folder is not found."""
@@ -69,17 +66,23 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
     judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
         if judge.is_free:
-            loaded = load_judge_of(config, name, judge, {}, lambda engine, _: engine)
-            ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
+            ask(load_judge_of(config, name, judge, {}), judge.function or name, [(task, "nothing") for task in tasks])
         elif reach:
             with closing(_endpoint(name, judge)) as engine:
                 engine.check_connection()
 
 
 def load_judge_of(
-    config: Config, name: str, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], metered: Metered
+    config: Config,
+    name: str,
+    judge: JudgeConfig,
+    opponents: Mapping[str, Sequence[str]],
+    metered: Callable[[Engine, PricesConfig], Engine] = lambda engine, prices: engine,
 ) -> Judge:
-    """A judge that is ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
+    """A judge that is ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id.
+
+    ``metered`` counts what an engine spends against the budget.
+    """
     if judge.kind == "verifier":
         return load_function(str(judge.function), "evaluation.judge")
     if judge.kind == "model":
@@ -118,13 +121,11 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
     except FlywheelError:  # ours: it has its own hint
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
-        raise DataError(
-            f"the judge {name} failed ({reason_of(error)})", "Fix it, then run the same command to resume."
-        ) from None
+        reason = f"the judge {name} failed ({reason_of(error)})"
+        raise DataError(reason, "Fix it, then run the same command to resume.") from None
     if len(numbers) != len(rows):
-        raise DataError(
-            f"the judge {name} returned {len(numbers)} numbers for {len(rows)} outputs", "Return one number per output."
-        )
+        counts = f"{len(numbers)} numbers for {len(rows)} outputs"
+        raise DataError(f"the judge {name} returned {counts}", "Return one number per output.")
     for (_, output), number in zip(rows, numbers, strict=True):
         if number is not None and not math.isfinite(number):
             raise DataError(f"the judge {name} returned {number} for {output[:40]!r}", "Return finite numbers, or None.")

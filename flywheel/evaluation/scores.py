@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from flywheel.config import EvaluationConfig, parse
 from flywheel.core.statistics import Array
 from flywheel.errors import DataError
-from flywheel.evaluation.evidence import Lengths, Measured, gather
+from flywheel.evaluation.evidence import Measured, gather
 from flywheel.evaluation.verdict import Comparison
 
 Scores = Iterable[float | None] | Mapping[str, float | None]
@@ -37,17 +38,17 @@ def compare_scores(
     settings = {"tasks": "-", "judge": "scores:scores", "samples": 1, "confidence": confidence, "margin": margin}
     config = parse(EvaluationConfig, settings, "compare_scores")
     figures = _paired({"scores": (before, after), "rewards": rewards, "lengths": lengths})
-    scores, nothing = figures["scores"], (None, None)
-    reward, length = figures.get("rewards", nothing), figures.get("lengths", nothing)
-    prices = nothing if lengths is None else _length_prices(scores, figures["lengths"])
+    scores, missing = figures["scores"], (None, None)
+    reward, tokens = figures.get("rewards", missing), figures.get("lengths", missing)
+    prices = ({}, {}) if lengths is None else _length_prices(scores, figures["lengths"])
     left, right = (
-        Measured(name=names[side], judge=scores[side], reward=reward[side], tokens=length[side], lengths=prices[side])
+        Measured(name=names[side], judge=scores[side], reward=reward[side], tokens=tokens[side], **prices[side])
         for side in (0, 1)
     )
     return Comparison(gather(left, right, config))
 
 
-def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[Lengths, Lengths]:
+def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What length is worth to the judge: with one output per task it can only be measured between tasks."""
     if min(lengths[0].min(), lengths[1].min()) < 0:
         raise DataError("a length is negative", "Pass lengths in tokens, words or characters.")
@@ -55,8 +56,8 @@ def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) ->
     change, gain = after - before, scores[1] - scores[0]
     change_off, gain_off, zero = change - change.mean(), gain - gain.mean(), np.zeros_like(change)
     return (
-        Lengths(mean=before, products=zero, squares=zero),
-        Lengths(mean=after, products=change_off * gain_off, squares=change_off**2),
+        {"length": before, "products": zero, "squares": zero},
+        {"length": after, "products": change_off * gain_off, "squares": change_off**2},
     )
 
 
