@@ -11,7 +11,7 @@ import numpy as np
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
 from flywheel.engines.contract import Request, prompt_tokens
-from flywheel.engines.generator import ENDPOINT
+from flywheel.engines.generator import ENDPOINT, sampling_of
 from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
@@ -42,7 +42,7 @@ def evaluate(context: RoundContext) -> None:
                     request=Request(
                         prompts=[prompts.answer(task) for task in tasks[start : start + size]],
                         n=config.samples,
-                        sampling=context.sampling,
+                        sampling=sampling_of(context.config),
                         seed=derive(context.config.seed, "evaluate", start // size),
                     ),
                 )
