@@ -88,15 +88,12 @@ def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measur
             f"the judge scored no task of both {before.round} and {after.round}",
             "Check that the judge returns numbers for the held-out tasks.",
         )
-    return (
-        _measured(before.round, left, tasks, judge=judge, reward=reward, others=others),
-        _measured(after.round, right, tasks, judge=judge, reward=reward, others=others),
+    return _measured(before.round, left, tasks, judge, reward, others), _measured(
+        after.round, right, tasks, judge, reward, others
     )
 
 
-def _measured(
-    name: str, rows: HeldOut, tasks: Sequence[str], *, judge: str, reward: str, others: Mapping[str, str]
-) -> Measured:
+def _measured(name: str, rows: HeldOut, tasks: Sequence[str], judge: str, reward: str, others: Mapping[str, str]) -> Measured:
     """Means of each task's samples; samples without a score are left out."""
     task_ids, place = np.unique(rows.task_ids, return_inverse=True)
     kept = np.searchsorted(task_ids, tasks)

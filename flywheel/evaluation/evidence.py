@@ -110,11 +110,11 @@ def _difference(before: Array, after: Array, estimate: Estimate) -> Difference:
 
 def _other(before: Array, after: Array, config: EvaluationConfig, *, confidence: float, seed: int) -> Difference | None:
     """The difference by a judge that does not decide, over the tasks that it scored; None where there is none."""
-    known = ~(np.isnan(before) | np.isnan(after))
-    if not known.any():
+    scored = ~(np.isnan(before) | np.isnan(after))
+    if not scored.any():
         return None
-    estimate = bootstrap_mean(after[known] - before[known], confidence=confidence, resamples=config.resamples, seed=seed)
-    return _difference(before[known], after[known], estimate)
+    estimate = bootstrap_mean(after[scored] - before[scored], confidence=confidence, resamples=config.resamples, seed=seed)
+    return _difference(before[scored], after[scored], estimate)
 
 
 def _length_controlled(figures: Mapping[str, Array]) -> Array:

@@ -192,8 +192,8 @@ class PairwiseJudge:
             judgements = self.engine.generate(prompts, n=1, sampling=self.sampling, seed=derive(self.seed, "judge"))
             preferences = [preference(judgement.text) for (judgement,) in judgements]
             for pair, forth, back in zip(asked, preferences[::2], preferences[1::2], strict=True):
-                given = [score for score in (forth, None if back is None else 1 - back) if score is not None]
-                scores[pair] = fmean(given) if given else None
+                both = [score for score in (forth, None if back is None else 1 - back) if score is not None]
+                scores[pair] = fmean(both) if both else None
         return [scores.get(pair, EVEN) for pair in pairs]
 
     def close(self) -> None:

@@ -80,8 +80,8 @@ class SimilarityIndex:
         self._counted *= 2
         self._lengths, self._needed = (np.resize(numbers, self._counted) for numbers in (self._lengths, self._needed))
         self._frequency, self._places = Counter(chain.from_iterable(self._texts)), {}
-        for earlier, known in enumerate(self._texts):
-            self._note(earlier, known)
+        for earlier, encoded in enumerate(self._texts):
+            self._note(earlier, encoded)
 
     def nearest(self, text: str) -> Similar | None:
         """The most similar text that is above the threshold, of equally similar ones the first that was added."""
