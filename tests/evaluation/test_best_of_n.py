@@ -13,7 +13,7 @@ from flywheel.records import Policy
 from flywheel.store.evaluations import JudgedCandidates
 
 
-def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: float = 99.0) -> tuple[Array, Array]:
+def candidates(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: float = 99.0) -> tuple[Array, Array]:
     """Candidates whose judgement follows the reward up to a point, and falls beyond it."""
     rng = np.random.default_rng(0)
     rewards = rng.normal(0, 1, (tasks, n))
@@ -22,33 +22,35 @@ def curve(judged_by_reward: float, *, tasks: int = 300, n: int = 16, beyond: flo
 
 
 def test_the_curve_rises_with_the_reward_where_the_judge_agrees() -> None:
-    found = best_of_n_curve(*curve(1.0), confidence=0.95, resamples=1000, seed=0)
-    assert found is not None
-    assert [one.n for one in found.points] == list(range(1, 17))
-    assert found.points[0].kl == 0.0
-    assert found.points[1].kl == pytest.approx(np.log(2) - 0.5)
-    assert all(one.reward.value < two.reward.value for one, two in zip(found.points, found.points[1:], strict=False))
+    curve = best_of_n_curve(*candidates(1.0), confidence=0.95, resamples=1000, seed=0)
+    assert curve is not None
+    assert [point.n for point in curve.points] == list(range(1, 17))
+    assert curve.points[0].kl == 0.0
+    assert curve.points[1].kl == pytest.approx(np.log(2) - 0.5)
+    assert all(
+        point.reward.value < following.reward.value for point, following in zip(curve.points, curve.points[1:], strict=False)
+    )
     # The expected highest of 16 normal draws.
-    assert found.points[-1].reward.value == pytest.approx(1.766, abs=0.1)
-    assert found.points[-1].judge.value > found.points[0].judge.value + 1
-    assert found.over_optimized_after is None
+    assert curve.points[-1].reward.value == pytest.approx(1.766, abs=0.1)
+    assert curve.points[-1].judge.value > curve.points[0].judge.value + 1
+    assert curve.over_optimized_after is None
 
 
 def test_the_turn_of_the_judge_is_found() -> None:
-    found = best_of_n_curve(*curve(1.0, beyond=0.8), confidence=0.95, resamples=1000, seed=0)
-    assert found is not None
-    assert found.over_optimized_after in range(2, 8)
-    blind = best_of_n_curve(*curve(0.0), confidence=0.95, resamples=1000, seed=0)
+    curve = best_of_n_curve(*candidates(1.0, beyond=0.8), confidence=0.95, resamples=1000, seed=0)
+    assert curve is not None
+    assert curve.over_optimized_after in range(2, 8)
+    blind = best_of_n_curve(*candidates(0.0), confidence=0.95, resamples=1000, seed=0)
     assert blind is not None
     assert blind.over_optimized_after is None
 
 
 def test_a_candidate_that_cannot_be_picked_is_never_the_best() -> None:
-    rewards, judged = curve(1.0, n=2)
+    rewards, judged = candidates(1.0, n=2)
     rewards[:, 0], judged[:, 0] = -np.inf, 100.0
-    found = best_of_n_curve(rewards, judged, confidence=0.95, resamples=200, seed=0)
-    assert found is not None
-    assert found.points[-1].judge.value == pytest.approx(judged[:, 1].mean())
+    curve = best_of_n_curve(rewards, judged, confidence=0.95, resamples=200, seed=0)
+    assert curve is not None
+    assert curve.points[-1].judge.value == pytest.approx(judged[:, 1].mean())
 
 
 def test_nothing_to_draw_gives_no_curve() -> None:
