@@ -26,7 +26,7 @@ from flywheel.core.quiet import silence
 from flywheel.engines.contract import Sampling
 from flywheel.engines.factory import load
 from flywheel.evaluation.trend import trend
-from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import load_prompts
 from flywheel.nano.tasks import fresh_tasks, held_out_tasks
 from flywheel.nano.verifier import judge
 from flywheel.store import evaluations

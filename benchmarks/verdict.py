@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flywheel.config import EvaluationConfig
 from flywheel.evaluation.evidence import gather
-from flywheel.evaluation.verdict import Verdict, caveats, decide
+from flywheel.evaluation.verdict import Comparison, Verdict
 from tests.evaluation.simulated import Truth, pair
 
 CONFIG = EvaluationConfig(tasks="-", judge="m:f", resamples=2000)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def verdicts(truth: Truth, pairs: int, *, first: int = 10_000) -> Counter[Verdict]:
-    return Counter(decide(gather(*pair(truth, first + seed), CONFIG, seed=seed)) for seed in range(pairs))
+    return Counter(Comparison(gather(*pair(truth, first + seed), CONFIG, seed=seed)).verdict for seed in range(pairs))
 
 
 def table(title: str, what: str, rows: Iterable[tuple[str, Truth, int]]) -> None:
@@ -96,9 +96,9 @@ def power(pairs: int) -> None:
 def inflation(pairs: int) -> None:
     """A judge that likes length, and outputs that only got longer."""
     truth = Truth(binary=False, longer=0.4, length_bias=0.5)
-    found = [gather(*pair(truth, seed), CONFIG, seed=seed) for seed in range(pairs)]
-    improved = np.mean([decide(one) == Verdict.IMPROVED for one in found])
-    warned = np.mean([any("length-controlled" in caveat for caveat in caveats(evidence)) for evidence in found])
+    comparisons = [Comparison(gather(*pair(truth, seed), CONFIG, seed=seed)) for seed in range(pairs)]
+    improved = np.mean([comparison.verdict == Verdict.IMPROVED for comparison in comparisons])
+    warned = np.mean([any("length-controlled" in caveat for caveat in comparison.caveats) for comparison in comparisons])
     print(
         f"Outputs 1.5 times as long, which is all that the judge likes about them: {100 * improved:.0f} % *improved*, and of "
         f"these {100 * warned:.0f} % with the caveat that nothing is left at equal length."

@@ -70,7 +70,7 @@ def test_no_two_tasks_are_alike() -> None:
 @pytest.mark.parametrize("strict", [False, True], ids=["as rounds filter", "stricter"])
 def test_nothing_that_a_run_starts_from_overlaps_a_held_out_task(strict: bool) -> None:
     config = FiltersConfig(held_out_words=IN_A_ROW, held_out_similarity=ALIKE) if strict else FiltersConfig()
-    protected = Protected(TASKS, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
+    protected = Protected(TASKS, config)
     for task in known_tasks():
         assert protected.overlap(task) == KEPT, task
     assert all(protected.overlap(task).reason for task in TASKS)

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from flywheel import config as configuration
 from flywheel.config import Config
 from flywheel.core.assets import presets
-from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Model, ModelKind, Task
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from mistakes import blurred_output
 from preferences import held_out_rows, preferences, seed_tasks
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -23,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from flywheel.core.assets import asset
 from flywheel.instructions.prompts import Prompts, format_task
 from flywheel.nano.tasks import SEED, fresh_tasks, held_out_tasks
-from flywheel.nano.world import blurred_output, right_output
+from flywheel.nano.world import right_output
 from flywheel.records import Task
 
 VOCABULARY = 640

@@ -15,7 +15,7 @@ from flywheel.engines.factory import Choice
 from flywheel.engines.machine import device, workers
 from flywheel.errors import ModelError
 from flywheel.instructions.demos import Demos
-from flywheel.instructions.prompt_style import prompts_of
+from flywheel.instructions.prompts import prompts_of
 from flywheel.instructions.tasks import REWORDED_DEMOS, read_reworded
 from flywheel.records import SeedTask, Stage, Task
 from flywheel.reward.data import PreferenceSet, separate

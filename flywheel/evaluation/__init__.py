@@ -1,1 +1,1 @@
-"""Held-out sampling, statistics and the verdict."""
+"""Judges, diversity, and the verdict on rounds."""

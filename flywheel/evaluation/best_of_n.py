@@ -5,8 +5,9 @@ Both use candidates that the judge has scored already: nothing is generated for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -58,70 +59,54 @@ class Curve:
 
 def policies_of(store: Store, round_: Round) -> list[PolicyFigures]:
     """What each policy gives in a round, best-of-N first; empty where the judge scored no candidates."""
-    rows, config = _judged(store, round_), settings(round_)
-    chosen = {
-        policy: dict(zip(rows.task_ids[picked], np.flatnonzero(picked), strict=True))
-        for policy, picked in rows.picked.items()
-        if picked.any()
-    }
-    if not chosen:
-        return []
+    config, seed = settings(round_), derive("policies", round_.round)
+    return policy_figures(_judged(store, round_), confidence=config.confidence, resamples=config.resamples, seed=seed)
+
+
+def policy_figures(rows: JudgedCandidates, *, confidence: float, resamples: int, seed: int) -> list[PolicyFigures]:
+    """Figures of every policy, best-of-N first, then by the judge's score; empty where best-of-N selected nothing."""
     # A policy without choices is left out: max-logprob has none where an engine gives no logprobs.
-    shared = sorted(set.intersection(*map(set, chosen.values())))
-    figures: dict[str, dict[str, Array]] = {}
-    for policy, places in chosen.items():
-        index = np.array([places[task] for task in shared], dtype=int)
-        figures[policy] = {"reward": rows.reward[index], "judge": rows.judge[index], "tokens": rows.tokens[index]}
-    seed = derive("policies", round_.round)
-    return policy_figures(figures, confidence=config.confidence, resamples=config.resamples, seed=seed)
-
-
-def policy_figures(
-    figures: Mapping[str, Mapping[str, Array]], *, confidence: float, resamples: int, seed: int
-) -> list[PolicyFigures]:
-    """Figures of every policy, best-of-N first, then by the judge's score.
-
-    ``figures`` has ``reward``, ``judge`` and ``tokens`` of each policy's choices: one number a task, all in one order of tasks.
-    """
-    if Policy.BEST not in figures or figures[Policy.BEST]["judge"].size == 0:
+    policies = [policy for policy in Policy if rows.picked[policy].any()]
+    if Policy.BEST not in policies:
         return []
-    policies: list[str] = [Policy.BEST, *(policy for policy in figures if policy != Policy.BEST)]
-    differences = np.stack([figures[policy]["judge"] - figures[Policy.BEST]["judge"] for policy in policies], axis=1)
+    shared = np.isin(rows.task_ids, reduce(np.intersect1d, (rows.task_ids[rows.picked[policy]] for policy in policies)))
+    choices = [rows.picked[policy] & shared for policy in policies]
+    judged = np.stack([rows.judge[choice] for choice in choices], axis=1)
+    differences, tasks = judged - judged[:, :1], len(judged)
+    if not tasks:
+        return []
     resampled = resampled_means(differences, resamples=resamples, seed=seed)
+
+    def difference(column: int) -> Estimate:
+        return interval(float(differences[:, column].mean()), resampled[:, column], rows=tasks, confidence=confidence)
+
     best, *others = (
         PolicyFigures(
             policy=policy,
-            tasks=len(differences),
-            reward=float(figures[policy]["reward"].mean()),
-            judge=float(figures[policy]["judge"].mean()),
-            tokens=float(figures[policy]["tokens"].mean()),
-            difference=None
-            if policy == Policy.BEST
-            else interval(
-                float(differences[:, column].mean()), resampled[:, column], rows=len(differences), confidence=confidence
-            ),
+            tasks=tasks,
+            reward=float(rows.reward[choice].mean()),
+            judge=float(rows.judge[choice].mean()),
+            tokens=float(rows.tokens[choice].mean()),
+            difference=None if policy == Policy.BEST else difference(column),
         )
-        for column, policy in enumerate(policies)
+        for column, (policy, choice) in enumerate(zip(policies, choices, strict=True))
     )
     return [best, *sorted(others, key=lambda other: -other.judge)]
 
 
 def curve_of(store: Store, round_: Round) -> Curve | None:
-    """The best-of-N curve of a round; None where the judge scored no candidates.
-
-    Of tasks with all candidates judged; a candidate that was cut at the token limit never wins.
-    """
+    """The best-of-N curve of a round, over tasks with all candidates judged; None where the judge scored no candidates."""
     rows, config = _judged(store, round_), settings(round_)
     if not len(rows.task_ids):
         return None
     _, place, counts = np.unique(rows.task_ids, return_inverse=True, return_counts=True)
-    complete = counts == counts.max()
-    shape, kept = (int(complete.sum()), int(counts.max())), complete[place]
-    rewards = np.where(rows.stop, rows.reward, -np.inf)[kept].reshape(shape)
+    complete = (counts == counts.max())[place]
+    # A candidate that was cut at the token limit never wins.
+    rewards = np.where(rows.stop, rows.reward, -np.inf)[complete].reshape(-1, counts.max())
     has_winner = np.isfinite(rewards).any(axis=1)
     return best_of_n_curve(
         rewards[has_winner],
-        rows.judge[kept].reshape(shape)[has_winner],
+        rows.judge[complete].reshape(rewards.shape)[has_winner],
         confidence=config.confidence,
         resamples=config.resamples,
         seed=derive("curve", round_.round),
@@ -139,27 +124,29 @@ def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resampl
     order = np.argsort(rewards, axis=1, kind="stable")
     judged, rewards = np.take_along_axis(judged, order, axis=1), np.take_along_axis(rewards, order, axis=1)
     # The best of few may be one that cannot win; its reward counts as the lowest of those that can.
-    lowest = np.min(np.where(np.isfinite(rewards), rewards, np.inf), axis=1, keepdims=True)
+    lowest = np.min(rewards, axis=1, keepdims=True, where=np.isfinite(rewards), initial=np.inf)
     rewards = np.where(np.isfinite(rewards), rewards, lowest)
     sizes = curve_sizes(most)
     weights = best_weights(most, np.array(sizes)).T
     values = np.concatenate([rewards @ weights, judged @ weights], axis=1)
     means, resampled = values.mean(axis=0), resampled_means(values, resamples=resamples, seed=seed)
 
-    def estimate(column: int, less: int | None = None) -> Estimate:
-        value, drawn = means[column], resampled[:, column]
-        if less is not None:
-            value, drawn = value - means[less], drawn - resampled[:, less]
+    def estimate(value: float, drawn: Array) -> Estimate:
         return interval(float(value), drawn, rows=tasks, confidence=confidence)
 
-    points = tuple(
-        CurvePoint(n=n, kl=float(np.log(n) - (n - 1) / n), reward=estimate(place), judge=estimate(len(sizes) + place))
-        for place, n in enumerate(sizes)
-    )
+    estimates = list(map(estimate, means, resampled.T))
     peak = int(np.argmax(means[len(sizes) :]))
-    falls = estimate(2 * len(sizes) - 1, less=len(sizes) + peak).high < 0
+    judge_peak = len(sizes) + peak
+    falls = estimate(means[-1] - means[judge_peak], resampled[:, -1] - resampled[:, judge_peak]).high < 0
     rises = means[len(sizes) - 1] > means[peak]
-    return Curve(tasks=tasks, points=points, over_optimized_after=sizes[peak] if falls and rises else None)
+    return Curve(
+        tasks=tasks,
+        points=tuple(
+            CurvePoint(n=n, kl=float(np.log(n) - (n - 1) / n), reward=reward, judge=judge)
+            for n, reward, judge in zip(sizes, estimates, estimates[len(sizes) :], strict=False)
+        ),
+        over_optimized_after=sizes[peak] if falls and rises else None,
+    )
 
 
 def curve_sizes(most: int) -> Sequence[int]:

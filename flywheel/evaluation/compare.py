@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.config import EvaluationConfig
-from flywheel.core.seeds import derive
 from flywheel.core.statistics import Array
 from flywheel.errors import StoreError
 from flywheel.evaluation.diversity import output_diversity
-from flywheel.evaluation.evidence import Lengths, Measured, gather
+from flywheel.evaluation.evidence import Measured, gather
 from flywheel.evaluation.verdict import Comparison
 from flywheel.records import Round
 from flywheel.store import evaluations
@@ -31,29 +30,26 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
     if base == name:
         raise StoreError(f"{name} cannot be compared with itself", "Name two different rounds.")
     rounds = {row.round: row for row in store.rounds(controls=True)}
-    before, after = (_evaluated(rounds, round_, unfinished=unfinished) for round_ in (base, name))
+    for wanted in (base, name):
+        if wanted not in rounds:
+            raise StoreError(f"round {wanted!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
+        if rounds[wanted].status != "done" and not unfinished:
+            raise StoreError(f"{wanted} is not finished (it is {rounds[wanted].status})", "Run `flywheel round` to resume it.")
+    before, after = rounds[base], rounds[name]
     if error := incomparable(before, after):
         raise error
-    return compare_measured(*measure(store, before, after), settings(after))
+    return Comparison(gather(*measure(store, before, after), settings(after)))
 
 
 def why_no_verdict(store: Store, name: str) -> str | None:
     """Why a finished round was not compared with its parent; None where it has no parent, or could be compared."""
     parent = next(row.parent for row in store.rounds(controls=True) if row.round == name)
-    if parent is None:
-        return None
     try:
-        compare(store, parent, name)
+        if parent is not None:
+            compare(store, parent, name)
     except StoreError as error:
         return str(error)
     return None
-
-
-def compare_measured(
-    before: Measured, after: Measured, config: EvaluationConfig, *, confidence: float | None = None
-) -> Comparison:
-    """The verdict on two measured rounds; ``confidence`` replaces the config's."""
-    return Comparison(gather(before, after, config, seed=derive("compare", before.name, after.name), confidence=confidence))
 
 
 def settings(round_: Round) -> EvaluationConfig:
@@ -79,76 +75,66 @@ def incomparable(before: Round, after: Round) -> StoreError | None:
 
 def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measured]:
     """The held-out figures of two comparable rounds, over the tasks that both judge and reward model scored in both."""
-    reward, names = before.reward_model or "", evaluations.judges_of(store.path, after.round)
-    judges = evaluations.judges_of(store.path, before.round)
-    others = {judge: names[judge] for judge in judges if judge in names and judge != before.judge}
-    left, right = (
-        evaluations.held_out(store.path, round_.round, [before.judge, reward, *others]) for round_ in (before, after)
+    judge, reward = before.judge, before.reward_model or ""
+    judges, names = (evaluations.judges_of(store.path, round_.round) for round_ in (before, after))
+    others = {model_id: names[model_id] for model_id in judges if model_id in names and model_id != judge}
+    left, right = (evaluations.held_out(store.path, round_.round, [judge, reward, *others]) for round_ in (before, after))
+    scored = (
+        np.asarray(rows.task_ids)[~np.isnan(rows.scores[model_id])] for rows in (left, right) for model_id in (judge, reward)
     )
-    tasks = sorted(set.intersection(*(_scored(rows, model) for rows in (left, right) for model in (before.judge, reward))))
+    tasks = sorted(set.intersection(*map(set, scored)))
     if not tasks:
         raise StoreError(
             f"the judge scored no task of both {before.round} and {after.round}",
             "Check that the judge returns numbers for the held-out tasks.",
         )
-    return (
-        _measured(before.round, left, tasks, judge=before.judge, reward=reward, others=others),
-        _measured(after.round, right, tasks, judge=before.judge, reward=reward, others=others),
+    return _measured(before.round, left, tasks, judge, reward, others), _measured(
+        after.round, right, tasks, judge, reward, others
     )
 
 
-def _scored(rows: HeldOut, model_id: str) -> set[str]:
-    return {task for task, score in zip(rows.task_ids, rows.scores[model_id], strict=True) if not np.isnan(score)}
-
-
-def _measured(
-    name: str, rows: HeldOut, tasks: Sequence[str], *, judge: str, reward: str, others: Mapping[str, str]
-) -> Measured:
+def _measured(name: str, rows: HeldOut, tasks: Sequence[str], judge: str, reward: str, others: Mapping[str, str]) -> Measured:
     """Means of each task's samples; samples without a score are left out."""
-    places = {task: place for place, task in enumerate(tasks)}
-    place = np.array([places.get(task, -1) for task in rows.task_ids])
-    kept = place >= 0
-    place = place[kept]
+    task_ids, place = np.unique(rows.task_ids, return_inverse=True)
+    kept = np.searchsorted(task_ids, tasks)
 
     def mean(values: Array) -> Array:
-        return _means(place, values[kept], len(tasks))
+        return _means(place, values)[kept]
 
-    score, length = rows.scores[judge], np.log1p(rows.tokens)
-    scored = np.where(np.isnan(score), np.nan, length)
-    length_off, score_off = scored[kept] - mean(scored)[place], score[kept] - mean(score)[place]
+    def deviations(values: Array) -> Array:
+        return values - _means(place, values)[place]
+
+    scores, length = rows.scores[judge], np.log1p(rows.tokens)
+    length_off, score_off = deviations(np.where(np.isnan(scores), np.nan, length)), deviations(scores)
     return Measured(
         name=name,
-        judge=mean(score),
+        judge=mean(scores),
         reward=mean(rows.scores[reward]),
         finish_rate=mean(rows.stop),
         tokens=mean(rows.tokens),
         diversity=mean(output_diversity_of(rows)),
-        lengths=Lengths(
-            mean=mean(length),
-            products=_sums(place, length_off * score_off, len(tasks))[0],
-            squares=_sums(place, length_off**2, len(tasks))[0],
-        ),
+        length=mean(length),
+        products=_sums(place, length_off * score_off)[kept],
+        squares=_sums(place, length_off**2)[kept],
         others={other: mean(rows.scores[model_id]) for model_id, other in others.items()},
     )
 
 
-def _sums(place: NDArray[np.int_], values: Array, size: int) -> tuple[Array, NDArray[np.int_]]:
-    """Sums and numbers of the values of each task, without those that are ``nan``."""
-    known = ~np.isnan(values)
-    return np.bincount(place[known], values[known], size).astype(float), np.bincount(place[known], minlength=size)
+def _sums(place: NDArray[np.int_], values: Array) -> Array:
+    """Sums of the values of each task, without those that are ``nan``."""
+    return np.bincount(place, np.nan_to_num(values)).astype(float)
 
 
-def _means(place: NDArray[np.int_], values: Array, size: int) -> Array:
+def _means(place: NDArray[np.int_], values: Array) -> Array:
     """Means of the values of each task; ``nan`` for a task without any."""
-    sums, counts = _sums(place, values, size)
-    return np.asarray(sums / np.where(counts == 0, np.nan, counts))
+    counts = np.bincount(place, ~np.isnan(values))
+    return np.asarray(_sums(place, values) / np.where(counts == 0, np.nan, counts))
 
 
 def task_means(rows: HeldOut, values: Array) -> Array:
     """The mean of each task's samples, in the order of the task ids; tasks without a number are left out."""
-    tasks, place = np.unique(np.array(rows.task_ids), return_inverse=True)
-    means = _means(place, values, len(tasks))
-    return np.asarray(means[~np.isnan(means)])
+    means = _means(np.unique(rows.task_ids, return_inverse=True)[1], values)
+    return means[~np.isnan(means)]
 
 
 def output_diversity_of(rows: HeldOut) -> Array:
@@ -160,11 +146,3 @@ def output_diversity_of(rows: HeldOut) -> Array:
         places = np.flatnonzero(rows.candidates == sample)
         diversity[places] = output_diversity([rows.outputs[place] for place in places])
     return diversity
-
-
-def _evaluated(rounds: Mapping[str, Round], name: str, *, unfinished: bool) -> Round:
-    if name not in rounds:
-        raise StoreError(f"round {name!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
-    if rounds[name].status != "done" and not unfinished:
-        raise StoreError(f"{name} is not finished (it is {rounds[name].status})", "Run `flywheel round` to resume it.")
-    return rounds[name]

@@ -48,16 +48,6 @@ def self_bleu(texts: Sequence[str]) -> float:
     return sum(scores) / len(scores) / 100
 
 
-def _index(instructions: Iterable[str]) -> SimilarityIndex:
-    """An index that has each instruction once."""
-    index, seen = SimilarityIndex(NOVEL), set[int]()
-    for instruction in instructions:
-        if hash(instruction) not in seen:
-            seen.add(hash(instruction))
-            index.add("", instruction)
-    return index
-
-
 def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: object, count: int) -> list[Metric]:
     """The figures of the kept tasks of a round, ``count`` in all; ``earlier`` are seeds and what earlier rounds kept.
 
@@ -65,8 +55,12 @@ def task_diversity(tasks: Iterable[Task], earlier: Iterable[Task], *names: objec
     once and not kept in memory.
     """
     places = generator("diversity", *names).sample(range(count), min(SAMPLE, count))
-    drawn, sample = set(places), dict[int, str]()
-    index, novel, kinds = _index(task.instruction for task in earlier), 0, Counter[str]()
+    drawn, sample, novel, kinds = set(places), dict[int, str](), 0, Counter[str]()
+    index, seen = SimilarityIndex(NOVEL), set[int]()
+    for task in earlier:
+        if hash(task.instruction) not in seen:
+            seen.add(hash(task.instruction))
+            index.add("", task.instruction)
     for place, task in enumerate(tasks):
         kinds[kind_of(task.instruction)] += 1
         novel += index.nearest(task.instruction) is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from flywheel.config import EvaluationConfig
+from flywheel.core.seeds import derive
 from flywheel.core.statistics import (
     Array,
     Estimate,
@@ -20,16 +21,10 @@ from flywheel.core.statistics import (
 )
 from flywheel.evaluation.verdict import Difference, Evidence, Rates
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Lengths of the samples, as logarithms of 1 + tokens, and how the judge's scores go with them; one number per task."""
-
-    mean: Array
-    products: Array
-    """Sum over the samples of length times score, each less its task's mean."""
-    squares: Array
-    """Sum over the samples of the square of length less its task's mean."""
+FIGURES = ("judge", "reward", "tokens", "finish_rate", "diversity")
+LENGTHS = ("length", "products", "squares")
+LIMITS = {"samples", "min_tasks", "margin", "rise", "max_diversity_drop", "max_finish_rate_drop"}
+"""What the rules read from the config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,31 +38,34 @@ class Measured:
     tokens: Array | None = None
     diversity: Array | None = None
     """Output diversity, see `diversity.output_diversity`."""
-    lengths: Lengths | None = None
+    length: Array | None = None
+    """Logarithms of 1 + tokens; with ``products`` and ``squares`` they give the length-controlled difference."""
+    products: Array | None = None
+    """Sums over the samples of length times judge's score, each less its task's mean."""
+    squares: Array | None = None
+    """Sums over the samples of the square of length less its task's mean."""
     others: Mapping[str, Array] = field(default_factory=dict)
     """Judges that do not decide, by name; ``nan`` for a task without a score."""
 
 
 def gather(
-    before: Measured, after: Measured, config: EvaluationConfig, *, seed: int, confidence: float | None = None
+    before: Measured, after: Measured, config: EvaluationConfig, *, seed: int | None = None, confidence: float | None = None
 ) -> Evidence:
-    """The differences between two rounds that were evaluated on the same tasks; ``confidence`` replaces the config's."""
+    """The differences between two rounds that were evaluated on the same tasks.
+
+    The seed of the bootstrap derives from the rounds' names; ``confidence`` replaces the config's.
+    """
+    seed = derive("compare", before.name, after.name) if seed is None else seed
     confidence = confidence or config.confidence
     judge, rows = after.judge - before.judge, after.judge.size
-    pairs = {
-        "judge": (before.judge, after.judge),
-        "reward": (before.reward, after.reward),
-        "tokens": (before.tokens, after.tokens),
-        "finish_rate": (before.finish_rate, after.finish_rate),
-        "diversity": (before.diversity, after.diversity),
-    }
-    measured = {name: (left, right) for name, (left, right) in pairs.items() if left is not None and right is not None}
-    columns = {name: right - left for name, (left, right) in measured.items()}
-    columns["net"] = np.sign(judge)
-    if before.lengths is not None and after.lengths is not None:
-        columns["length"] = after.lengths.mean - before.lengths.mean
-        columns["products"] = before.lengths.products + after.lengths.products
-        columns["squares"] = before.lengths.squares + after.lengths.squares
+
+    def pairs_of(names: tuple[str, ...]) -> dict[str, tuple[Array, Array]]:
+        pairs = ((name, getattr(before, name), getattr(after, name)) for name in names)
+        return {name: (left, right) for name, left, right in pairs if left is not None and right is not None}
+
+    pairs, lengths = pairs_of(FIGURES), pairs_of(LENGTHS)
+    columns = {name: right - left for name, (left, right) in pairs.items()} | {"net": np.sign(judge)}
+    columns |= {name: right - left if name == "length" else left + right for name, (left, right) in lengths.items()}
     matrix = np.stack(list(columns.values()), axis=1)
     means = dict(zip(columns, matrix.mean(axis=0), strict=True))
     resampled = dict(zip(columns, resampled_means(matrix, resamples=config.resamples, seed=seed).T, strict=True))
@@ -75,10 +73,9 @@ def gather(
     def estimate(name: str, level: float = confidence) -> Estimate:
         return interval(float(means[name]), resampled[name], rows=rows, confidence=level)
 
-    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in measured.items()}
-    controlled = None
     if means.get("squares"):
-        controlled = interval(float(_length_controlled(means)), _length_controlled(resampled), rows=rows, confidence=confidence)
+        means["controlled"], resampled["controlled"] = _length_controlled(means), _length_controlled(resampled)
+    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in pairs.items()}
     others = {
         name: _other(left, after.others[name], config, confidence=confidence, seed=seed)
         for name, left in before.others.items()
@@ -88,14 +85,13 @@ def gather(
         base=before.name,
         round=after.name,
         tasks=rows,
-        samples=config.samples,
         judge=differences["judge"],
         equivalence=estimate("judge", 2 * confidence - 1),
         p_value=difference_p(judge),
         rates=Rates(
             win=float((judge > 0).mean()), tie=float((judge == 0).mean()), loss=float((judge < 0).mean()), net=estimate("net")
         ),
-        length_controlled=controlled,
+        length_controlled=estimate("controlled") if "controlled" in means else None,
         reward=differences.get("reward"),
         tokens=differences.get("tokens"),
         finish_rate=differences.get("finish_rate"),
@@ -103,28 +99,22 @@ def gather(
         others={name: other for name, other in others.items() if other is not None},
         smallest_detectable=smallest_detectable(judge, confidence=confidence),
         tasks_needed=tasks_needed(judge, config.margin, confidence=confidence),
-        min_tasks=config.min_tasks,
-        margin=config.margin,
-        rise=config.rise,
-        max_diversity_drop=config.max_diversity_drop,
-        max_finish_rate_drop=config.max_finish_rate_drop,
         confidence=confidence,
+        **config.model_dump(include=LIMITS),
     )
 
 
 def _difference(before: Array, after: Array, estimate: Estimate) -> Difference:
-    return Difference(
-        before=float(before.mean()), after=float(after.mean()), value=estimate.value, low=estimate.low, high=estimate.high
-    )
+    return Difference(before=float(before.mean()), after=float(after.mean()), **asdict(estimate))
 
 
 def _other(before: Array, after: Array, config: EvaluationConfig, *, confidence: float, seed: int) -> Difference | None:
     """The difference by a judge that does not decide, over the tasks that it scored; None where there is none."""
-    known = ~(np.isnan(before) | np.isnan(after))
-    if not known.any():
+    scored = ~(np.isnan(before) | np.isnan(after))
+    if not scored.any():
         return None
-    estimate = bootstrap_mean(after[known] - before[known], confidence=confidence, resamples=config.resamples, seed=seed)
-    return _difference(before[known], after[known], estimate)
+    estimate = bootstrap_mean(after[scored] - before[scored], confidence=confidence, resamples=config.resamples, seed=seed)
+    return _difference(before[scored], after[scored], estimate)
 
 
 def _length_controlled(figures: Mapping[str, Array]) -> Array:

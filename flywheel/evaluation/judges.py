@@ -9,15 +9,16 @@ import hashlib
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from flywheel.config import Config, EngineConfig, JudgeConfig, PricesConfig
+from flywheel.config import Config, DataConfig, EngineConfig, JudgeConfig, PricesConfig
 from flywheel.core.files import digest_files, digest_model
 from flywheel.core.functions import load_function, reason_of
 from flywheel.core.model_folders import local_folder
@@ -34,13 +35,8 @@ from flywheel.reward.text import Answer
 if TYPE_CHECKING:
     from flywheel.engines.openai_engine import OpenAIEngine
 
-MOST_LABELS = 2
-"""A classifier that judges has one label, or two (bad, good)."""
 EVEN = 0.5
 _PREFERENCE = re.compile(r"^\W*better\W+(a|b|neither|tie|both)\b", re.IGNORECASE | re.MULTILINE)
-
-Metered = Callable[[Engine, PricesConfig], Engine]
-"""Counts what an engine spends at these prices against the budget."""
 
 
 def judge_models(config: Config) -> list[Model]:
@@ -49,19 +45,17 @@ def judge_models(config: Config) -> list[Model]:
 
 
 def _recorded(config: Config, name: str, judge: JudgeConfig) -> Model:
-    if judge.kind == "verifier":
-        path = str(judge.function)
-        digest = hashlib.sha256(path.encode()).hexdigest()
-    elif judge.kind == "model":
+    if judge.kind == "model":
         folder = _folder(config, name, judge)
-        path, digest = str(folder.resolve()), digest_model(folder)
-    else:
+        return Model(kind=ModelKind.JUDGE, name=name, path=str(folder.resolve()), digest=digest_model(folder))
+    path = text = str(judge.function)
+    if judge.kind == "llm":
         path = f"endpoint:{judge.model}"
         # What decides its scores; where it is served may change.
         settings = judge.model_dump(mode="json", include={"model", "temperature", "max_tokens", "args"})
         template = digest_files(template_file(config.path(config.prompts), "judge.jinja"))
-        digest = hashlib.sha256(json.dumps([settings, judge.endpoint.seeded, template], sort_keys=True).encode()).hexdigest()
-    return Model(kind=ModelKind.JUDGE, name=name, path=path, digest=digest)
+        text = json.dumps([settings, judge.endpoint.seeded, template], sort_keys=True)
+    return Model(kind=ModelKind.JUDGE, name=name, path=path, digest=hashlib.sha256(text.encode()).hexdigest())
 
 
 def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
@@ -72,17 +66,23 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
     judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
         if judge.is_free:
-            loaded = load_judge_of(config, name, judge, {}, lambda engine, _: engine)
-            ask(loaded, judge.function or name, [(task, "nothing") for task in tasks])
+            ask(load_judge_of(config, name, judge, {}), judge.function or name, [(task, "nothing") for task in tasks])
         elif reach:
             with closing(_endpoint(name, judge)) as engine:
                 engine.check_connection()
 
 
 def load_judge_of(
-    config: Config, name: str, judge: JudgeConfig, opponents: Mapping[str, Sequence[str]], metered: Metered
+    config: Config,
+    name: str,
+    judge: JudgeConfig,
+    opponents: Mapping[str, Sequence[str]],
+    metered: Callable[[Engine, PricesConfig], Engine] = lambda engine, prices: engine,
 ) -> Judge:
-    """A judge that is ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id."""
+    """A judge that is ready to be asked; ``opponents`` are the untouched generator's held-out outputs by task id.
+
+    ``metered`` counts what an engine spends against the budget.
+    """
     if judge.kind == "verifier":
         return load_function(str(judge.function), "evaluation.judge")
     if judge.kind == "model":
@@ -121,13 +121,11 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
     except FlywheelError:  # ours: it has its own hint
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
-        raise DataError(
-            f"the judge {name} failed ({reason_of(error)})", "Fix it, then run the same command to resume."
-        ) from None
+        reason = f"the judge {name} failed ({reason_of(error)})"
+        raise DataError(reason, "Fix it, then run the same command to resume.") from None
     if len(numbers) != len(rows):
-        raise DataError(
-            f"the judge {name} returned {len(numbers)} numbers for {len(rows)} outputs", "Return one number per output."
-        )
+        counts = f"{len(numbers)} numbers for {len(rows)} outputs"
+        raise DataError(f"the judge {name} returned {counts}", "Return one number per output.")
     for (_, output), number in zip(rows, numbers, strict=True):
         if number is not None and not math.isfinite(number):
             raise DataError(f"the judge {name} returned {number} for {output[:40]!r}", "Return finite numbers, or None.")
@@ -140,7 +138,8 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
 
     prompts = Prompts(config.path(config.prompts))
     try:
-        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=MOST_LABELS)
+        # One label, or two: bad and good.
+        scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=2)
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
         raise ModelError(
             f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",
@@ -150,15 +149,14 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
         return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
     chat = Prompts(config.path(config.prompts), chat=str)
 
-    def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
-        talks = (
-            [{"role": "user", "content": chat.answer(task)}, {"role": "assistant", "content": output}] for task, output in rows
-        )
-        return list(scorer.score_texts([str(scorer.tokenizer.apply_chat_template(talk, tokenize=False)) for talk in talks]))
+    def conversation(task: Task, output: str) -> str:
+        messages = [{"role": "user", "content": chat.answer(task)}, {"role": "assistant", "content": output}]
+        return str(scorer.tokenizer.apply_chat_template(messages, tokenize=False))
 
-    return judge
+    return lambda rows: list(scorer.score_texts([conversation(task, output) for task, output in rows]))
 
 
+@dataclass(frozen=True, slots=True)
 class PairwiseJudge:
     """A language model as the judge: shown two outputs for one task, it says which is better.
 
@@ -168,42 +166,39 @@ class PairwiseJudge:
     for the untouched generator against itself. The k-th output for a task meets the k-th one there.
     """
 
-    def __init__(
-        self, engine: Engine, prompts: Prompts, opponents: Mapping[str, Sequence[str]], *, sampling: Sampling, seed: int
-    ) -> None:
-        """``opponents`` are outputs by task id; a task without any scores even: it is the untouched generator itself."""
-        self._engine, self._prompts, self._opponents = engine, prompts, opponents
-        self._sampling, self._seed = sampling, seed
+    engine: Engine
+    prompts: Prompts
+    opponents: Mapping[str, Sequence[str]]
+    """Outputs by task id; a task without any scores even: it is the untouched generator itself."""
+    sampling: Sampling
+    seed: int
 
     def __call__(self, rows: Sequence[tuple[Task, str]]) -> list[float | None]:
         """A score for each output, None where the judge's preference cannot be read."""
-        met: defaultdict[str, int] = defaultdict(int)
-        asked: dict[tuple[Task, str, str], list[float]] = {}
-        pairs: list[tuple[Task, str, str] | None] = []
+        met: Counter[str] = Counter()
+        pairs: list[tuple[Task, str, str]] = []
         for task, output in rows:
-            others = self._opponents.get(task.task_id, ())
-            place, met[task.task_id] = met[task.task_id], met[task.task_id] + 1
-            other = others[place % len(others)] if others else output
-            same = output.strip() == other.strip()
-            pairs.append(None if same else (task, output, other))
-            if not same:
-                asked[task, output, other] = []
+            others = self.opponents.get(task.task_id) or [output]
+            pairs.append((task, output, others[met[task.task_id] % len(others)]))
+            met[task.task_id] += 1
+        asked = list(dict.fromkeys(pair for pair in pairs if pair[1].strip() != pair[2].strip()))
         prompts = [
             prompt
             for task, output, other in asked
-            for prompt in (self._prompts.judge(task, output, other), self._prompts.judge(task, other, output))
+            for prompt in (self.prompts.judge(task, output, other), self.prompts.judge(task, other, output))
         ]
+        scores: dict[tuple[Task, str, str], float | None] = {}
         if prompts:
-            seed = derive(self._seed, "judge")
-            judgements = self._engine.generate(prompts, n=1, sampling=self._sampling, seed=seed)
-            for place, scores in enumerate(asked.values()):
-                forth, back = (preference(judgements[2 * place + turn][0].text) for turn in (0, 1))
-                scores += [score for score in (forth, None if back is None else 1 - back) if score is not None]
-        return [EVEN if pair is None else fmean(asked[pair]) if asked[pair] else None for pair in pairs]
+            judgements = self.engine.generate(prompts, n=1, sampling=self.sampling, seed=derive(self.seed, "judge"))
+            preferences = [preference(judgement.text) for (judgement,) in judgements]
+            for pair, forth, back in zip(asked, preferences[::2], preferences[1::2], strict=True):
+                both = [score for score in (forth, None if back is None else 1 - back) if score is not None]
+                scores[pair] = fmean(both) if both else None
+        return [scores.get(pair, EVEN) for pair in pairs]
 
     def close(self) -> None:
         """Close the connection."""
-        self._engine.close()
+        self.engine.close()
 
 
 def preference(text: str) -> float | None:
@@ -223,20 +218,17 @@ def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> 
     for model, (name, judge) in zip(judge_models(config), config.evaluation.all_judges.items(), strict=True):
         if judge.kind != "model":
             continue
-        for model_id, digest in reward_digests.items():
-            if digest == model.digest:
-                raise ConfigError(
-                    f"evaluation.judges.{name}: {model.path} is {model_id}, which takes part in selecting",
-                    f"Set `evaluation.judges.{name}.model` to a model that is no part of the reward model.",
-                )
+        if selecting := next((model_id for model_id, digest in reward_digests.items() if digest == model.digest), None):
+            raise ConfigError(
+                f"evaluation.judges.{name}: {model.path} is {selecting}, which takes part in selecting",
+                f"Set `evaluation.judges.{name}.model` to a model that is no part of the reward model.",
+            )
         if judge.trained_on is not None:
-            _refuse_shared_rows(config, name, judge)
+            _refuse_shared_rows(config, name, judge.trained_on)
 
 
-def _refuse_shared_rows(config: Config, name: str, judge: JudgeConfig) -> None:
+def _refuse_shared_rows(config: Config, name: str, source: DataConfig) -> None:
     """A judge that learned from the same rows makes the same mistakes."""
-    source = judge.trained_on
-    assert source is not None
     rows = read_set(read_source(find_source(source.data, config.path(source.data))), source).of(Split.TRAIN)
     seen = {(answer.task, answer.output) for row in rows for answer in row.answers}
     for member, preferences in read_sets(config).items():

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any
 
 import numpy as np
 
 from flywheel.config import EvaluationConfig, parse
 from flywheel.core.statistics import Array
 from flywheel.errors import DataError
-from flywheel.evaluation.compare import compare_measured
-from flywheel.evaluation.evidence import Lengths, Measured
+from flywheel.evaluation.evidence import Measured, gather
 from flywheel.evaluation.verdict import Comparison
 
 Scores = Iterable[float | None] | Mapping[str, float | None]
@@ -36,23 +35,20 @@ def compare_scores(
     *proxy-only*; with ``lengths`` (before, after) of the outputs, the difference is also reported at equal length.
     Raises DataError for sequences of unequal length, no common task, or a score that is not a number.
     """
-    config = parse(
-        EvaluationConfig,
-        {"tasks": "-", "judge": "scores:scores", "samples": 1, "confidence": confidence, "margin": margin},
-        "compare_scores",
-    )
+    settings = {"tasks": "-", "judge": "scores:scores", "samples": 1, "confidence": confidence, "margin": margin}
+    config = parse(EvaluationConfig, settings, "compare_scores")
     figures = _paired({"scores": (before, after), "rewards": rewards, "lengths": lengths})
-    scores, nothing = figures["scores"], (None, None)
-    reward, length = figures.get("rewards", nothing), figures.get("lengths", nothing)
-    prices = _length_prices(scores, figures["lengths"]) if lengths is not None else nothing
-    base, name = (
-        Measured(name=names[side], judge=scores[side], reward=reward[side], tokens=length[side], lengths=prices[side])
+    scores, missing = figures["scores"], (None, None)
+    reward, tokens = figures.get("rewards", missing), figures.get("lengths", missing)
+    prices = ({}, {}) if lengths is None else _length_prices(scores, figures["lengths"])
+    left, right = (
+        Measured(name=names[side], judge=scores[side], reward=reward[side], tokens=tokens[side], **prices[side])
         for side in (0, 1)
     )
-    return compare_measured(base, name, config)
+    return Comparison(gather(left, right, config))
 
 
-def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[Lengths, Lengths]:
+def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What length is worth to the judge: with one output per task it can only be measured between tasks."""
     if min(lengths[0].min(), lengths[1].min()) < 0:
         raise DataError("a length is negative", "Pass lengths in tokens, words or characters.")
@@ -60,47 +56,50 @@ def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) ->
     change, gain = after - before, scores[1] - scores[0]
     change_off, gain_off, zero = change - change.mean(), gain - gain.mean(), np.zeros_like(change)
     return (
-        Lengths(mean=before, products=zero, squares=zero),
-        Lengths(mean=after, products=change_off * gain_off, squares=change_off**2),
+        {"length": before, "products": zero, "squares": zero},
+        {"length": after, "products": change_off * gain_off, "squares": change_off**2},
     )
 
 
 def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tuple[Array, Array]]:
     """The pairs that are given, over the tasks that have a number everywhere."""
-    by_task: dict[str, dict[object, float]] = {}
-    kinds = set()
-    for label, pair in pairs.items():
-        if pair is None:
-            continue
+    given = {label: pair for label, pair in pairs.items() if pair is not None}
+    for label, pair in given.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{label} is not a pair", f"Pass `{label}=(before, after)`.")
-        for side, column in zip(("before", "after"), pair, strict=True):
-            name = f"{label} {side}"
-            if isinstance(column, str | bytes) or not isinstance(column, Iterable):
-                raise DataError(f"{name} is {column!r}, not scores", "Pass a list of numbers or a mapping from task to number.")
-            items = column.items() if isinstance(column, Mapping) else enumerate(column)
-            by_task[name] = {task: _number(value, f"{name}[{task!r}]") for task, value in items}
-            kinds.add(isinstance(column, Mapping))
+    scores = {f"{label} {side}": pair[place] for label, pair in given.items() for place, side in enumerate(("before", "after"))}
+    columns = {name: _by_task(name, column) for name, column in scores.items()}
+    kinds = {isinstance(column, Mapping) for column in scores.values()}
     if len(kinds) > 1:
         raise DataError("some scores are mappings and some are sequences", "Pass all as mappings or all as sequences.")
-    if kinds == {False} and len({len(values) for values in by_task.values()}) > 1:
-        sizes = ", ".join(f"{name} has {len(values):,}" for name, values in by_task.items())
+    if kinds == {False} and len(set(map(len, columns.values()))) > 1:
+        sizes = ", ".join(f"{name} has {len(column):,}" for name, column in columns.items())
         raise DataError(
             f"scores of unequal length: {sizes}", "Pass one score per task on both sides, None where there is none."
         )
-    columns = by_task.values()
-    tasks = [task for task in by_task["scores before"] if all(math.isfinite(column.get(task, math.nan)) for column in columns)]
+    tasks = [
+        task
+        for task in columns["scores before"]
+        if all(math.isfinite(column.get(task, math.nan)) for column in columns.values())
+    ]
     if not tasks:
         raise DataError("no task has a score on both sides", "Pass scores of the same tasks, in the same order or by task.")
-    arrays = {name: np.array([values[task] for task in tasks]) for name, values in by_task.items()}
-    return {label: (arrays[f"{label} before"], arrays[f"{label} after"]) for label, pair in pairs.items() if pair is not None}
+    arrays = np.array([[column[task] for task in tasks] for column in columns.values()])
+    return dict(zip(given, zip(arrays[::2], arrays[1::2], strict=True), strict=True))
 
 
-def _number(value: object, where: str) -> float:
-    try:
-        number = math.nan if value is None else float(cast(float, value))
-    except (TypeError, ValueError):
-        number = math.inf
-    if math.isinf(number) or isinstance(value, str):
-        raise DataError(f"{where} is {value!r}, not a number", "Pass finite numbers, None where there is no score.")
-    return number
+def _by_task(name: str, column: Scores) -> dict[object, float]:
+    """The numbers of a column by task, or by position; NaN for None."""
+    if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+        raise DataError(f"{name} is {column!r}, not scores", "Pass a list of numbers or a mapping from task to number.")
+    numbers: dict[object, float] = {}
+    for task, value in column.items() if isinstance(column, Mapping) else enumerate(column):
+        try:
+            numbers[task] = math.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            numbers[task] = math.inf
+        if math.isinf(numbers[task]) or isinstance(value, str):
+            raise DataError(
+                f"{name}[{task!r}] is {value!r}, not a number", "Pass finite numbers, None where there is no score."
+            )
+    return numbers

@@ -8,8 +8,9 @@ from typing import Any
 
 from flywheel.core.html import html_table
 from flywheel.core.statistics import difference_p, holm
-from flywheel.evaluation.compare import compare_measured, incomparable, measure, settings
-from flywheel.evaluation.verdict import Comparison, Verdict, with_interval
+from flywheel.evaluation.compare import incomparable, measure, settings
+from flywheel.evaluation.evidence import gather
+from flywheel.evaluation.verdict import Comparison, Verdict
 from flywheel.records import Policy, Round
 from flywheel.store import evaluations
 from flywheel.store.store import Store
@@ -47,24 +48,13 @@ class Trend:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "rounds": self.rounds,
-            "best": self.best,
-            "against_parent": [step.as_json() for step in self.against_parent],
-            "against_first": [step.as_json() for step in self.against_first],
-            "against_control": [step.as_json() for step in self.against_control],
-            "skipped": self.skipped,
-        }
+        chains = ("against_parent", "against_first", "against_control")
+        steps = {chain: [step.as_json() for step in getattr(self, chain)] for chain in chains}
+        return {"rounds": self.rounds, "best": self.best, **steps, "skipped": self.skipped}
 
     def _repr_html_(self) -> str:
         rows = [
-            (
-                step.round,
-                step.base,
-                step.comparison.verdict,
-                with_interval(evidence.judge, evidence.confidence),
-                f"{step.adjusted_p:.2g}",
-            )
+            (step.round, step.base, step.comparison.verdict, evidence.with_interval(evidence.judge), f"{step.adjusted_p:.2g}")
             for step in (*self.against_parent, *self.against_first, *self.against_control)
             for evidence in (step.comparison.evidence,)
         ]
@@ -96,18 +86,17 @@ def _chain(store: Store, pairs: Sequence[tuple[Round, Round]], skipped: list[str
     reasons = [incomparable(before, after) for before, after in pairs]
     skipped += [reason.message for reason in reasons if reason]
     comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
-    figures = [measure(store, before, after) for before, after in comparable]
-    configs = [settings(after) for _, after in comparable]
-    p_values = [difference_p(after.judge - before.judge) for before, after in figures]
-    levels = holm_levels(p_values, [1 - config.confidence for config in configs])
+    figures = [(*measure(store, before, after), settings(after)) for before, after in comparable]
+    p_values = [difference_p(after.judge - before.judge) for before, after, _ in figures]
+    levels = holm_levels(p_values, [1 - config.confidence for _, _, config in figures])
     return tuple(
         Step(
             base=before.name,
             round=after.name,
-            comparison=compare_measured(before, after, config, confidence=1 - level),
+            comparison=Comparison(gather(before, after, config, confidence=1 - level)),
             adjusted_p=adjusted_p,
         )
-        for (before, after), config, level, adjusted_p in zip(figures, configs, levels, holm(p_values), strict=True)
+        for (before, after, config), level, adjusted_p in zip(figures, levels, holm(p_values), strict=True)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -25,12 +25,12 @@ class Verdict(StrEnum):
 
 
 CLAIMS = {
-    Verdict.IMPROVED: "{round} improved over {base}",
-    Verdict.FLAT: "{round} is flat against {base}",
-    Verdict.WORSE: "{round} is worse than {base}",
-    Verdict.PROXY_ONLY: "{round} is proxy-only against {base}",
-    Verdict.COLLAPSING: "{round} is collapsing against {base}",
-    Verdict.INCONCLUSIVE: "{round} against {base} is inconclusive",
+    Verdict.IMPROVED: "improved over {base}",
+    Verdict.FLAT: "is flat against {base}",
+    Verdict.WORSE: "is worse than {base}",
+    Verdict.PROXY_ONLY: "is proxy-only against {base}",
+    Verdict.COLLAPSING: "is collapsing against {base}",
+    Verdict.INCONCLUSIVE: "against {base} is inconclusive",
 }
 
 
@@ -42,14 +42,11 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Estimate):
     """A figure before and after, and the paired difference, after less before, with its interval."""
 
     before: float
     after: float
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +94,11 @@ class Evidence:
     max_finish_rate_drop: float
     confidence: float
 
+    def with_interval(self, figure: Estimate, *, digits: int = 3) -> str:
+        """A difference with its confidence interval, as text."""
+        value, low, high = (f"{number:+.{digits}f}" for number in (figure.value, figure.low, figure.high))
+        return f"{value} ({100 * self.confidence:.3g} % CI {low} to {high})"
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
@@ -107,7 +109,20 @@ class Comparison:
     @property
     def verdict(self) -> Verdict:
         """The first rule that the evidence supports."""
-        return decide(self.evidence)
+        evidence, judge, reward = self.evidence, self.evidence.judge, self.evidence.reward
+        if evidence.tasks < evidence.min_tasks:
+            return Verdict.INCONCLUSIVE
+        if _collapse(evidence):
+            return Verdict.COLLAPSING
+        if judge.high < 0:
+            return Verdict.WORSE
+        if reward and reward.low > 0 and judge.low <= 0 and judge.high < evidence.rise:
+            return Verdict.PROXY_ONLY
+        if judge.low > 0:
+            return Verdict.IMPROVED
+        if -evidence.margin < evidence.equivalence.low and evidence.equivalence.high < evidence.margin:
+            return Verdict.FLAT
+        return Verdict.INCONCLUSIVE
 
     @property
     def difference(self) -> float:
@@ -122,12 +137,25 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict in plain words."""
-        return sentence(self.evidence, self.verdict)
+        evidence, judge = self.evidence, self.evidence.judge
+        claim = f"{evidence.round} {CLAIMS[self.verdict].format(base=evidence.base)}"
+        tasks = f"{evidence.tasks:,} held-out task{'s' * (evidence.tasks != 1)}"
+        figures = f"judge {evidence.with_interval(judge)}, {judge.before:.3f} to {judge.after:.3f} on {tasks}"
+        reason = _reason(evidence, self.verdict)
+        return f"{claim}: {figures}{f'; {reason}' if reason else ''}."
 
     @property
     def caveats(self) -> list[str]:
-        """Findings that speak against taking the difference at face value."""
-        return list(caveats(self.evidence))
+        """Findings that speak against taking the difference at face value; they do not change the verdict."""
+        evidence, judge, tokens = self.evidence, self.evidence.judge, self.evidence.tokens
+        controlled, findings = evidence.length_controlled, []
+        if judge.low > 0 and controlled and controlled.low <= 0 and tokens and tokens.low > 0:
+            longer = f"outputs got longer ({tokens.before:.1f} to {tokens.after:.1f} tokens)"
+            findings.append(f"{longer}, and the length-controlled difference is {evidence.with_interval(controlled)}")
+        for name, other in evidence.others.items():
+            if (judge.low > 0 and other.high < 0) or (judge.high < 0 and other.low > 0):
+                findings.append(f"the judge {name} disagrees: {evidence.with_interval(other)}")
+        return findings
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: ``verdict`` on top, then the evidence."""
@@ -138,70 +166,25 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         evidence = self.evidence
-        figures = {
-            "judge": evidence.judge, "reward": evidence.reward, "tokens": evidence.tokens,
-            "finish rate": evidence.finish_rate, "output diversity": evidence.diversity,
-        }  # fmt: skip
+        names = ("judge", "reward", "tokens", "finish rate", "output diversity")
+        figures = (evidence.judge, evidence.reward, evidence.tokens, evidence.finish_rate, evidence.diversity)
         rows = [
-            (name, f"{figure.before:.3f}", f"{figure.after:.3f}", with_interval(figure, evidence.confidence))
-            for name, figure in figures.items()
-            if figure is not None
+            (name, figure.before, figure.after, evidence.with_interval(figure))
+            for name, figure in zip(names, figures, strict=True)
+            if figure
         ]
         caption = " But ".join([self.sentence, *(f"{caveat}." for caveat in self.caveats)])
         return html_table(caption, ("held-out", evidence.base, evidence.round, "Δ"), rows)
 
 
-def decide(evidence: Evidence) -> Verdict:
-    """The verdict that the evidence supports: the first rule that holds."""
-    judge, reward, margin = evidence.judge, evidence.reward, evidence.margin
-    if evidence.tasks < evidence.min_tasks:
-        return Verdict.INCONCLUSIVE
-    if collapse(evidence) is not None:
-        return Verdict.COLLAPSING
-    if judge.high < 0:
-        return Verdict.WORSE
-    if reward is not None and reward.low > 0 and judge.low <= 0 and judge.high < evidence.rise:
-        return Verdict.PROXY_ONLY
-    if judge.low > 0:
-        return Verdict.IMPROVED
-    if -margin < evidence.equivalence.low and evidence.equivalence.high < margin:
-        return Verdict.FLAT
-    return Verdict.INCONCLUSIVE
-
-
-def collapse(evidence: Evidence) -> str | None:
+def _collapse(evidence: Evidence) -> str | None:
     """Which figure collapsed, in words; None where diversity and finish rate hold."""
     diversity, finish = evidence.diversity, evidence.finish_rate
-    if diversity is not None and diversity.high < -evidence.max_diversity_drop * diversity.before:
+    if diversity and diversity.high < -evidence.max_diversity_drop * diversity.before:
         return f"output diversity fell from {diversity.before:.2f} to {diversity.after:.2f}"
-    if finish is not None and finish.high < -evidence.max_finish_rate_drop:
+    if finish and finish.high < -evidence.max_finish_rate_drop:
         return f"the finish rate fell from {100 * finish.before:.0f} % to {100 * finish.after:.0f} %"
     return None
-
-
-def caveats(evidence: Evidence) -> Iterator[str]:
-    """Findings that speak against taking the judge's difference at face value; they do not change the verdict."""
-    judge, controlled, tokens = evidence.judge, evidence.length_controlled, evidence.tokens
-    if judge.low > 0 and controlled is not None and controlled.low <= 0 and tokens is not None and tokens.low > 0:
-        yield (
-            f"outputs got longer ({tokens.before:.1f} to {tokens.after:.1f} tokens), and the length-controlled difference is "
-            f"{with_interval(controlled, evidence.confidence)}"
-        )
-    for name, other in evidence.others.items():
-        if (judge.low > 0 and other.high < 0) or (judge.high < 0 and other.low > 0):
-            yield f"the judge {name} disagrees: {with_interval(other, evidence.confidence)}"
-
-
-def sentence(evidence: Evidence, verdict: Verdict) -> str:
-    """The verdict in plain words."""
-    judge, tasks = evidence.judge, evidence.tasks
-    claim = CLAIMS[verdict].format(base=evidence.base, round=evidence.round)
-    figures = (
-        f"judge {with_interval(judge, evidence.confidence)}, {judge.before:.3f} to {judge.after:.3f} on {tasks:,} held-out "
-        f"task{'s' * (tasks != 1)}"
-    )
-    reason = _reason(evidence, verdict)
-    return f"{claim}: {figures}{f'; {reason}' if reason else ''}."
 
 
 def _reason(evidence: Evidence, verdict: Verdict) -> str | None:
@@ -210,24 +193,14 @@ def _reason(evidence: Evidence, verdict: Verdict) -> str | None:
     match verdict:
         case Verdict.FLAT:
             return f"any difference is within ± {evidence.margin:g}"
-        case Verdict.PROXY_ONLY if reward is not None:
-            return f"the reward rose by {with_interval(reward, evidence.confidence, digits=2)} and the judge did not follow"
+        case Verdict.PROXY_ONLY if reward:
+            return f"the reward rose by {evidence.with_interval(reward, digits=2)} and the judge did not follow"
         case Verdict.COLLAPSING:
-            return collapse(evidence)
+            return _collapse(evidence)
         case Verdict.INCONCLUSIVE if evidence.tasks < evidence.min_tasks:
             least = max(evidence.min_tasks, needed)
             return f"fewer than {evidence.min_tasks} tasks (`evaluation.min_tasks`) prove nothing, use at least {least:,}"
         case Verdict.INCONCLUSIVE:
-            return (
-                f"the smallest detectable difference is {evidence.smallest_detectable:.3f}, and {evidence.margin:g} needs "
-                f"{needed:,} tasks"
-            )
-        case _:
-            return None
-
-
-def with_interval(estimate: Estimate | Difference, confidence: float, *, digits: int = 3) -> str:
-    """A difference with its confidence interval."""
-    return (
-        f"{estimate.value:+.{digits}f} ({100 * confidence:.3g} % CI {estimate.low:+.{digits}f} to {estimate.high:+.{digits}f})"
-    )
+            smallest = f"the smallest detectable difference is {evidence.smallest_detectable:.3f}"
+            return f"{smallest}, and {evidence.margin:g} needs {needed:,} tasks"
+    return None

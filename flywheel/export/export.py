@@ -15,8 +15,7 @@ from flywheel.export.card import Contents, card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
 from flywheel.export.shapes import ExportOptions, Shape, pair_row, pick_row
-from flywheel.instructions.prompt_style import load_prompts
-from flywheel.instructions.prompts import Prompts
+from flywheel.instructions.prompts import Prompts, load_prompts
 from flywheel.records import Policy, Round
 from flywheel.store import exporting
 from flywheel.store.store import BULK

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from flywheel.config import FiltersConfig
 from flywheel.core.functions import load_function, reason_of
@@ -29,11 +28,8 @@ class Dropped(StrEnum):
     MISSING_FIELD = "missing field"
     """It has no instruction, no input or no constraints."""
     REFUSAL = "refusal"
-    """The model declined to generate a task."""
     TOO_LONG = "too long"
-    """Its three fields have more words than the config allows."""
     WRONG_LANGUAGE = "wrong language"
-    """Its instruction is not in the configured language."""
     COPIES_DEMO = "copies a demo"
     """Its instruction and input are those of a task in the prompt."""
     EXACT_DUPLICATE = "exact-duplicate"
@@ -68,14 +64,14 @@ Filter = Callable[[Task], str | None]
 """Takes a task, returns None to keep it or the reason to drop it."""
 MAX_REASON = 100
 """Characters that are kept of the reason that a custom filter gives."""
-
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"^\W*(?:(?:i(?:'|’)?m|i am) (?:(?:so|very|really) )?(?:sorry|afraid|unable)|i apologi[sz]e|sorry\b|unfortunately,? i\b"
     r"|i (?:can ?not|can(?:'|’)?t|won(?:'|’)?t|will not|do not|don(?:'|’)?t) "
     r"(?:help|assist|create|write|provide|generate|comply|do that)"
     r"|as an? (?:ai|artificial intelligence|(?:large )?language model))|\bas an ai (?:language )?model\b",
     re.IGNORECASE,
 )
+"""Found in a text that declines instead of doing what was asked."""
 
 
 def key_of(task: Task) -> Key:
@@ -93,23 +89,18 @@ def compared_text(task: Task, compare: str) -> str:
     return task.instruction if compare == "instruction" else whole_text(task)
 
 
-def is_refusal(text: str) -> bool:
-    """Whether a text declines instead of doing what was asked."""
-    return _REFUSAL.search(text) is not None
-
-
 class Protected:
     """Tasks that must not be trained on: held-out tasks and benchmarks.
 
-    A task overlaps with one of them if it is the same, if they share this many words in a row (GPT-3, arXiv 2005.14165,
-    appendix C), or if ROUGE-L of instruction and input is above the threshold.
+    A task overlaps with one of them if it is the same, if they share ``held_out_words`` in a row (GPT-3, arXiv 2005.14165,
+    appendix C), or if ROUGE-L of instruction and input is above ``held_out_similarity``.
     """
 
-    def __init__(self, tasks: Sequence[Task], *, words_in_a_row: int | None, similarity: float | None) -> None:
+    def __init__(self, tasks: Sequence[Task], config: FiltersConfig) -> None:
         self._keys = {key_of(task): task.task_id for task in tasks}
-        self._size = words_in_a_row
+        self._size = config.held_out_words
         self._runs = {run: task.task_id for task in tasks for run in self._runs_of(task)}
-        self._index = SimilarityIndex(similarity) if similarity is not None else None
+        self._index = None if config.held_out_similarity is None else SimilarityIndex(config.held_out_similarity)
         if self._index is not None:
             for task in tasks:
                 self._index.add(task.task_id, whole_text(task))
@@ -132,11 +123,6 @@ class Protected:
         return (hash(tuple(text[start : start + self._size])) for start in range(len(text) - self._size + 1))
 
 
-def protected_of(config: FiltersConfig, tasks: Sequence[Task]) -> Protected:
-    """These tasks, protected with the thresholds of a configuration."""
-    return Protected(tasks, words_in_a_row=config.held_out_words, similarity=config.held_out_similarity)
-
-
 class Filters:
     """All filters of a configuration, and the tasks that were kept so far."""
 
@@ -145,16 +131,12 @@ class Filters:
     ) -> None:
         """Without ``measures_novelty``, `novelty` is not available, and texts are only stored to find near-duplicates."""
         self._config = config
-        self._protected = protected_of(config, protected)
-        compares = config.near_duplicate is not None or measures_novelty
-        self._index = SimilarityIndex(config.near_duplicate or 1.0) if compares else None
+        self._protected = Protected(protected, config)
+        self._index = SimilarityIndex(config.near_duplicate or 1.0) if config.near_duplicate or measures_novelty else None
         # Hashes: whole texts would be most of what a large run keeps in memory.
         self._known: set[int] = set()
-        self._filters: list[Filter] = []
-        if config.max_words is not None:
-            self._filters.append(partial(_too_long, config.max_words))
-        if config.language is not None:
-            self._filters.append(_language_filter(config.language))
+        self._filters: list[Filter] = [_length_filter(config.max_words)] if config.max_words is not None else []
+        self._filters += [_language_filter(config.language)] if config.language is not None else []
         self._filters += map(_custom_filter, config.custom)
         for task in known:
             self.keep(task)
@@ -177,7 +159,7 @@ class Filters:
             return Decision(reason=Dropped.PROMPT_TOO_LONG)
         if ended == FinishReason.LENGTH:
             return Decision(reason=Dropped.TRUNCATED)
-        if self._config.refusals and is_refusal(raw if task is None else task.instruction):
+        if self._config.refusals and REFUSAL.search(raw if task is None else task.instruction):
             return Decision(reason=Dropped.REFUSAL)
         if task is None:
             return Decision(reason=Dropped.MISSING_FIELD)
@@ -204,9 +186,11 @@ class Filters:
         return 1.0 - near.similarity if near else 1.0
 
 
-def _too_long(most: int, task: Task) -> str | None:
-    length = sum(len(words(text)) for text in (task.instruction, task.input, task.constraints))
-    return Dropped.TOO_LONG if length > most else None
+def _length_filter(most: int) -> Filter:
+    def length(task: Task) -> int:
+        return sum(len(words(text)) for text in (task.instruction, task.input, task.constraints))
+
+    return lambda task: Dropped.TOO_LONG if length(task) > most else None
 
 
 def _language_filter(language: str) -> Filter:

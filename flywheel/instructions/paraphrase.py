@@ -41,41 +41,33 @@ def paraphrase(
     winning output would have a lower one as an answer to it.
     """
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, stop=STOP)
-    starts = range(0, len(winners), chunk)
+    starts = range(done * chunk, len(winners), chunk)
 
     def demos_for(winner: Winner) -> list[Reworded]:
         return generator("reworded", *names, winner.task.task_id).sample(demos, REWORDED_DEMOS)
 
-    def request(index: int) -> Request:
-        return Request(
-            prompts=[
-                prompts.paraphrase(winner.task, demos_for(winner))
-                for winner in winners[starts[index] : starts[index] + chunk]
-            ],
-            n=config.per_winner, sampling=sampling, seed=derive(*names, index),
-        )  # fmt: skip
-
-    indices = range(done, len(starts))
-    for index, groups in zip(indices, write(request(index) for index in indices), strict=True):
-        asked = winners[starts[index] : starts[index] + chunk]
-        rows: list[Proposal] = []
+    requests = (
+        Request(
+            prompts=[prompts.paraphrase(winner.task, demos_for(winner)) for winner in winners[start : start + chunk]],
+            n=config.per_winner, sampling=sampling, seed=derive(*names, start // chunk),
+        )
+        for start in starts
+    )  # fmt: skip
+    for start, groups in zip(starts, write(requests), strict=True):
+        asked = winners[start : start + chunk]
         seen: set[Key] = set()
-        for place, (winner, group) in enumerate(zip(asked, groups, strict=True), start=starts[index]):
-            rows += [
-                _decide(place * config.per_winner + number, completion, winner, demos_for(winner), filters, seen)
-                for number, completion in enumerate(group)
-            ]
+        rows = [
+            _decide(place * config.per_winner + number, completion, winner, demos_for(winner), filters, seen)
+            for place, (winner, group) in enumerate(zip(asked, groups, strict=True), start=start)
+            for number, completion in enumerate(group)
+        ]
         if config.max_reward_fall is not None:
             rows = _drop_other_meanings(rows, asked, reward, config.max_reward_fall)
         for row in rows:
             if row.reason is None and row.task:
                 filters.keep(row.task)
-        yield Chunk(
-            rows=rows,
-            last=index == len(starts) - 1,
-            tokens=sum(row.tokens for row in rows),
-            prompt_tokens=prompt_tokens(groups),
-        )
+        tokens = sum(row.tokens for row in rows)
+        yield Chunk(rows=rows, last=start + chunk >= len(winners), tokens=tokens, prompt_tokens=prompt_tokens(groups))
 
 
 def _decide(

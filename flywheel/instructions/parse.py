@@ -51,12 +51,11 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
     part of the task. Labels start a line, in any case, order and markdown; of two values of a field the first
     counts. A further example, a second instruction or an output ends the task.
     """
-    lines = _lines(text, chat=chat)
     fields: dict[str, list[str]] = {} if chat else {"instruction": []}
     unclosed: dict[str, str] = {}
     current = None if chat else fields["instruction"]
     ended = False
-    for line in lines:
+    for line in _lines(text, chat=chat):
         if _EXAMPLE.fullmatch(line):
             if not _has_instruction(fields):
                 continue
@@ -81,10 +80,10 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
     values = {name: _value(lines, unclosed.get(name)) for name, lines in fields.items()}
     if not all(values.get(name) for name in ("instruction", "input", "constraint")):
         return Parsed(None, ended)
-    constraints, given = values["constraint"], values["input"]
+    text, constraints = values["input"], values["constraint"]
     task = Task(
         instruction=values["instruction"],
-        input="None" if _NO_INPUT.fullmatch(given) else given,
+        input="None" if _NO_INPUT.fullmatch(text) else text,
         constraints="None" if _NO_CONSTRAINTS.fullmatch(constraints) else constraints,
     )
     return Parsed(task, ended)
@@ -123,7 +122,6 @@ def _lines(text: str, *, chat: bool) -> list[str]:
 
 
 def _has_instruction(fields: dict[str, list[str]]) -> bool:
-    """Whether there is an instruction."""
     return any(line.strip() for line in fields.get("instruction", ()))
 
 

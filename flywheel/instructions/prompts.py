@@ -23,10 +23,14 @@ from jinja2 import (
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from flywheel.config import Config
 from flywheel.core.assets import asset
 from flywheel.core.functions import reason_of
+from flywheel.core.model_folders import chat_format, has_chat_format
+from flywheel.engines.generator import ENDPOINT
 from flywheel.errors import ConfigError
-from flywheel.records import Reworded, Task
+from flywheel.records import Model, Reworded, Task
+from flywheel.workspace import Workspace
 
 FIX_TEMPLATE = "Fix the template."
 
@@ -46,10 +50,10 @@ class Prompts:
             loader=self._loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
         self._folder, self._chat = folder, chat
+        propose = "propose" if meta_prompt == "enumerated" else f"propose-{meta_prompt}"
         style = "chat/" if chat else ""
-        kind = "" if meta_prompt == "enumerated" else f"-{meta_prompt}"
-        self._names = {name: f"{style}{name}.jinja" for name in ("answer", "paraphrase")}
-        self._names |= {"propose": f"{style}propose{kind}.jinja", "judge": "judge.jinja"}
+        self._names = {"answer": f"{style}answer.jinja", "paraphrase": f"{style}paraphrase.jinja"}
+        self._names |= {"propose": f"{style}{propose}.jinja", "judge": "judge.jinja"}
         self._templates = {purpose: self._template(name) for purpose, name in self._names.items()}
 
     @property
@@ -111,6 +115,27 @@ class Prompts:
         if not text.strip():
             raise ConfigError(f"{template.filename} renders an empty prompt", FIX_TEMPLATE)
         return self._chat(text.strip()) if self._chat else text
+
+
+def load_prompts(config: Config, workspace: Workspace, model: Model) -> Prompts:
+    """The prompts of a recorded model; raises as `prompts_of`."""
+    # Only a chat template is in the model's folder, which may be pruned.
+    elsewhere = model.path.startswith(ENDPOINT) or config.prompt_style != "chat"
+    return prompts_of(config, None if elsewhere else workspace.locate(model))
+
+
+def prompts_of(config: Config, folder: Path | None) -> Prompts:
+    """The prompts of a model; ``folder`` is None for a model behind an endpoint.
+
+    Raises ModelError where the style is chat and a generator has no chat template; a student without one reads plain text.
+    """
+    trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
+    template: Callable[[str], str] | None = None
+    if chat and folder is None:
+        template = str  # unchanged: the server has the template
+    elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
+        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=template)
 
 
 def template_file(folder: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 from flywheel.config import InstructionsConfig
@@ -21,7 +22,6 @@ from flywheel.records import Chunk, Completion, FinishReason, Proposal, Proposal
 
 STOP = ("\nExample ",)
 """The start of a further example."""
-SEE_WHY = """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows what was generated."""
 
 
 def propose(
@@ -60,17 +60,17 @@ def propose(
                 if expected != next(_chunks(config, done, chunk), None):
                     break
                 _refuse_beyond_caps(config, done, dropped)
-                groups = next(results)
+                groups, kept = next(results), done.kept
                 rows: list[Proposal] = []
                 for number, group in enumerate(groups, start=done.attempts // config.best_of):
-                    full = done.kept + sum(row.reason is None for row in rows) == config.tasks
-                    first = done.attempts + len(rows)
-                    rows += _decide(group, demos.choose(number), prompts, filters, best, first=first, full=full)
+                    full, first = kept == config.tasks, done.attempts + len(rows)
+                    attempts = _decide(group, demos.choose(number), prompts, filters, best, first=first, full=full)
+                    kept += sum(row.reason is None for row in attempts)
+                    rows += attempts
                 dropped.update(row.reason for row in rows if row.reason)
                 tokens = sum(row.tokens for row in rows)
-                kept = sum(row.reason is None for row in rows)
-                done = ProposalProgress(attempts=done.attempts + len(rows), kept=done.kept + kept, tokens=done.tokens + tokens)
-                yield Chunk(rows=rows, last=done.kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(groups))
+                done = ProposalProgress(attempts=done.attempts + len(rows), kept=kept, tokens=done.tokens + tokens)
+                yield Chunk(rows=rows, last=kept == config.tasks, tokens=tokens, prompt_tokens=prompt_tokens(groups))
 
 
 def _max_attempts(config: InstructionsConfig) -> int:
@@ -88,7 +88,8 @@ def _refuse_beyond_caps(config: InstructionsConfig, done: ProposalProgress, drop
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common()) or "none dropped in this call"
     raise DataError(
         f"{spent} ({key}) gave {done.kept} of {config.tasks} tasks ({reasons})",
-        f"{SEE_WHY} Fix the cause, or raise that limit, and run the same command to resume.",
+        """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows what was generated. """
+        "Fix the cause, or raise that limit, and run the same command to resume.",
     )
 
 
@@ -139,15 +140,14 @@ def proposal(
     attempt: int, completion: Completion, task: Task | None, decision: Decision, *, demos: tuple[str, ...] = (), **more: Any
 ) -> Proposal:
     """An attempt as it is recorded."""
+    kind = kind_of(task.instruction) if task else None
     return Proposal(
         attempt=attempt,
         raw=completion.text,
         demos=demos,
         tokens=completion.tokens,
         task=task,
-        reason=decision.reason,
-        kind=kind_of(task.instruction) if task else None,
-        nearest=decision.nearest,
-        similarity=decision.similarity,
+        kind=kind,
+        **asdict(decision),
         **more,
     )

@@ -39,12 +39,6 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
-def rouge_l(first: str, second: str) -> float:
-    """ROUGE-L's F measure of two texts, 0 to 1; texts without a word are not similar."""
-    left, right = words(first), words(second)
-    return float(Indel.normalized_similarity(left, right)) if left and right else 0.0
-
-
 class Similar(NamedTuple):
     """A text of an index, and how similar it is."""
 
@@ -86,8 +80,8 @@ class SimilarityIndex:
         self._counted *= 2
         self._lengths, self._needed = (np.resize(numbers, self._counted) for numbers in (self._lengths, self._needed))
         self._frequency, self._places = Counter(chain.from_iterable(self._texts)), {}
-        for earlier, known in enumerate(self._texts):
-            self._note(earlier, known)
+        for earlier, encoded in enumerate(self._texts):
+            self._note(earlier, encoded)
 
     def nearest(self, text: str) -> Similar | None:
         """The most similar text that is above the threshold, of equally similar ones the first that was added."""

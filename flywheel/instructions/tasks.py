@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.core.files import encodable
-from flywheel.errors import DataError
+from flywheel.errors import DataError, first_line
 from flywheel.records import HeldOutTask, Reworded, SeedTask, Task
 
 DEMOS = 3
@@ -53,18 +53,14 @@ def _read_line(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where} has {len(line):,} characters, the limit is {LONGEST_LINE:,}", "Remove that line.")
     try:
         row = json.loads(line)
-    except RecursionError:
-        raise DataError(f"{where} is not JSON (nested too deeply): {line[:60]!r}", FIX_LINE) from None
-    except ValueError as error:  # without msg: a number of 5,000 digits
-        reason = getattr(error, "msg", "a number too long")
-        raise DataError(f"{where} is not JSON ({reason}): {line[:60]!r}", FIX_LINE) from None
+    except (ValueError, RecursionError) as error:  # without msg: a number of 5,000 digits, or nested too deeply
+        raise DataError(f"{where} is not JSON ({getattr(error, 'msg', first_line(error))}): {line[:60]!r}", FIX_LINE) from None
     if not isinstance(row, dict):
         raise DataError(f"{where} must be an object, got {line[:60]!r}", FIX_LINE)
     return row
 
 
-def text_field(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
-    """A text of a row; raises DataError that names the line and the field."""
+def _text(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
     value, field = row.get(name, default), f"{path} line {row['line']}: {name!r}"
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{field} must be a text, got {repr(value)[:60]}", FIX_LINE)
@@ -75,31 +71,28 @@ def text_field(row: dict[str, Any], name: str, path: Path, default: str | None =
     return value
 
 
-def _name(row: dict[str, Any], column: str) -> str | None:
+def _name(row: dict[str, Any], column: str, default: str | None = None) -> str | None:
     value = row.get(column)
-    return None if value is None else str(value)
+    return default if value is None else str(value)
 
 
-def read_task(row: dict[str, Any], path: Path) -> Task:
-    """The task in a row; input and constraints may be missing."""
-    return Task(
-        instruction=text_field(row, "instruction", path),
-        input=text_field(row, "input", path, default="None"),
-        constraints=text_field(row, "constraints", path, default="None"),
-    )
+def _task(row: dict[str, Any], path: Path) -> Task:
+    instruction = _text(row, "instruction", path)
+    text, constraints = (_text(row, name, path, default="None") for name in ("input", "constraints"))
+    return Task(instruction=instruction, input=text, constraints=constraints)
 
 
 def read_tasks(path: Path) -> list[Task]:
     """The tasks of a file, without exact duplicates."""
-    return list(dict.fromkeys(read_task(row, path) for row in read_lines(path)))
+    return list(dict.fromkeys(_task(row, path) for row in read_lines(path)))
 
 
 def read_held_out(path: Path) -> list[HeldOutTask]:
     """The held-out tasks of a file, without exact duplicates, with kind and reference answer where they have one."""
     tasks: dict[Task, HeldOutTask] = {}
     for row in read_lines(path):
-        reference = text_field(row, "reference", path) if row.get("reference") is not None else None
-        task = read_task(row, path)
+        reference = _text(row, "reference", path) if row.get("reference") is not None else None
+        task = _task(row, path)
         tasks.setdefault(task, HeldOutTask(task=task, kind=_name(row, "kind"), reference=reference))
     return list(tasks.values())
 
@@ -110,11 +103,8 @@ def read_seeds(path: Path) -> list[SeedTask]:
     A file that names no set is one set.
     """
     rows = read_lines(path)
-    named = any(row.get("set") is not None for row in rows)
-    seeds = [
-        SeedTask(task=read_task(row, path), set_name=_name(row, "set") if named else "all", kind=_name(row, "kind"))
-        for row in rows
-    ]
+    default = None if any(row.get("set") is not None for row in rows) else "all"
+    seeds = [SeedTask(task=_task(row, path), set_name=_name(row, "set", default), kind=_name(row, "kind")) for row in rows]
     for name, size in Counter(seed.set_name for seed in seeds if seed.set_name is not None).items():
         if size < DEMOS:
             raise DataError(f"{path}: seed set {name!r} has {size} tasks", f"Add some: a prompt shows {DEMOS} of a set.")
@@ -126,7 +116,4 @@ def read_reworded(path: Path) -> list[Reworded]:
     rows = read_lines(path)
     if len(rows) < REWORDED_DEMOS:
         raise DataError(f"{path} has {len(rows)} pairs", f"Add some: a prompt shows {REWORDED_DEMOS}.")
-    return [
-        Reworded(instruction=text_field(row, "instruction", path), alternative=text_field(row, "alternative", path))
-        for row in rows
-    ]
+    return [Reworded(instruction=_text(row, "instruction", path), alternative=_text(row, "alternative", path)) for row in rows]

@@ -1,8 +1,6 @@
 """The small world that the nano model lives in: families of tasks with a known right answer.
 
-Each family has its phrasings, a way to draw an input, the right answer, and a *mistake*: a wrong
-function rather than a random word wherever that is possible. A generator blurred with systematic
-mistakes cannot tell right from wrong by its own likelihood, so that a reward model is needed.
+The mistakes that its models are trained to make are beside the data, in ``data/nano/mistakes.py``.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ _OPPOSITE_PAIRS = (
     "cheap dear,brave timid,deep shallow,rough smooth,sharp blunt,tight loose,true false,first last,left right"
 )
 OPPOSITES: dict[str, str] = {}
-for _pair in _OPPOSITE_PAIRS.split(","):
-    _a, _b = _pair.split()
-    OPPOSITES |= {_a: _b, _b: _a}
+for _first, _second in map(str.split, _OPPOSITE_PAIRS.split(",")):
+    OPPOSITES |= {_first: _second, _second: _first}
 
 _IRREGULAR_PLURALS = {
     "mouse": "mice", "goose": "geese", "wolf": "wolves", "knife": "knives", "sheep": "sheep", "fish": "fish",
@@ -71,8 +68,6 @@ class Family:
     """An input at random."""
     answer: Callable[[str], str | None]
     """The right answer; None where the input does not belong to the family."""
-    mistake: Callable[[str, random.Random], str]
-    """A wrong answer that this world's models are prone to."""
 
 
 def split_list(text: str) -> list[str]:
@@ -80,19 +75,14 @@ def split_list(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
-def _known(*, least: int) -> Callable[[str], list[str] | None]:
-    def parse(text: str) -> list[str] | None:
-        words = split_list(text)
-        known = len(words) >= least and all(word in CATEGORY_OF for word in words) and len(set(words)) == len(words)
-        return words if known else None
-
-    return parse
+def _words(text: str) -> list[str] | None:
+    words = split_list(text)
+    valid = len(words) >= 2 and all(word in CATEGORY_OF for word in words) and len(set(words)) == len(words)
+    return words if valid else None
 
 
-_words = _known(least=2)
-
-
-def _numbers(text: str) -> tuple[int, int] | None:
+def numbers(text: str) -> tuple[int, int] | None:
+    """The two numbers of a list; None where the text is something else."""
     parts = split_list(text)
     if len(parts) != 2 or not all(part.isdecimal() and part.isascii() and len(part) <= 3 for part in parts):
         return None
@@ -126,7 +116,8 @@ def _draw_one_animal(rng: random.Random) -> str:
     return ", ".join(words)
 
 
-def _find_animal(text: str) -> str | None:
+def find_animal(text: str) -> str | None:
+    """The only animal of a list; None where there is none or more than one."""
     animals = [word for word in _words(text) or [] if CATEGORY_OF[word] == "animal"]
     return animals[0] if len(animals) == 1 else None
 
@@ -139,31 +130,13 @@ def _draw_numbers(top: int) -> Callable[[random.Random], str]:
 
 
 def _larger(text: str) -> str | None:
-    pair = _numbers(text)
+    pair = numbers(text)
     return str(max(pair)) if pair and pair[0] != pair[1] else None
 
 
 def _sum(text: str) -> str | None:
-    pair = _numbers(text)
+    pair = numbers(text)
     return str(sum(pair)) if pair else None
-
-
-def _difference(text: str) -> str:
-    first, second = _numbers(text) or (0, 0)
-    return str(abs(first - second))
-
-
-def _off_by_one(text: str, rng: random.Random) -> str:
-    return str(max(1, len(split_list(text)) + rng.choice((-1, 1, 1))))
-
-
-def _other_category(text: str, rng: random.Random) -> str:
-    return rng.choice([category for category in CATEGORIES if category != CATEGORY_OF.get(text)])
-
-
-def _an_other_word(text: str, rng: random.Random) -> str:
-    animal = _find_animal(text)
-    return rng.choice([word for word in split_list(text) if word != animal])
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -172,84 +145,72 @@ FAMILIES: tuple[Family, ...] = (
         phrasings=("Write the first word of the list.", "Which word comes first?", "Name the first item."),
         draw=_draw_words(3, 5),
         answer=_on_words(lambda words: words[0]),
-        mistake=lambda text, rng: split_list(text)[-1],
     ),
     Family(
         name="last",
         phrasings=("Write the last word of the list.", "Which word comes last?", "Name the last item."),
         draw=_draw_words(3, 5),
         answer=_on_words(lambda words: words[-1]),
-        mistake=lambda text, rng: split_list(text)[0],
     ),
     Family(
         name="reverse",
         phrasings=("Write the list backwards.", "Reverse the order of the words.", "Turn the list around."),
         draw=_draw_words(2, 4),
         answer=_on_words(lambda words: ", ".join(reversed(words))),
-        mistake=lambda text, rng: ", ".join(split_list(text)),
     ),
     Family(
         name="sort",
         phrasings=("Sort the words from a to z.", "Put the words in alphabetical order.", "Order the list by the alphabet."),
         draw=_draw_words(2, 4),
         answer=_on_words(lambda words: ", ".join(sorted(words))),
-        mistake=lambda text, rng: ", ".join(sorted(split_list(text), reverse=True)),
     ),
     Family(
         name="count",
         phrasings=("How many words are in the list?", "Count the words.", "Give the number of items."),
         draw=_draw_words(2, 6),
         answer=_on_words(lambda words: str(len(words))),
-        mistake=_off_by_one,
     ),
     Family(
         name="opposite",
         phrasings=("Write the opposite of the word.", "What is the opposite?", "Give a word that means the contrary."),
         draw=_draw_key(OPPOSITES),
         answer=OPPOSITES.get,
-        mistake=lambda text, rng: text,
     ),
     Family(
         name="category",
         phrasings=("What kind of thing is it?", "Name the group that the word belongs to.", "Say what sort of thing this is."),
         draw=_draw_key(CATEGORY_OF),
         answer=CATEGORY_OF.get,
-        mistake=_other_category,
     ),
     Family(
         name="animal",
         phrasings=("Which of the words is an animal?", "Find the animal.", "Pick the animal out of the list."),
         draw=_draw_one_animal,
-        answer=_find_animal,
-        mistake=_an_other_word,
+        answer=find_animal,
     ),
     Family(
         name="plural",
         phrasings=("Write the plural of the word.", "Make the word plural.", "What do you call more than one of these?"),
         draw=_draw_key(PLURALS),
         answer=PLURALS.get,
-        mistake=lambda text, rng: text,
     ),
     Family(
         name="past",
         phrasings=("Write the past tense of the verb.", "Put the verb into the past.", "How does one say it of yesterday?"),
         draw=_draw_key(PAST_TENSES),
         answer=PAST_TENSES.get,
-        mistake=lambda text, rng: text + "ing",
     ),
     Family(
         name="larger",
         phrasings=("Which number is larger?", "Write the bigger number.", "Give the greater of the two."),
         draw=_draw_numbers(100),
         answer=_larger,
-        mistake=lambda text, rng: str(min(_numbers(text) or (0, 0))),
     ),
     Family(
         name="sum",
         phrasings=("Add the two numbers.", "What is the sum?", "Write the total of the numbers."),
         draw=_draw_numbers(20),
         answer=_sum,
-        mistake=lambda text, rng: _difference(text),
     ),
 )
 FAMILY_OF: dict[str, Family] = {phrasing: family for family in FAMILIES for phrasing in family.phrasings}
@@ -275,18 +236,3 @@ def right_output(task: Task) -> str | None:
     family, form = FAMILY_OF.get(task.instruction), CONSTRAINTS.get(task.constraints)
     answer = family.answer(task.input) if family else None
     return form(answer) if form and answer is not None else None
-
-
-def blurred_output(task: Task, rng: random.Random, *, wrong_answer: float, wrong_form: float) -> str:
-    """An output of a task of this world, with the mistakes that its models are prone to."""
-    family = FAMILY_OF[task.instruction]
-    answer = family.answer(task.input)
-    if answer is None:
-        raise ValueError(f"not a task of this world: {task}")
-    if rng.random() < wrong_answer:
-        answer = family.mistake(task.input, rng)
-    form = task.constraints
-    if rng.random() < wrong_form:
-        # The usual slip is to ignore the constraint; where there is none, to add one.
-        form = "None" if form != "None" else rng.choice([name for name in CONSTRAINTS if name != "None"])
-    return CONSTRAINTS[form](answer)

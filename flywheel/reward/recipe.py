@@ -122,7 +122,7 @@ def refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> N
     Such a reward model knows the answers, and what it selects would look better on the held-out tasks than it is.
     """
     tasks = read_tasks(config.path(config.evaluation.tasks))
-    protected = Protected(tasks, words_in_a_row=config.instructions.filters.held_out_words, similarity=None)
+    protected = Protected(tasks, config.instructions.filters.model_copy(update={"held_out_similarity": None}))
     for name, data in sets.items():
         asked = (row.answers[0].task for row in data.of(Split.TRAIN))
         shared = [task for task in asked if task is not None and protected.overlap(task).reason is not None]

@@ -20,8 +20,7 @@ from flywheel.engines.contract import Engine, Sampling
 from flywheel.engines.factory import load
 from flywheel.engines.generator import load_engine, sampling_of
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
-from flywheel.instructions.prompt_style import load_prompts
-from flywheel.instructions.prompts import Prompts
+from flywheel.instructions.prompts import Prompts, load_prompts
 from flywheel.records import Completion, FinishReason, Task
 from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.text import Answer

@@ -10,8 +10,8 @@ from flywheel.engines.generator import generator_folder
 from flywheel.errors import DataError
 from flywheel.evaluation.judges import check_judges, judge_models
 from flywheel.instructions.demos import Demos
-from flywheel.instructions.filters import Filters, protected_of
-from flywheel.instructions.prompt_style import prompts_of
+from flywheel.instructions.filters import Filters, Protected
+from flywheel.instructions.prompts import prompts_of
 from flywheel.instructions.tasks import DEMOS, REWORDED_DEMOS, read_held_out, read_reworded, read_seeds, read_tasks
 from flywheel.records import SeedTask, Task
 from flywheel.round.fingerprint import held_out_digest
@@ -59,7 +59,7 @@ def why_no_verdict(workspace: Workspace, config: Config) -> str | None:
 
 def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: Sequence[Task]) -> None:
     """Raise DataError for a seed that is a held-out task: the generator would see what it is measured on."""
-    protected = protected_of(config.instructions.filters, held_out)
+    protected = Protected(held_out, config.instructions.filters)
     for number, seed in enumerate(seeds, start=1):
         if protected.overlap(seed.task).reason is not None:
             raise DataError(

@@ -12,8 +12,7 @@ from flywheel.core.progress import Progress
 from flywheel.engines.contract import Completions, Engine, Request
 from flywheel.engines.generator import ENDPOINT, load_engine
 from flywheel.instructions.filters import Filters
-from flywheel.instructions.prompt_style import load_prompts
-from flywheel.instructions.prompts import Prompts
+from flywheel.instructions.prompts import Prompts, load_prompts
 from flywheel.instructions.tasks import read_held_out, read_seeds, read_tasks
 from flywheel.records import Candidate, HeldOutTask, Model, Policy, Round, SeedTask, Task
 from flywheel.reward.model import RewardModel, load_scorer

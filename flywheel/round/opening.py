@@ -14,7 +14,7 @@ from flywheel.core.version import __version__
 from flywheel.engines.generator import choose_engine, initial_generator, initial_student
 from flywheel.errors import StoreError
 from flywheel.evaluation.judges import judge_models
-from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import load_prompts
 from flywheel.instructions.tasks import read_held_out, read_seeds
 from flywheel.records import Model, ModelKind, Policy, Round
 from flywheel.round.fingerprint import fingerprint, full_identity, refuse_changes

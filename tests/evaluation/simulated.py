@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from flywheel.core.statistics import Array
-from flywheel.evaluation.evidence import Lengths, Measured
+from flywheel.evaluation.evidence import Measured
 
 POPULATION = 20_000
 
@@ -95,9 +95,7 @@ def measured(name: str, judge: Array, reward: Array, tokens: Array, finished: Ar
         finish_rate=finished.mean(axis=1),
         tokens=tokens.mean(axis=1),
         diversity=diversity,
-        lengths=Lengths(
-            mean=length.mean(axis=1),
-            products=(off_length * off_judge).sum(axis=1),
-            squares=(off_length**2).sum(axis=1),
-        ),
+        length=length.mean(axis=1),
+        products=(off_length * off_judge).sum(axis=1),
+        squares=(off_length**2).sum(axis=1),
     )

@@ -28,36 +28,35 @@ def test_identical_scores_are_flat_and_noise_is_called_a_change_in_at_most_one_p
 
 def test_five_points_more_improve_and_five_points_less_are_worse() -> None:
     moved = BEFORE + RNG.normal(0.05, 0.1, BEFORE.size)
-    found = compare_scores(list(BEFORE), list(moved), names=("v1", "v2"))
-    assert found.verdict == Verdict.IMPROVED
-    assert found.difference == pytest.approx(0.05, abs=0.02)
-    assert 0 < found.interval.low < found.difference < found.interval.high
-    assert found.evidence.p_value < 0.001
-    assert (found.evidence.base, found.evidence.round, found.evidence.tasks) == ("v1", "v2", 400)
-    assert (
-        found.evidence.reward is found.evidence.tokens is found.evidence.diversity is found.evidence.length_controlled is None
-    )
+    comparison = compare_scores(list(BEFORE), list(moved), names=("v1", "v2"))
+    assert comparison.verdict == Verdict.IMPROVED
+    assert comparison.difference == pytest.approx(0.05, abs=0.02)
+    assert 0 < comparison.interval.low < comparison.difference < comparison.interval.high
+    evidence = comparison.evidence
+    assert evidence.p_value < 0.001
+    assert (evidence.base, evidence.round, evidence.tasks) == ("v1", "v2", 400)
+    assert evidence.reward is evidence.tokens is evidence.diversity is evidence.length_controlled is None
     assert compare_scores(moved, BEFORE).verdict == Verdict.WORSE
     strict = compare_scores(BEFORE, moved, confidence=0.999)
-    assert strict.interval.low < found.interval.low
+    assert strict.interval.low < comparison.interval.low
 
 
 def test_tasks_without_a_score_on_one_side_are_left_out() -> None:
     before, after = [0.1] * 20, [0.3] * 20
-    found = compare_scores([None, *before, 0.9], [0.5, *after, math.nan])
-    assert (found.verdict, found.evidence.tasks, found.difference) == (Verdict.IMPROVED, 20, pytest.approx(0.2))
+    comparison = compare_scores([None, *before, 0.9], [0.5, *after, math.nan])
+    assert (comparison.verdict, comparison.evidence.tasks, comparison.difference) == (Verdict.IMPROVED, 20, pytest.approx(0.2))
 
 
 def test_mappings_are_paired_by_task() -> None:
     before = {f"task {number}": float(number) for number in range(30)}
     after = {task: before[task] + 0.1 for task in reversed(before)} | {"another": 9.0}
-    found = compare_scores(before, after)
-    assert (found.evidence.tasks, found.difference) == (30, pytest.approx(0.1))
+    comparison = compare_scores(before, after)
+    assert (comparison.evidence.tasks, comparison.difference) == (30, pytest.approx(0.1))
 
 
 def test_pass_and_fail_are_scores() -> None:
-    found = compare_scores([False] * 30 + [True] * 10, [True] * 40)
-    assert (found.evidence.judge.before, found.evidence.judge.after) == (0.25, 1.0)
+    comparison = compare_scores([False] * 30 + [True] * 10, [True] * 40)
+    assert (comparison.evidence.judge.before, comparison.evidence.judge.after) == (0.25, 1.0)
 
 
 def test_few_tasks_are_inconclusive() -> None:
@@ -66,22 +65,22 @@ def test_few_tasks_are_inconclusive() -> None:
 
 def test_a_reward_that_rises_alone_is_proxy_only() -> None:
     after = BEFORE + RNG.normal(0, 0.1, BEFORE.size)
-    found = compare_scores(BEFORE, after, rewards=(BEFORE, BEFORE + 0.5))
-    assert found.verdict == Verdict.PROXY_ONLY
-    assert found.evidence.reward is not None
-    assert found.evidence.reward.value == pytest.approx(0.5)
+    comparison = compare_scores(BEFORE, after, rewards=(BEFORE, BEFORE + 0.5))
+    assert comparison.verdict == Verdict.PROXY_ONLY
+    assert comparison.evidence.reward is not None
+    assert comparison.evidence.reward.value == pytest.approx(0.5)
 
 
 def test_what_longer_outputs_gain_is_not_in_the_length_controlled_difference() -> None:
     longer = RNG.normal(0.4, 0.4, BEFORE.size)
     lengths = np.full(BEFORE.size, 49.0)
     after = BEFORE + 0.5 * longer + RNG.normal(0.0, 0.05, BEFORE.size)
-    found = compare_scores(BEFORE, after, lengths=(lengths, 50 * np.exp(longer) - 1))
-    assert found.verdict == Verdict.IMPROVED
-    assert found.difference == pytest.approx(0.2, abs=0.05)
-    assert found.evidence.length_controlled is not None
-    assert found.evidence.length_controlled.value == pytest.approx(0.0, abs=0.02)
-    assert len(found.caveats) == 1
+    comparison = compare_scores(BEFORE, after, lengths=(lengths, 50 * np.exp(longer) - 1))
+    assert comparison.verdict == Verdict.IMPROVED
+    assert comparison.difference == pytest.approx(0.2, abs=0.05)
+    assert comparison.evidence.length_controlled is not None
+    assert comparison.evidence.length_controlled.value == pytest.approx(0.0, abs=0.02)
+    assert len(comparison.caveats) == 1
 
 
 @pytest.mark.parametrize(

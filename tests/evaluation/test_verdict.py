@@ -10,7 +10,7 @@ import pytest
 
 from flywheel.config import EvaluationConfig
 from flywheel.evaluation.evidence import Measured, gather
-from flywheel.evaluation.verdict import Comparison, Evidence, Interval, Verdict, caveats, decide
+from flywheel.evaluation.verdict import Comparison, Evidence, Interval, Verdict
 from tests.evaluation.simulated import Truth, measured, pair
 
 CONFIG = EvaluationConfig(tasks="t", judge="m:f", resamples=2000)
@@ -21,7 +21,7 @@ def evidence_of(truth: Truth, seed: int = 0, config: EvaluationConfig = CONFIG) 
 
 
 def verdicts(truth: Truth, pairs: int) -> Counter[Verdict]:
-    return Counter(decide(evidence_of(truth, seed)) for seed in range(pairs))
+    return Counter(Comparison(evidence_of(truth, seed)).verdict for seed in range(pairs))
 
 
 def still(name: str, judge: np.ndarray, reward: np.ndarray, *, diversity: float = 0.6, finish_rate: float = 1.0) -> Measured:
@@ -35,7 +35,7 @@ def verdict(judge_shift: float, reward_shift: float, *, tasks: int = 400, noise:
     judge, reward = rng.uniform(0, 1, tasks), rng.normal(0, 1, tasks)
     before = still("r1", judge, reward)
     moved, gained = rng.normal(judge_shift, noise, tasks), rng.normal(reward_shift, 0.2, tasks)
-    return decide(gather(before, still("r2", judge + moved, reward + gained, **after), CONFIG, seed=1))
+    return Comparison(gather(before, still("r2", judge + moved, reward + gained, **after), CONFIG, seed=1)).verdict
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_collapsing_comes_before_everything_else() -> None:
 def test_flat_needs_two_one_sided_tests_inside_the_margin() -> None:
     assert verdict(0.0, 0.0, noise=0.02) == Verdict.FLAT
     assert verdict(0.0, 0.0, noise=0.5) == Verdict.INCONCLUSIVE
-    found = evidence_of(Truth())
-    assert found.judge.low < found.equivalence.low < found.equivalence.high < found.judge.high
+    evidence = evidence_of(Truth())
+    assert evidence.judge.low < evidence.equivalence.low < evidence.equivalence.high < evidence.judge.high
 
 
 def test_few_tasks_are_not_enough_to_call_a_reward_a_proxy() -> None:
@@ -72,7 +72,7 @@ def test_few_tasks_are_not_enough_to_call_a_reward_a_proxy() -> None:
 
 def test_two_equal_rounds_are_called_better_or_worse_in_at_most_one_pair_of_twenty() -> None:
     settings = [Truth(), Truth(binary=False), Truth(samples=1, tasks=200), Truth(skew=1.5, spread=3.0)]
-    cries = [found[Verdict.IMPROVED] + found[Verdict.WORSE] for found in (verdicts(one, 500) for one in settings)]
+    cries = [counts[Verdict.IMPROVED] + counts[Verdict.WORSE] for counts in (verdicts(truth, 500) for truth in settings)]
     assert sum(cries) <= 0.05 * 2000
 
 
@@ -81,8 +81,8 @@ def test_five_points_are_found_with_400_tasks() -> None:
 
 
 def test_a_reward_model_that_is_hacked_is_named() -> None:
-    found = verdicts(Truth(judge=-0.03, reward=0.5), 200)
-    assert found[Verdict.PROXY_ONLY] + found[Verdict.WORSE] >= 190
+    counts = verdicts(Truth(judge=-0.03, reward=0.5), 200)
+    assert counts[Verdict.PROXY_ONLY] + counts[Verdict.WORSE] >= 190
 
 
 def test_a_generator_that_collapses_is_named() -> None:
@@ -93,20 +93,20 @@ def test_a_generator_that_collapses_is_named() -> None:
 
 def test_longer_outputs_that_only_please_the_judge_raise_a_caveat() -> None:
     inflated = Truth(binary=False, longer=0.5, length_bias=0.5)
-    found = [evidence_of(inflated, seed) for seed in range(40)]
-    assert all(one.judge.low > 0 for one in found)
-    assert sum(any("length-controlled" in caveat for caveat in caveats(one)) for one in found) >= 36
+    longer = [evidence_of(inflated, seed) for seed in range(40)]
+    assert all(evidence.judge.low > 0 for evidence in longer)
+    assert sum(any("length-controlled" in caveat for caveat in Comparison(evidence).caveats) for evidence in longer) >= 36
     better = [evidence_of(Truth(binary=False, judge=0.5, length_bias=0.5), seed) for seed in range(40)]
-    assert not any(list(caveats(one)) for one in better)
+    assert not any(Comparison(evidence).caveats for evidence in better)
 
 
 def test_the_length_controlled_difference_is_what_is_left_at_equal_length() -> None:
     plain = Truth(binary=False, judge=0.3, uneven=0.1, tasks=2000)
     inflated = replace(plain, longer=0.5, length_bias=0.4)
-    found = evidence_of(inflated)
-    assert found.judge.value == pytest.approx(0.3 + 0.5 * 0.4, abs=0.05)
-    assert found.length_controlled is not None
-    assert found.length_controlled.value == pytest.approx(0.3, abs=0.06)
+    evidence = evidence_of(inflated)
+    assert evidence.judge.value == pytest.approx(0.3 + 0.5 * 0.4, abs=0.05)
+    assert evidence.length_controlled is not None
+    assert evidence.length_controlled.value == pytest.approx(0.3, abs=0.06)
     alike = still("r1", np.zeros(50), np.zeros(50))
     assert gather(alike, alike, CONFIG, seed=0).length_controlled is None
 
@@ -116,24 +116,24 @@ def test_another_judge_that_moves_the_other_way_raises_a_caveat() -> None:
     unknown = np.full(before.judge.size, np.nan)
     before = replace(before, others={"strict": before.judge, "silent": unknown})
     after = replace(after, others={"strict": before.judge - 0.2, "silent": unknown})
-    found = gather(before, after, CONFIG, seed=0)
-    assert list(found.others) == ["strict"]
-    assert found.others["strict"].value == pytest.approx(-0.2)
-    assert any("the judge strict disagrees" in one for one in caveats(found))
+    evidence = gather(before, after, CONFIG, seed=0)
+    assert list(evidence.others) == ["strict"]
+    assert evidence.others["strict"].value == pytest.approx(-0.2)
+    assert any("the judge strict disagrees" in caveat for caveat in Comparison(evidence).caveats)
 
 
 def test_win_tie_and_loss_rates_are_shares_of_the_tasks() -> None:
     judge = np.array([0.0] * 50 + [1.0] * 50)
     better = np.array([1.0] * 20 + [0.0] * 30 + [1.0] * 40 + [0.0] * 10)
-    found = gather(still("r1", judge, judge), still("r2", better, better), CONFIG, seed=0).rates
-    assert (found.win, found.tie, found.loss) == (0.2, 0.7, 0.1)
-    assert found.net.value == pytest.approx(0.1)
-    assert found.net.low < 0.1 < found.net.high
+    rates = gather(still("r1", judge, judge), still("r2", better, better), CONFIG, seed=0).rates
+    assert (rates.win, rates.tie, rates.loss) == (0.2, 0.7, 0.1)
+    assert rates.net.value == pytest.approx(0.1)
+    assert rates.net.low < 0.1 < rates.net.high
 
 
 def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
     few = evidence_of(Truth(tasks=100))
-    assert decide(few) == Verdict.INCONCLUSIVE
+    assert Comparison(few).verdict == Verdict.INCONCLUSIVE
     assert few.tasks_needed is not None
     assert f"0.02 needs {few.tasks_needed:,} tasks" in Comparison(few).sentence
     enough = evidence_of(Truth(tasks=few.tasks_needed))
@@ -143,9 +143,9 @@ def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
 @pytest.mark.parametrize("tasks", [1, 2, 9])
 def test_a_handful_of_tasks_shows_nothing_however_alike_they_are(tasks: int) -> None:
     same = np.full(tasks, 0.5)
-    found = gather(still("r1", same, same), still("r2", same, same), CONFIG, seed=0)
-    assert decide(found) == Verdict.INCONCLUSIVE
-    assert "fewer than 10 tasks (`evaluation.min_tasks`)" in Comparison(found).sentence
+    evidence = gather(still("r1", same, same), still("r2", same, same), CONFIG, seed=0)
+    assert Comparison(evidence).verdict == Verdict.INCONCLUSIVE
+    assert "fewer than 10 tasks (`evaluation.min_tasks`)" in Comparison(evidence).sentence
 
 
 def test_a_higher_confidence_widens_every_interval() -> None:
@@ -167,14 +167,22 @@ def test_a_higher_confidence_widens_every_interval() -> None:
     ],
 )
 def test_a_comparison_says_it_in_one_line_and_in_typed_fields(truth: Truth, word: str, claim: str) -> None:
-    found = Comparison(evidence_of(truth))
-    judge = found.evidence.judge
-    assert (found.verdict, found.difference, found.interval) == (Verdict(word), judge.value, Interval(judge.low, judge.high))
-    assert found.interval.low < found.difference < found.interval.high
-    assert found.sentence.startswith(claim)
-    assert "\n" not in found.sentence
-    assert f"(95 % CI {judge.low:+.3f} to {judge.high:+.3f}), {judge.before:.3f} to {judge.after:.3f} on" in found.sentence
-    plain = found.as_json()
-    assert (plain["verdict"], plain["sentence"], plain["rates"]["win"]) == (word, found.sentence, found.evidence.rates.win)
-    assert word in repr(found)
-    assert found._repr_html_().startswith(f"<table><caption>{found.sentence}")
+    comparison = Comparison(evidence_of(truth))
+    judge = comparison.evidence.judge
+    assert (comparison.verdict, comparison.difference, comparison.interval) == (
+        Verdict(word),
+        judge.value,
+        Interval(judge.low, judge.high),
+    )
+    assert comparison.interval.low < comparison.difference < comparison.interval.high
+    assert comparison.sentence.startswith(claim)
+    assert "\n" not in comparison.sentence
+    assert f"(95 % CI {judge.low:+.3f} to {judge.high:+.3f}), {judge.before:.3f} to {judge.after:.3f} on" in comparison.sentence
+    plain = comparison.as_json()
+    assert (plain["verdict"], plain["sentence"], plain["rates"]["win"]) == (
+        word,
+        comparison.sentence,
+        comparison.evidence.rates.win,
+    )
+    assert word in repr(comparison)
+    assert comparison._repr_html_().startswith(f"<table><caption>{comparison.sentence}")

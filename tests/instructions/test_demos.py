@@ -12,7 +12,7 @@ from flywheel.core.assets import asset
 from flywheel.errors import ConfigError
 from flywheel.instructions.demos import Demos, diverse
 from flywheel.instructions.kinds import kind_of
-from flywheel.instructions.similarity import rouge_l
+from flywheel.instructions.similarity import SimilarityIndex
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.records import SeedTask, Task
 
@@ -32,9 +32,10 @@ def test_the_general_seeds_are_many_and_of_many_kinds() -> None:
     pool = [seed for seed in SEEDS if seed.set_name is None]
     assert len(pool) >= 60
     assert len({seed.kind for seed in pool}) >= 12
-    instructions = [seed.task.instruction for seed in SEEDS]
-    alike = [(a, b) for place, a in enumerate(instructions) for b in instructions[:place] if rouge_l(a, b) > 0.5]
-    assert not alike
+    index = SimilarityIndex(0.5)
+    for seed in SEEDS:
+        assert index.nearest(seed.task.instruction) is None
+        index.add(seed.task.task_id, seed.task.instruction)
     assert len(read_reworded(asset("data/paraphrases.jsonl"))) >= 15
 
 

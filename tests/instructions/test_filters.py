@@ -9,7 +9,7 @@ import pytest
 
 from flywheel.config import FiltersConfig
 from flywheel.errors import ConfigError, DataError
-from flywheel.instructions.filters import KEPT, Decision, Dropped, Filters, is_refusal, key_of
+from flywheel.instructions.filters import KEPT, REFUSAL, Decision, Dropped, Filters, key_of
 from flywheel.records import FinishReason, Task
 
 TASK = Task(instruction="Sort the words in alphabetical order.", input="pear, fig, apple", constraints="One line.")
@@ -106,7 +106,7 @@ def test_the_same_instruction_with_another_input_does_not_overlap() -> None:
     ],
 )  # fmt: skip
 def test_refusals_are_recognised(text: str) -> None:
-    assert is_refusal(text)
+    assert REFUSAL.search(text)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_refusals_are_recognised(text: str) -> None:
     ],
 )  # fmt: skip
 def test_tasks_that_speak_of_refusing_are_none(text: str) -> None:
-    assert not is_refusal(text)
+    assert not REFUSAL.search(text)
 
 
 def test_a_filter_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from flywheel.core.assets import asset
 from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.nano.verifier import check, judge
-from flywheel.nano.world import FAMILIES, blurred_output, draw_task, right_output
+from flywheel.nano.world import FAMILIES, draw_task, right_output
 from flywheel.records import Task
 from flywheel.reward.data import PreferenceSet, Thumb
 from flywheel.reward.reading import read_set
@@ -24,7 +24,7 @@ from flywheel.reward.sources import Split, read_source
 
 NANO = asset("data/nano")
 sys.path.append(str(NANO))
-data = importlib.import_module("preferences")
+data, mistakes = (importlib.import_module(name) for name in ("preferences", "mistakes"))
 
 
 def preferences(name: str) -> PreferenceSet:
@@ -67,10 +67,10 @@ def test_a_right_output_passes_and_every_mistake_fails_in_its_own_respect() -> N
     rng = random.Random(2)
     for task in drawn(3000):
         assert judge([(task, str(right_output(task)))]) == [1.0]
-        wrong = check(task, blurred_output(task, rng, wrong_answer=1, wrong_form=0))
+        wrong = check(task, mistakes.blurred_output(task, rng, wrong_answer=1, wrong_form=0))
         assert wrong is not None
         assert (wrong.answer, wrong.form) == (False, True), task
-        formless = check(task, blurred_output(task, rng, wrong_answer=0, wrong_form=1))
+        formless = check(task, mistakes.blurred_output(task, rng, wrong_answer=0, wrong_form=1))
         assert formless is not None
         assert (formless.answer, formless.form) == (True, False), task
 

@@ -10,15 +10,16 @@ import numpy as np
 
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
+from flywheel.engines.contract import Request, prompt_tokens
 from flywheel.engines.generator import ENDPOINT, sampling_of
-from flywheel.evaluation.held_out import evaluate as evaluate_tasks
-from flywheel.instructions.prompt_style import load_prompts
-from flywheel.records import Chunk, Judge, Metric, Model, Stage, Task
+from flywheel.instructions.prompts import load_prompts
+from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.judge import load_judges
 from flywheel.round.verdict import mean_metric
+from flywheel.workers.work import Step, Work, finished
 
 
 def evaluate(context: RoundContext) -> None:
@@ -31,25 +32,26 @@ def evaluate(context: RoundContext) -> None:
         model = _trained(context)
         size, tasks = context.config.engine.chunk, [held_out.task for held_out in context.held_out]
         judges = load_judges(context, stack)
-        if stage.done < math.ceil(len(tasks) / size):
-            with closing(context.workers_for(model)) as workers:
-                for index, chunk in enumerate(
-                    evaluate_tasks(
-                        workers,
-                        judges,
-                        load_prompts(context.config, context.workspace, model),
-                        tasks,
-                        samples=config.samples,
+        starts = range(stage.done * size, len(tasks), size)
+        if starts:
+            prompts = load_prompts(context.config, context.workspace, model)
+            # The seed does not depend on the round: every generator is measured with the same random numbers.
+            chunks = (
+                Work(
+                    tasks=tasks[start : start + size],
+                    request=Request(
+                        prompts=[prompts.answer(task) for task in tasks[start : start + size]],
+                        n=config.samples,
                         sampling=sampling_of(context.config),
-                        seed=context.config.seed,
-                        scorer_id=context.reward_model,
-                        chunk=size,
-                        done=stage.done,
+                        seed=derive(context.config.seed, "evaluate", start // size),
                     ),
-                    start=stage.done,
-                ):
-                    stage.commit(chunk)
-                    stage.progress.to(min((index + 1) * size, len(tasks)) * config.samples)
+                )
+                for start in starts
+            )
+            with closing(context.workers_for(model)) as workers:
+                for start, work in zip(starts, workers.run(chunks, Step.GENERATE, Step.SCORE), strict=True):
+                    stage.commit(_judged(context, finished(work), judges))
+                    stage.progress.to(min(start + size, len(tasks)) * config.samples)
         # The generator has freed its memory by now.
         stage.commit(Chunk(rows=[], metrics=_references(context, model, judges), last=True))
 
@@ -59,6 +61,29 @@ def _trained(context: RoundContext) -> Model:
     recorded = next(row for row in context.store.rounds(controls=True) if row.round == context.name)
     assert recorded.generator_out is not None
     return context.store.model(recorded.generator_out)
+
+
+def _judged(context: RoundContext, work: Work, judges: Mapping[str, Judge]) -> Chunk[Candidate | Score]:
+    """The outputs of a chunk with the scores of the reward model and of the judges, which are by model id."""
+    assert work.request is not None
+    texts = [(task, completion.text) for task, group in zip(work.tasks, work.completions, strict=True) for completion in group]
+    outputs = [
+        Candidate(
+            task_id=task.task_id, candidate=number, output=completion.text, finish_reason=completion.finish_reason,
+            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
+        )
+        for task, group in zip(work.tasks, work.completions, strict=True)
+        for number, completion in enumerate(group)
+    ]  # fmt: skip
+    given = {context.reward_model: work.scores} | {model_id: judge(texts) for model_id, judge in judges.items()}
+    scores = [
+        Score(task_id=output.task_id, candidate=output.candidate, model_id=model_id, score=float(score))
+        for model_id, values in given.items()
+        for output, score in zip(outputs, values, strict=True)
+        if score is not None
+    ]
+    tokens = sum(output.tokens for output in outputs)
+    return Chunk(rows=[*outputs, *scores], last=False, tokens=tokens, prompt_tokens=prompt_tokens(work.completions))
 
 
 def _references(context: RoundContext, model: Model, judges: Mapping[str, Judge]) -> list[Metric]:

@@ -6,7 +6,7 @@ from flywheel.core.files import digest_model, publish
 from flywheel.core.seeds import derive
 from flywheel.core.spool import Spooled
 from flywheel.engines.generator import training_start
-from flywheel.instructions.prompt_style import load_prompts
+from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Chunk, Model, ModelKind, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
