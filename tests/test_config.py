@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from flywheel.config import Config, Section, as_text, check, find, load
+from flywheel.config import Config, Section, as_text, find, load, parse
 from flywheel.core.assets import presets
 from flywheel.errors import ConfigError
 from flywheel.instructions.tasks import read_lines
@@ -72,7 +72,7 @@ def test_all_contradictions_between_sections_are_reported_at_once() -> None:
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError) as error:
-        check({})
+        parse(Config, {})
     assert all(f"'{key}'" in error.value.message for key in ("generator", "reward", "evaluation"))
     assert error.value.hint
 

@@ -339,7 +339,7 @@ SETS = [
     ("__class__=1", "unknown config key"),
     ("sampling.__init__.__globals__=1", "unknown config key"),
     ("a." * 60 + "b=1", "50 levels"),
-    ("sampling.n=&a [*a]", "*a"),
+    ("sampling.n=&a [*a]", "--set sampling.n"),
     (f"seed={'9' * 30}", "seed = 999"),
     ("sampling.temperature=.nan", "finite number"),
     ("sampling.temperature=1e999", "finite number"),

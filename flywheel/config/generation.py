@@ -1,6 +1,4 @@
-"""How new tasks are proposed, filtered and paraphrased: the ``instructions`` section."""
-
-from __future__ import annotations
+"""How tasks and candidates are generated: the ``instructions`` and ``sampling`` sections."""
 
 from typing import Literal
 
@@ -84,3 +82,16 @@ class InstructionsConfig(Section):
     """Filters of proposed tasks."""
     paraphrases: ParaphrasesConfig = ParaphrasesConfig()
     """Paraphrases of the winners' instructions."""
+
+
+class SamplingConfig(Section):
+    """How candidates are sampled for a task."""
+
+    n: int = Field(default=4, ge=1, le=4096)
+    """Candidates per task."""
+    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
+    """Sampling temperature of candidates."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus sampling of candidates."""
+    max_tokens: Positive = 256
+    """Token cap of a candidate."""
