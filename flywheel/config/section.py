@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
+Temperature = Annotated[float, Field(gt=0.0, le=100.0, description="Sampling temperature.")]
+TopP = Annotated[float, Field(gt=0.0, le=1.0, description="Nucleus sampling.")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
 """The name of a member or judge; folders and columns are named after it."""
