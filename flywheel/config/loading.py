@@ -161,7 +161,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set expects key=value, got {override!r}", "For example: --set sampling.temperature=0.8")
+        raise ConfigError(f"--set expects key=value, got {override!r}", "Write --set sampling.temperature=0.8, for example.")
     value = read_yaml(text, f"--set {key}")
     *parents, last = key.split(".")
     section: Any = values
@@ -188,7 +188,7 @@ def read_yaml(text: str, name: str) -> Any:
         if isinstance(error, DuplicateKeyError):
             key = str(error.problem).partition(" with value")[0].removeprefix("found duplicate key ")
             raise ConfigError(f"{name} has the key {key} twice, again in line {line}", "Remove one of them.") from None
-        raise ConfigError(f"{name} is not valid YAML in line {line}: {error.problem or error.context}") from None
+        raise ConfigError(f"{name} is not valid YAML in line {line}: {error.problem or error.context}", "Fix it.") from None
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What a date with 13 months raises, or !!bool maybe.
         raise ConfigError(f"{name} has a value that YAML cannot read ({type(error).__name__})", "Quote texts.") from None
@@ -227,4 +227,4 @@ def _refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:
                 "Hugging Face hub's.",
             )
         if "\0" in value or not encodable(value):
-            raise ConfigError(f"{key}: {value[:60]!r} is not valid text (a null byte or half a surrogate pair)")
+            raise ConfigError(f"{key}: {value[:60]!r} is not valid text (a null byte or half a surrogate pair)", "Remove it.")

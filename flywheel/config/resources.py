@@ -38,9 +38,9 @@ class EndpointConfig(Section):
         if "@" in self.base_url:
             yield "base_url contains a name or password", "Remove it; the key comes from the environment."
         elif not valid or not self.base_url.isprintable() or re.search(r"[\s<>\"{}|\\^`]", self.base_url):
-            yield f"base_url = {self.base_url!r} is not an address", "For example: http://localhost:8000/v1"
+            yield f"base_url = {self.base_url!r} is not an address", "Use an address such as http://localhost:8000/v1."
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
-            hint = "For example OPENAI_API_KEY; the key itself is that variable's value."
+            hint = "Set it to OPENAI_API_KEY, for example; the key itself is that variable's value."
             yield "key_env must be the name of an environment variable, in capital letters", hint
 
 

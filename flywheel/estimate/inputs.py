@@ -115,11 +115,9 @@ def _find_model(config: Config, key: str) -> Source:
 
 
 def _find_data(name: str, path: Path) -> Path | None:
-    """Where preference data is on this machine; None for data that a round would fetch from the hub."""
-    if path.exists():
+    """Where preference data is or should be on this machine; None for data that a round would fetch from the hub."""
+    if path.exists() or "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name:
         return path
-    if "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name:
-        find_source(name, path)  # raises
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
