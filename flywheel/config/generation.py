@@ -75,9 +75,7 @@ class InstructionsConfig(Section):
     max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
     """Stop proposing after this many tokens per round."""
     filters: FiltersConfig = FiltersConfig()
-    """Filters of proposed tasks."""
     paraphrases: ParaphrasesConfig = ParaphrasesConfig()
-    """Paraphrases of the winners' instructions."""
 
 
 class SamplingConfig(Section):

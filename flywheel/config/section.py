@@ -1,7 +1,7 @@
 """What every part of a configuration has in common.
 
 Fields that change speed but not results carry ``OPERATIONAL`` and stay out of a round's fingerprint. The docstring of a
-field is its description in the reference of all keys.
+field, or of the section that it holds, is its description.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,6 @@ Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A number that fits into a column of the database."""
-
-
 Problem = tuple[str, str]
 """A message and its hint."""
 

@@ -35,23 +35,15 @@ class Config(Section):
     chat_arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a local model's chat template, such as ``enable_thinking: false``."""
     engine: EngineConfig = EngineConfig()
-    """The engine that runs the generator."""
     instructions: InstructionsConfig = InstructionsConfig()
-    """How new tasks are proposed."""
     sampling: SamplingConfig = SamplingConfig()
-    """How candidates are sampled for a task."""
     reward: RewardConfig
-    """The reward model's recipe."""
     training: TrainingConfig = TrainingConfig()
-    """How the generator is fine-tuned on the winners."""
     evaluation: EvaluationConfig
-    """How a generator is evaluated, and when a difference counts."""
     cluster: ClusterConfig | None = Field(default=None, json_schema_extra=OPERATIONAL)
     """The Ray cluster that generates and scores, if not this process."""
     budget: BudgetConfig = Field(default=BudgetConfig(), json_schema_extra=OPERATIONAL)
-    """What one command may spend."""
     prices: PricesConfig = Field(default=PricesConfig(), json_schema_extra=OPERATIONAL)
-    """What work costs, in any one currency."""
 
     def problems(self) -> Iterator[Problem]:
         if self.training.paraphrases and not self.instructions.paraphrases.per_winner:

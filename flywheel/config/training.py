@@ -132,13 +132,10 @@ class RewardConfig(Section):
     layers: Positive
     """Layers of the base to keep, from the first."""
     joint: JointConfig = JointConfig()
-    """Warm-up (joint) training."""
     members: dict[Name, MemberConfig] = Field(min_length=1)
     """Members by name."""
     merge: MergeConfig = MergeConfig()
-    """How members become one model."""
     search: SearchConfig = SearchConfig()
-    """Search for the best merge."""
     epochs: float = Field(default=1.0, gt=0.0)
     """Passes over each member's data."""
     learning_rate: float = Field(default=1e-6, gt=0.0)
