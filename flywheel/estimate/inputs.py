@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +35,12 @@ STAND_IN_JUDGE = "flywheel.nano.verifier:judge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A model as the config names it, and a folder with its config.json."""
+    """A model: its folder, or its hub id and a folder with its config.json."""
 
     name: str
     folder: Path
     complete: bool
     """Whether weights and tokenizer are on this machine too."""
-
-    @property
-    def local(self) -> str:
-        """The folder of a complete model, else the name."""
-        return str(self.folder.resolve()) if self.complete else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +84,9 @@ def find_inputs(config: Config) -> Inputs:
             sets[name] = read_set(read_source(find_source(member.data, path)), member)
             members[name] = member.model_copy(update={"data": str(path)})
     changes = {
-        "generator": generator.local if generator else config.generator,
-        "reward": reward.model_copy(update={"base": base.local, "members": members}),
-        "training": training.model_copy(update={"student": student.local if student else None}),
+        "generator": generator.name if generator else config.generator,
+        "reward": reward.model_copy(update={"base": base.name, "members": members}),
+        "training": training.model_copy(update={"student": student.name if student else None}),
     }
     config = config.model_copy(update=changes)
     return Inputs(config=config, generator=generator, student=student, base=base, sets=separate(sets))
@@ -100,14 +95,15 @@ def find_inputs(config: Config) -> Inputs:
 def _find_model(config: Config, key: str) -> Source:
     name = config.model(key)
     if Path(name).exists() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        return Source(name=name, folder=local_folder(name), complete=True)
+        folder = local_folder(name).resolve()
+        return Source(name=str(folder), folder=folder, complete=True)
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     with suppress(OSError, HFValidationError):
         fetched = Path(snapshot_download(name, local_files_only=True))
         if next(fetched.glob("*.safetensors"), None):
-            return Source(name=name, folder=local_folder(str(fetched)), complete=True)
+            return Source(name=str(fetched), folder=local_folder(str(fetched)), complete=True)
     try:
         return Source(name=name, folder=Path(hf_hub_download(name, "config.json")).parent, complete=False)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
@@ -189,6 +185,16 @@ def describe(
 ) -> TextModel:
     """Describe a model that generates; the prompts of one that is not on this machine are counted without chat template."""
     folder, trust = source.folder if source and source.complete else None, config.engine.trust_remote_code
+    prompts, instructions, tasks = prompts_of(config, folder), config.instructions, _sample([seed.task for seed in seeds])
+    demos = Demos(instructions, seeds, names=(config.seed, "dry-run"))
+    texts = {
+        Stage.PROPOSE: [prompts.propose(demos.choose(number)) for number in range(SAMPLED)],
+        Stage.ANSWER: [prompts.answer(task) for task in tasks],
+        Stage.EVALUATE: [prompts.answer(task) for task in _sample(held_out)],
+    }
+    if instructions.paraphrases.per_winner:
+        pairs = read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS]
+        texts[Stage.PARAPHRASE] = [prompts.paraphrase(task, pairs) for task in tasks]
     engine = choose(settings, source.folder if source else None)
     shape = shape_of(source, trust_remote_code=trust) if source else None
     # CTranslate2 loads the weights once per core.
@@ -197,24 +203,10 @@ def describe(
     return TextModel(
         engine=engine,
         shape=shape,
-        prompts={stage: _count_tokens(texts, folder, trust) for stage, texts in _prompts(config, folder, seeds, held_out)},
+        prompts={stage: _count_tokens(rendered, folder, trust) for stage, rendered in texts.items()},
         memory=copies * shape.parameters * BYTES[settings.compute_type] if shape else None,
         available=device_memory("cpu" if on_cores else device(settings)) if shape else None,
     )
-
-
-def _prompts(
-    config: Config, folder: Path | None, seeds: Sequence[SeedTask], held_out: Sequence[Task]
-) -> Iterator[tuple[Stage, Sequence[str]]]:
-    """A sample of the prompts of each stage."""
-    instructions, prompts, tasks = config.instructions, prompts_of(config, folder), _sample([seed.task for seed in seeds])
-    demos = Demos(instructions, seeds, names=(config.seed, "dry-run"))
-    yield Stage.PROPOSE, [prompts.propose(demos.choose(number)) for number in range(SAMPLED)]
-    yield Stage.ANSWER, [prompts.answer(task) for task in tasks]
-    yield Stage.EVALUATE, [prompts.answer(task) for task in _sample(held_out)]
-    if instructions.paraphrases.per_winner:
-        pairs = read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS]
-        yield Stage.PARAPHRASE, [prompts.paraphrase(task, pairs) for task in tasks]
 
 
 def _sample(tasks: Sequence[Task]) -> Sequence[Task]:
