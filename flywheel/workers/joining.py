@@ -17,8 +17,8 @@ from importlib.metadata import version
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from flywheel import __version__
 from flywheel.config import ClusterConfig
+from flywheel.core.version import __version__
 from flywheel.errors import RESUME, ConfigError, EngineError, first_line
 
 CONNECT_S = 10.0

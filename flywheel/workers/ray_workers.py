@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flywheel.errors import RESUME, EngineError, FlywheelError, first_line
-from flywheel.workers.cluster import Pool
+from flywheel.workers.pools import Pool
 from flywheel.workers.work import Failed, Step, Work
 
 DEATHS_AT_START = 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flywheel.errors import DataError, EngineError
-from flywheel.workers.cluster import Worker
+from flywheel.workers.pools import Worker
 from flywheel.workers.work import Work
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flywheel import __version__
+from flywheel.core.version import __version__
 from flywheel.workers import joining
 from tests.conftest import Cli, Outcome, copy
 

@@ -18,7 +18,7 @@ from flywheel.errors import RESUME
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
-from flywheel.workers.cluster import Generating
+from flywheel.workers.pools import Generating
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.ray_cluster.conftest import NODE

@@ -14,8 +14,8 @@ from flywheel.core.files import digest_model
 from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.errors import ModelError, StoreError
-from flywheel.workers.cluster import Generating, Pool
 from flywheel.workers.joining import connect
+from flywheel.workers.pools import Generating, Pool
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Step, Work, finished

@@ -16,8 +16,8 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
-from flywheel.workers.cluster import Generating, Pool
 from flywheel.workers.joining import connect
+from flywheel.workers.pools import Generating, Pool
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored
 from flywheel.workers.work import Step, Work, finished, generate

@@ -16,8 +16,8 @@ import pytest
 
 from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.cluster import Pool
 from flywheel.workers.joining import connect, resources
+from flywheel.workers.pools import Pool
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.work import Failed, Step, Work
 from tests.ray_cluster.conftest import NODE
