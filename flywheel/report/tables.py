@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"[+-]\d+([.,]\d+)?")
 
 
-def print_table(table: Table, *, title: str | None = None, right: Collection[str] = ()) -> None:
+def print_table(table: Table, *, title: str | None = None, right: Sequence[str] = ()) -> None:
     """A table on stdout, as wide as its texts where stdout is not a terminal; ``right`` names columns to right-align."""
     console = Console(highlight=False)
     if not console.is_terminal:
