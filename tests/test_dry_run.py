@@ -78,7 +78,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_round_does_what_was_planned(cli: Cli, small: list[str], turned: Path, tmp_path: Path) -> None:
-    plan = planned(cli, tmp_path / "w", *(f"--set={one}" for one in small))
+    plan = planned(cli, tmp_path / "w", *(f"--set={setting}" for setting in small))
     work = by_name(plan)
     assert plan["round"] == "r1"
     assert plan["done"] == []
@@ -110,11 +110,11 @@ def test_a_round_does_what_was_planned(cli: Cli, small: list[str], turned: Path,
 def test_the_reward_model_is_built_in_the_steps_that_were_planned(
     cli: Cli, small: list[str], turned: Path, tmp_path: Path
 ) -> None:
-    work = by_name(planned(cli, tmp_path / "w", *(f"--set={one}" for one in small)))
-    made = rows(
+    work = by_name(planned(cli, tmp_path / "w", *(f"--set={setting}" for setting in small)))
+    models = rows(
         turned, "SELECT name, (facts->>'rows')::INT, kind FROM models WHERE kind = 'member' OR name = 'joint' ORDER BY name"
     )
-    for name, count, kind in made:
+    for name, count, kind in models:
         assert work[name if kind == "base" else f"member {name}"]["count"] == math.ceil(math.ceil(count / 48) / 2), name
 
 
@@ -124,8 +124,8 @@ def test_finished_rounds_give_the_time_of_the_next_one(cli: Cli, turned: Path) -
     assert plan["round"] == "r3"
     assert plan["done"] == ["reward model"]
     assert list(work) == [f"r3 {stage}" for stage in ("propose", "answer", "score", "select", "judge", "train", "evaluate")]
-    assert {one["basis"] for one in plan["work"]} == {"r2"}
-    assert plan["total"]["seconds"] == pytest.approx(sum(one["seconds"] for one in plan["work"]))
+    assert {work["basis"] for work in plan["work"]} == {"r2"}
+    assert plan["total"]["seconds"] == pytest.approx(sum(work["seconds"] for work in plan["work"]))
     measured = {
         stage: (seconds, tokens)
         for stage, seconds, tokens in rows(turned, "SELECT stage, seconds, tokens FROM stages WHERE round = 'r2'")
@@ -246,7 +246,7 @@ def test_memory_is_weights_gradients_adam_states_and_logits(cli: Cli, tmp_path: 
     assert work["r1 score"]["memory"] == 4 * reward
     assert work["member pairs"]["memory"] == 16 * reward
     assert work["r1 train"]["memory"] == 16 * parameters + 8 * 32 * 40 * 640
-    assert plan["total"]["memory"] == max(one["memory"] or 0 for one in plan["work"])
+    assert plan["total"]["memory"] == max(work["memory"] or 0 for work in plan["work"])
     parts = by_name(planned(cli, tmp_path / "w", *options, "--set=training.accumulate=4"))
     assert parts["r1 train"]["memory"] == 16 * parameters + 8 * 8 * 40 * 640
     adapters = ("--set=training.lora.rank=8", "--set=training.dtype=bfloat16", "--set=reward.lora.rank=8")
@@ -315,7 +315,7 @@ def test_a_model_that_was_not_fetched_is_planned_by_its_config(
     hub(tmp_path / "cache", "someone/model", TRUE_SIZES["qwen3-0.6b"][0])
     before = files_of(tmp_path)
     sets = ("generator=someone/model", "prompt_style=chat", "engine.compute_type=bfloat16", "engine.name=transformers")
-    plan = planned(cli, tmp_path / "w", *(f"--set={one}" for one in sets))
+    plan = planned(cli, tmp_path / "w", *(f"--set={setting}" for setting in sets))
     assert plan["models"]["generator"]["parameters"] == 596_049_920
     assert by_name(plan)["r1 answer"]["memory"] == 2 * 596_049_920
     assert by_name(plan)["r1 train"]["memory"] > 16 * 596_049_920

@@ -33,8 +33,7 @@ TOO_LARGE_FOR_A_TEST = "reward.layers=2"
 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_every_preset_is_valid(name: str) -> None:
-    found = configuration.load(configuration.find(name))
-    assert found.reward.members
+    assert configuration.load(configuration.find(name)).reward.members
 
 
 def test_there_is_a_preset_for_each_size_of_machine() -> None:
@@ -45,7 +44,11 @@ def test_gpt2_is_the_reference_recipe() -> None:
     reward = configuration.load(configuration.find("gpt2")).reward
     assert (reward.layers, reward.epochs, reward.learning_rate, reward.batch_size, reward.max_length) == (8, 4, 1e-6, 8, 1024)
     assert (reward.merge.method, reward.merge.density, reward.merge.dtype) == ("ties", 1.0, "float16")
-    assert [(one.kind, one.weight) for one in reward.members.values()] == [("thumbs", 0.5), ("pairs", 0.6), ("pairs", 0.05)]
+    assert [(member.kind, member.weight) for member in reward.members.values()] == [
+        ("thumbs", 0.5),
+        ("pairs", 0.6),
+        ("pairs", 0.05),
+    ]
     assert reward.members["thumbs"].threshold == 1
     assert reward.members["thumbs"].columns == {"text": "input_text", "label": "labels"}
     assert not reward.joint.epochs
@@ -109,9 +112,9 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ],
     }
     files = {}
-    for name, found in rows.items():
+    for name, records in rows.items():
         files[name] = folder / f"{name.replace('/', '-')}.jsonl".replace(".jsonl.jsonl", ".jsonl")
-        files[name].write_text("".join(json.dumps(row) + "\n" for row in found))
+        files[name].write_text("".join(json.dumps(row) + "\n" for row in records))
     return files
 
 
@@ -125,7 +128,7 @@ def small(name: str, families: dict[str, Path], preferences: dict[str, Path]) ->
     sets = [f"reward.base={model}", TOO_LARGE_FOR_A_TEST]
     sets.append(f"training.student={model}" if "student" in raw["training"] else f"generator={model}")
     return sets + [
-        f"reward.members.{one}.data={preferences[member['data']]}" for one, member in raw["reward"]["members"].items()
+        f"reward.members.{name}.data={preferences[member['data']]}" for name, member in raw["reward"]["members"].items()
     ]
 
 
@@ -135,33 +138,34 @@ def test_every_preset_is_planned_with_what_it_asks_for(
 ) -> None:
     sets = small(name, families, preferences)
     config = configuration.load(configuration.find(name), sets)
-    told = cli("-w", tmp_path / "w", "round", "--dry-run", "--json", "--config", name, *(f"--set={one}" for one in sets))
-    assert told.code == 0, told.err
-    plan = json.loads(told.out)
+    options = [f"--set={setting}" for setting in sets]
+    outcome = cli("-w", tmp_path / "w", "round", "--dry-run", "--json", "--config", name, *options)
+    assert outcome.code == 0, outcome.err
+    plan = json.loads(outcome.out)
     assert plan["engine"]["name"] == {"qwen3-8b-vllm": "vllm", "endpoint": "openai"}.get(name, "ctranslate2")
     assert plan["models"]["student" if name == "endpoint" else "generator"]["kind"] == FAMILY[name]
     assert plan["models"]["reward"]["layers"] == 2
-    work = {one["name"]: one for one in plan["work"]}
-    members = [f"member {one}" for one in config.reward.members]
+    works = {work["name"]: work for work in plan["work"]}
+    members = [f"member {member}" for member in config.reward.members]
     joint = ["joint"] if config.reward.joint.epochs else []
-    assert [name for name in work if not name.startswith("r")] == [*joint, *members, "merge"]
-    assert work["merge"]["count"] == (config.reward.search.trials or 1)
+    assert [name for name in works if not name.startswith("r")] == [*joint, *members, "merge"]
+    assert works["merge"]["count"] == (config.reward.search.trials or 1)
     judge = ["r1 judge"] if name != "endpoint" else []
     paraphrases = ["r1 paraphrase"] if config.instructions.paraphrases.per_winner else []
-    assert [one for one in work if one.startswith(("r0", "r1"))] == [
+    assert [name for name in works if name.startswith(("r0", "r1"))] == [
         "r0 evaluate", "r1 propose", "r1 answer", "r1 score", "r1 select", *judge, *paraphrases, "r1 train", "r1 evaluate",
     ]  # fmt: skip
     tasks, n = config.instructions.tasks, config.sampling.n
-    assert work["r1 answer"]["count"] == work["r1 answer"]["rows"] == work["r1 score"]["rows"] == tasks * n
-    assert work["r1 answer"]["most_tokens"] == tasks * n * config.sampling.max_tokens
-    assert work["r1 propose"]["rows"] == tasks * config.instructions.max_attempts
-    assert work["r1 train"]["count"] == steps(config)
-    trained = {one: len(rows.of(Split.TRAIN)) for one, rows in read_sets(config).items()}
-    for one, member in config.reward.members.items():
-        per_epoch = math.ceil(trained[one] / config.reward.batch_size)
-        assert work[f"member {one}"]["count"] == per_epoch * (member.epochs or config.reward.epochs)
-    assert work["r1 train"]["memory"] > 0
-    assert all(one["seconds"] is None for one in plan["work"])
+    assert works["r1 answer"]["count"] == works["r1 answer"]["rows"] == works["r1 score"]["rows"] == tasks * n
+    assert works["r1 answer"]["most_tokens"] == tasks * n * config.sampling.max_tokens
+    assert works["r1 propose"]["rows"] == tasks * config.instructions.max_attempts
+    assert works["r1 train"]["count"] == steps(config)
+    trained = {member: len(rows.of(Split.TRAIN)) for member, rows in read_sets(config).items()}
+    for member, settings in config.reward.members.items():
+        per_epoch = math.ceil(trained[member] / config.reward.batch_size)
+        assert works[f"member {member}"]["count"] == per_epoch * (settings.epochs or config.reward.epochs)
+    assert works["r1 train"]["memory"] > 0
+    assert all(work["seconds"] is None for work in plan["work"])
     assert (plan["total"]["cost"] > 0) == (name == "endpoint")
     assert not plan["notes"]
     assert list(tmp_path.iterdir()) == []
@@ -194,11 +198,11 @@ def test_a_model_that_thinks_is_reported(
     sets = [*small("qwen3-0.6b", families, preferences), "instructions.tasks=10"]
 
     def warnings(*more: str) -> list[str]:
-        options = [f"--set={one}" for one in (*sets, *more)]
-        told: list[str] = json.loads(
+        options = [f"--set={setting}" for setting in (*sets, *more)]
+        texts: list[str] = json.loads(
             cli("-w", tmp_path / "w", "round", "--dry-run", "--json", "--config", "qwen3-0.6b", *options).out
         )["warnings"]
-        return told
+        return texts
 
-    assert not any("enable_thinking" in one for one in warnings())
-    assert any("chat_arguments.enable_thinking=false" in one for one in warnings("chat_arguments={}"))
+    assert not any("enable_thinking" in warning for warning in warnings())
+    assert any("chat_arguments.enable_thinking=false" in warning for warning in warnings("chat_arguments={}"))

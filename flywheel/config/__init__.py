@@ -1,12 +1,12 @@
 """A run's configuration: what `configs/*.yaml` may say, checked before anything is loaded."""
 
-from flywheel.config.budget import BudgetConfig, PricesConfig
-from flywheel.config.cluster import ClusterConfig
-from flywheel.config.engine import EndpointConfig, EngineConfig
 from flywheel.config.evaluation import EvaluationConfig, JudgeConfig
-from flywheel.config.instructions import FiltersConfig, InstructionsConfig, ParaphrasesConfig
-from flywheel.config.loading import as_text, check, find, load, parse
-from flywheel.config.reward import (
+from flywheel.config.generation import FiltersConfig, InstructionsConfig, ParaphrasesConfig
+from flywheel.config.loading import as_text, find, load, parse
+from flywheel.config.resources import BudgetConfig, ClusterConfig, EndpointConfig, EngineConfig, PricesConfig
+from flywheel.config.section import Section
+from flywheel.config.sections import Config
+from flywheel.config.training import (
     COLUMNS,
     DataConfig,
     JointConfig,
@@ -15,14 +15,11 @@ from flywheel.config.reward import (
     MergeConfig,
     RewardConfig,
     SearchConfig,
+    TrainingConfig,
 )
-from flywheel.config.section import OPERATIONAL, Section
-from flywheel.config.sections import Config, SamplingConfig
-from flywheel.config.training import TrainingConfig
 
 __all__ = [
     "COLUMNS",
-    "OPERATIONAL",
     "BudgetConfig",
     "ClusterConfig",
     "Config",
@@ -40,12 +37,10 @@ __all__ = [
     "ParaphrasesConfig",
     "PricesConfig",
     "RewardConfig",
-    "SamplingConfig",
     "SearchConfig",
     "Section",
     "TrainingConfig",
     "as_text",
-    "check",
     "find",
     "load",
     "parse",

@@ -1,15 +1,13 @@
 """How a generator is evaluated, who judges it, and when a difference counts: the ``evaluation`` section."""
 
-from __future__ import annotations
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from typing import Any, Literal, Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from flywheel.config.budget import PricesConfig
-from flywheel.config.engine import EndpointConfig
-from flywheel.config.reward import DataConfig
-from flywheel.config.section import OPERATIONAL, Invalid, Name, Positive, Section
+from flywheel.config.resources import EndpointConfig, PricesConfig
+from flywheel.config.section import OPERATIONAL, Name, Positive, Problem, Section
+from flywheel.config.training import DataConfig
 
 
 class JudgeConfig(Section):
@@ -40,12 +38,10 @@ class JudgeConfig(Section):
         """Whether asking costs nothing but this machine's time."""
         return self.kind != "llm"
 
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        wanted = {"verifier": "function", "model": "model", "llm": "model"}[self.kind]
-        if getattr(self, wanted) is None:
-            raise Invalid((f"a judge of kind {self.kind!r} needs `{wanted}`", f"Set `{wanted}`."))
-        return self
+    def problems(self) -> Iterator[Problem]:
+        needed = {"verifier": "function", "model": "model", "llm": "model"}[self.kind]
+        if getattr(self, needed) is None:
+            yield f"a judge of kind {self.kind!r} needs `{needed}`", f"Set `{needed}`."
 
 
 class EvaluationConfig(Section):
@@ -79,12 +75,10 @@ class EvaluationConfig(Section):
     patience: Positive = Field(default=2, json_schema_extra=OPERATIONAL)
     """`flywheel round --until flat` stops after this many rounds in a row that are not *improved*."""
 
-    @model_validator(mode="after")
-    def _check_judge(self) -> Self:
+    def problems(self) -> Iterator[Problem]:
         if ":" not in self.judge and self.judge not in self.judges:
-            names = f"{', '.join(self.judges)}, or" if self.judges else "a judge of evaluation.judges, or"
-            raise Invalid((f"judge = {self.judge!r} is not a judge", f"Set it to {names} a module:function."))
-        return self
+            names = ", ".join(self.judges) or "a judge of evaluation.judges"
+            yield f"judge = {self.judge!r} is not a judge", f"Set it to {names}, or a module:function."
 
     @property
     def judges_candidates(self) -> bool:

@@ -1,29 +1,32 @@
 """What every part of a configuration has in common.
 
 Fields that change speed but not results carry ``OPERATIONAL`` and stay out of a round's fingerprint. The docstring of a
-field is its description in the reference of all keys.
+field, or of the section that it holds, is its description.
 """
 
-from __future__ import annotations
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
 
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
+Temperature = Annotated[float, Field(gt=0.0, le=100.0, description="Sampling temperature.")]
+TopP = Annotated[float, Field(gt=0.0, le=1.0, description="Nucleus sampling.")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
 """The name of a member or judge; folders and columns are named after it."""
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A number that fits into a column of the database."""
+Problem = tuple[str, str]
+"""A message and its hint."""
 
 
 class Invalid(ValueError):
-    """Values that do not fit together: messages with their hints."""
+    """Values that do not fit together."""
 
-    def __init__(self, *problems: tuple[str, str]) -> None:
+    def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(message for message, _ in problems))
         self.problems = problems
 
@@ -43,3 +46,13 @@ class Section(BaseModel):
         if isinstance(value, bool) and annotation is not bool and annotation is not Any:
             raise ValueError("true and false are not allowed here")
         return value
+
+    @model_validator(mode="after")
+    def _refuse_problems(self) -> Self:
+        if problems := list(self.problems()):
+            raise Invalid(problems)
+        return self
+
+    def problems(self) -> Iterable[Problem]:
+        """What is wrong between the values of this section, once each is valid by itself."""
+        return ()

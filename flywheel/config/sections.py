@@ -4,37 +4,19 @@ Paths are folders, files or hub ids; ``asset:`` in front of one means a file tha
 Relative paths start at ``base``, by default the folder of the YAML file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field
 
-from flywheel.config.budget import BudgetConfig, PricesConfig
-from flywheel.config.cluster import ClusterConfig
-from flywheel.config.engine import EngineConfig
 from flywheel.config.evaluation import EvaluationConfig
-from flywheel.config.instructions import InstructionsConfig
-from flywheel.config.reward import RewardConfig
-from flywheel.config.section import OPERATIONAL, Invalid, Positive, Section, Seed
-from flywheel.config.training import TrainingConfig
+from flywheel.config.generation import InstructionsConfig, SamplingConfig
+from flywheel.config.resources import BudgetConfig, ClusterConfig, EngineConfig, PricesConfig
+from flywheel.config.section import OPERATIONAL, Problem, Section, Seed
+from flywheel.config.training import RewardConfig, TrainingConfig
 from flywheel.core.assets import ASSET, asset
 from flywheel.core.files import expanded
-
-
-class SamplingConfig(Section):
-    """How candidates are sampled for a task."""
-
-    n: int = Field(default=4, ge=1, le=4096)
-    """Candidates per task."""
-    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
-    """Sampling temperature of candidates."""
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Nucleus sampling of candidates."""
-    max_tokens: Positive = 256
-    """Token cap of a candidate."""
 
 
 class Config(Section):
@@ -53,51 +35,28 @@ class Config(Section):
     chat_arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a local model's chat template, such as ``enable_thinking: false``."""
     engine: EngineConfig = EngineConfig()
-    """The engine that runs the generator."""
     instructions: InstructionsConfig = InstructionsConfig()
-    """How new tasks are proposed."""
     sampling: SamplingConfig = SamplingConfig()
-    """How candidates are sampled for a task."""
     reward: RewardConfig
-    """The reward model's recipe."""
     training: TrainingConfig = TrainingConfig()
-    """How the generator is fine-tuned on the winners."""
     evaluation: EvaluationConfig
-    """How a generator is evaluated, and when a difference counts."""
     cluster: ClusterConfig | None = Field(default=None, json_schema_extra=OPERATIONAL)
     """The Ray cluster that generates and scores, if not this process."""
     budget: BudgetConfig = Field(default=BudgetConfig(), json_schema_extra=OPERATIONAL)
-    """What one command may spend."""
     prices: PricesConfig = Field(default=PricesConfig(), json_schema_extra=OPERATIONAL)
-    """What work costs, in any one currency."""
 
-    @model_validator(mode="after")
-    def _check_sections(self) -> Config:
-        problems: list[tuple[str, str]] = []
+    def problems(self) -> Iterator[Problem]:
         if self.training.paraphrases and not self.instructions.paraphrases.per_winner:
-            problems.append(
-                ("training.paraphrases needs paraphrases", "Set `instructions.paraphrases.per_winner` to 2 or more.")
-            )
+            yield "training.paraphrases needs paraphrases", "Set `instructions.paraphrases.per_winner` to 2 or more."
         if self.engine.name == "openai" and self.training.student is None:
-            problems.append(
-                (
-                    "a generator behind an endpoint cannot be trained",
-                    "Set `training.student` to a local model to train instead.",
-                )
-            )
+            hint = "Set `training.student` to a local model to train instead."
+            yield "a generator behind an endpoint cannot be trained", hint
         if self.budget.cost is not None and not any(self.prices.model_dump().values()):
-            problems.append(("budget.cost needs a price", "Set `prices.hour` or `prices.million_tokens`."))
-        if self.sampling.max_tokens >= self.training.max_length:
-            problems.append(
-                (
-                    f"sampling.max_tokens = {self.sampling.max_tokens} must be below training.max_length = "
-                    f"{self.training.max_length}",
-                    "Raise `training.max_length`, or winners are too long to train on.",
-                )
-            )
-        if problems:
-            raise Invalid(*problems)
-        return self
+            yield "budget.cost needs a price", "Set `prices.hour` or `prices.million_tokens`."
+        cap, longest = self.sampling.max_tokens, self.training.max_length
+        if cap >= longest:
+            hint = "Raise `training.max_length`, or winners are too long to train on."
+            yield f"sampling.max_tokens = {cap} must be below training.max_length = {longest}", hint
 
     def path(self, value: str) -> Path:
         """Where a path of this configuration is on disk; it need not exist."""
@@ -114,14 +73,14 @@ class Config(Section):
         return dict(_flatten(self, ""))
 
 
-def _flatten(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in type(section).model_fields.items():
         if field.json_schema_extra == OPERATIONAL:
             continue
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             yield from _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, dict) and any(isinstance(item, BaseModel) for item in value.values()):
+        elif isinstance(value, dict) and any(isinstance(item, Section) for item in value.values()):
             for key, item in value.items():
                 yield from _flatten(item, f"{prefix}{name}.{key}.")
         else:

@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from flywheel.config import Config
 from flywheel.core.quiet import silence
-from flywheel.engines.factory import choose
 from flywheel.engines.generator import local_engine
 from flywheel.estimate.checks import warnings_of
 from flywheel.estimate.history import read_state
-from flywheel.estimate.inputs import Inputs, device_memory, find_inputs, shape_of, writer_of
-from flywheel.estimate.plan import Plan, Stages
+from flywheel.estimate.inputs import Inputs, describe, device_memory, find_inputs, shape_of
+from flywheel.estimate.plan import Plan, Planner
 from flywheel.instructions.tasks import read_seeds, read_tasks
-from flywheel.records import ModelKind
+from flywheel.records import ModelKind, Stage
 from flywheel.reward.recipe import key_of, recipe_of
 from flywheel.round.checks import check_inputs
 from flywheel.workspace import Workspace
@@ -31,43 +30,39 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     silence()
     inputs = find_inputs(config)
     check_inputs(inputs.checkable(), reach=False)
-    engine = choose(config.engine, inputs.generator.folder if inputs.generator else None)
-    state = read_state(workspace, config, config.identity() | {"engine.name": engine.name}, restart=restart)
-    config, student = inputs.config, inputs.student
     seeds, held_out = read_seeds(config.path(config.instructions.seeds)), read_tasks(config.path(config.evaluation.tasks))
-    generator = trained = writer_of(config, inputs.generator, engine, config.engine, seeds, held_out)
-    if student:
-        settings = local_engine(config)
-        trained = writer_of(config, student, choose(settings, student.folder), settings, seeds, held_out)
-    stages = Stages(
+    generator = describe(inputs.config, inputs.generator, config.engine, seeds, held_out)
+    state = read_state(workspace, config, config.identity() | {"engine.name": generator.engine.name}, restart=restart)
+    config, student = inputs.config, inputs.student
+    planner = Planner(
         config=config,
+        state=state,
+        held_out=len(held_out),
         generator=generator,
-        trained=trained,
+        trained=describe(config, student, local_engine(config), seeds, held_out) if student else generator,
         reward=shape_of(inputs.base, layers=config.reward.layers),
         available=device_memory("cuda" if torch.cuda.is_available() else "cpu"),
-        rates=state.rates,
-        held_out=len(held_out),
-        earlier_winners=state.winners,
     )
     built = _is_built(workspace, inputs)
-    work = [] if built else list(stages.reward_model(inputs.sets))
-    work += [stage for name in state.rounds for stage in stages.work(name) if stage.name not in state.done]
-    shapes = {"generator": generator.shape, "student": trained.shape if student else None, "reward": stages.reward}
+    work = [] if built else list(planner.reward_model(inputs.sets))
+    for name in state.rounds:
+        stages = [stage for stage in planner.stages() if name != "r0" or stage.name == Stage.EVALUATE]
+        work += [replace(stage, name=f"{name} {stage.name}") for stage in stages]
     models = {"generator": inputs.generator, "training.student": student, "reward.base": inputs.base}
+    shapes = {"generator": generator.shape, "student": planner.trained.shape if student else None, "reward": planner.reward}
     plan = Plan(
         round=state.rounds[-1],
-        engine=engine,
+        engine=generator.engine,
         models={name: shape for name, shape in shapes.items() if shape},
-        work=work,
+        work=[piece for piece in work if piece.name not in state.done],
         done=["reward model", *state.done] if built else state.done,
-        prices=config.prices,
         notes=[
             f"{key} {model.name} is not on this machine: a round would fetch it, and its tokens are estimated from characters"
             for key, model in models.items()
             if model and not model.complete
         ],
     )
-    return replace(plan, warnings=list(warnings_of(inputs, workspace, stages, plan)))
+    return replace(plan, warnings=list(warnings_of(inputs, workspace, planner, plan)))
 
 
 def _is_built(workspace: Workspace, inputs: Inputs) -> bool:

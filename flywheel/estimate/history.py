@@ -14,7 +14,7 @@ from flywheel.store.reading import query
 from flywheel.workspace import Workspace
 
 GENERATES = ("generator", "prompt_style", "engine")
-DEPENDS_ON: Mapping[Stage, Sequence[str]] = {
+DEPENDS_ON: Mapping[str, Sequence[str]] = {
     Stage.PROPOSE: (*GENERATES, "instructions"),
     Stage.ANSWER: (*GENERATES, "sampling"),
     Stage.SCORE: ("reward",),
@@ -24,7 +24,20 @@ DEPENDS_ON: Mapping[Stage, Sequence[str]] = {
     Stage.TRAIN: ("generator", "training"),
     Stage.EVALUATE: (*GENERATES, "sampling", "reward", "evaluation", "training"),
 }
-"""The config sections that a stage's rate holds for; the numbers of tasks and candidates may differ."""
+"""The config sections that a stage's rate holds for."""
+COUNTS = {"instructions": {"tasks": None}, "sampling": {"n": None}, "evaluation": {"samples": None}}
+"""Keys that may differ, as a rate is per row."""
+RATES = """
+SELECT
+    r.round, s.stage, json_merge_patch(r.config, ?) AS config,
+    coalesce(CASE WHEN s.stage = 'train' THEN (m.facts ->> 'rows')::INTEGER END, s.rows) AS texts,
+    s.seconds / texts AS seconds,
+    s.tokens / texts AS tokens,
+    (SELECT count(*) FILTER (kept) / count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS kept
+FROM rounds AS r JOIN stages AS s USING (round) LEFT JOIN models AS m ON m.model_id = r.generator_out
+WHERE r.status = 'done' AND s.finished_at IS NOT NULL AND s.rows > 0
+ORDER BY r.number
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +60,8 @@ class State:
     """The rounds to run: r0 if it is not evaluated yet, and the next one."""
     done: Sequence[str] = ()
     """Their finished stages, such as ``r1 propose``."""
-    rates: Mapping[Stage, Rate]
+    rates: Mapping[str, Rate]
+    """By stage, from the latest finished round with these settings."""
     winners: int = 0
     """Texts of finished rounds that an accumulating training takes too."""
 
@@ -66,37 +80,15 @@ def read_state(workspace: Workspace, config: Config, identity: Mapping[str, Any]
     done = "SELECT round || ' ' || stage FROM stages WHERE finished_at IS NOT NULL AND list_contains(?, round)"
     winners = "SELECT count(*) FROM expanded WHERE list_contains(?, round) AND list_contains(?, origin)"
     origins = ["proposed", "paraphrased"] if config.training.paraphrases else ["proposed"]
+    rates, now = {}, config.model_dump(mode="json", exclude={section: set(keys) for section, keys in COUNTS.items()})
+    for row in query(path, RATES, [json.dumps(COUNTS)]).as_dicts():
+        stage, before = row["stage"], json.loads(row["config"])
+        if all(before.get(section) == now[section] for section in DEPENDS_ON[stage]):
+            kept = row["kept"] or 1.0
+            rates[stage] = Rate(round=row["round"], seconds=row["seconds"], tokens=row["tokens"], kept=kept)
     return State(
         rounds=[*names, "r1"] if names == ["r0"] else names,
         done=[name for (name,) in query(path, done, [unfinished]).rows],
-        rates=_rates(workspace, config),
+        rates=rates,
         winners=query(path, winners, [finished, origins]).rows[0][0],
     )
-
-
-def _rates(workspace: Workspace, config: Config) -> dict[Stage, Rate]:
-    """The rate of each stage in the latest finished round with these settings."""
-    measured = query(
-        workspace.store.path,
-        "SELECT r.round, s.stage, s.rows, s.tokens, s.seconds, r.config, "
-        "(SELECT count(*) FILTER (kept) / count(*) FROM tasks AS t WHERE t.round = r.round AND t.origin = 'proposed') AS kept, "
-        "(SELECT m.facts FROM models AS m WHERE m.model_id = r.generator_out) AS trained "
-        "FROM rounds AS r JOIN stages AS s USING (round) "
-        "WHERE r.status = 'done' AND s.finished_at IS NOT NULL AND s.rows > 0 ORDER BY r.number",
-    ).as_dicts()
-    now, rates = _without_counts(config.model_dump(mode="json")), {}
-    for row in measured:
-        stage, before = Stage(row["stage"]), _without_counts(json.loads(row["config"]))
-        if any(before.get(section) != now[section] for section in DEPENDS_ON[stage]):
-            continue
-        rows = (json.loads(row["trained"] or "{}").get("rows") if stage is Stage.TRAIN else None) or row["rows"]
-        kept, seconds, tokens = row["kept"] or 1.0, row["seconds"] / rows, row["tokens"] / rows
-        rates[stage] = Rate(round=row["round"], seconds=seconds, tokens=tokens, kept=kept)
-    return rates
-
-
-def _without_counts(config: dict[str, Any]) -> dict[str, Any]:
-    counts = {"instructions": "tasks", "sampling": "n", "evaluation": "samples"}
-    return config | {
-        section: {key: value for key, value in config[section].items() if key != count} for section, count in counts.items()
-    }

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config import Config, EngineConfig
+from flywheel.core.functions import reason_of
 from flywheel.core.model_folders import local_folder, not_found
-from flywheel.engines.factory import Choice
+from flywheel.engines.factory import Choice, choose
 from flywheel.engines.machine import device, workers
 from flywheel.errors import ModelError
 from flywheel.instructions.demos import Demos
@@ -34,24 +35,12 @@ STAND_IN_JUDGE = "flywheel.nano.verifier:judge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A model as the config names it, and a folder with its config.json."""
+    """A model: its folder, or its hub id and a folder with its config.json."""
 
     name: str
     folder: Path
     complete: bool
     """Whether weights and tokenizer are on this machine too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """The sizes of a model."""
-
-    kind: str
-    parameters: int
-    layers: int
-    vocabulary: int
-    positions: int | None
-    """Tokens of the longest prompt and output together, where the config has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,53 +58,52 @@ class Inputs:
 
     def checkable(self) -> Config:
         """The configuration with a stand-in for every missing model, to check everything else."""
+        config, trained = self.config, self.student or self.generator
         changes: dict[str, Any] = {}
         if self.generator and not self.generator.complete:
             changes |= {"generator": STAND_IN, "prompt_style": "completion"}
-        trained, training = self.student or self.generator, self.config.training
         if trained and not trained.complete:
             # Adapters may name modules that the stand-in does not have.
-            changes["training"] = training.model_copy(update={"student": STAND_IN if self.student else None, "lora": None})
-        judges = self.config.evaluation.all_judges.values()
-        if any(judge.kind == "model" and not Path(self.config.model(judge.model or "")).is_dir() for judge in judges):
-            changes["evaluation"] = self.config.evaluation.model_copy(update={"judge": STAND_IN_JUDGE, "judges": {}})
-        return self.config.model_copy(update=changes)
+            update = {"student": STAND_IN if self.student else None, "lora": None}
+            changes["training"] = config.training.model_copy(update=update)
+        judges = [judge.model for judge in config.evaluation.all_judges.values() if judge.kind == "model"]
+        if not all(Path(config.model(model or "")).is_dir() for model in judges):
+            changes["evaluation"] = config.evaluation.model_copy(update={"judge": STAND_IN_JUDGE, "judges": {}})
+        return config.model_copy(update=changes)
 
 
 def find_inputs(config: Config) -> Inputs:
     """Find the inputs; raises for what is neither on this machine nor available from the hub."""
+    training, reward = config.training, config.reward
     generator = _find_model(config, config.generator) if config.engine.name != "openai" else None
-    student = _find_model(config, config.training.student) if config.training.student else None
-    base = _find_model(config, config.reward.base)
-    members, sets = dict(config.reward.members), {}
-    for name, member in config.reward.members.items():
+    student = _find_model(config, training.student) if training.student else None
+    base = _find_model(config, reward.base)
+    members, sets = dict(reward.members), {}
+    for name, member in reward.members.items():
         if path := _find_data(member.data, config.path(member.data)):
             sets[name] = read_set(read_source(find_source(member.data, path)), member)
             members[name] = member.model_copy(update={"data": str(path)})
     changes = {
-        "generator": _path(generator) or config.generator,
-        "reward": config.reward.model_copy(update={"base": _path(base), "members": members}),
-        "training": config.training.model_copy(update={"student": _path(student)}),
+        "generator": generator.name if generator else config.generator,
+        "reward": reward.model_copy(update={"base": base.name, "members": members}),
+        "training": training.model_copy(update={"student": student.name if student else None}),
     }
     config = config.model_copy(update=changes)
     return Inputs(config=config, generator=generator, student=student, base=base, sets=separate(sets))
 
 
-def _path(source: Source | None) -> str | None:
-    return None if source is None else str(source.folder.resolve()) if source.complete else source.name
-
-
 def _find_model(config: Config, key: str) -> Source:
     name = config.model(key)
     if Path(name).exists() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        return Source(name=name, folder=local_folder(name), complete=True)
+        folder = local_folder(name).resolve()
+        return Source(name=str(folder), folder=folder, complete=True)
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     with suppress(OSError, HFValidationError):
         fetched = Path(snapshot_download(name, local_files_only=True))
         if next(fetched.glob("*.safetensors"), None):
-            return Source(name=name, folder=local_folder(str(fetched)), complete=True)
+            return Source(name=str(fetched), folder=local_folder(str(fetched)), complete=True)
     try:
         return Source(name=name, folder=Path(hf_hub_download(name, "config.json")).parent, complete=False)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
@@ -123,11 +111,9 @@ def _find_model(config: Config, key: str) -> Source:
 
 
 def _find_data(name: str, path: Path) -> Path | None:
-    """Where preference data is on this machine; None for data that a round would fetch from the hub."""
-    if path.exists():
+    """Where preference data is or should be on this machine; None for data that a round would fetch from the hub."""
+    if path.exists() or "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name:
         return path
-    if "/" not in name or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name:
-        find_source(name, path)  # raises
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -136,6 +122,18 @@ def _find_data(name: str, path: Path) -> Path | None:
         fetched = Path(snapshot_download(f"{owner}/{repository}", repo_type="dataset", local_files_only=True), *inside)
         return fetched if fetched.is_dir() else None
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The sizes of a model."""
+
+    kind: str
+    parameters: int
+    layers: int
+    vocabulary: int
+    positions: int | None
+    """Tokens of the longest prompt and output together, where the config has it."""
 
 
 def shape_of(source: Source, *, layers: int | None = None, trust_remote_code: bool = False) -> Shape:
@@ -156,8 +154,8 @@ def shape_of(source: Source, *, layers: int | None = None, trust_remote_code: bo
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"transformers cannot build {source.name} from its config.json: {reason}") from None
+        message = f"transformers cannot build {source.name} from its config.json: {reason_of(error)[:160]}"
+        raise ModelError(message, "Use a model that transformers supports.") from None
     text = config.get_text_config()
     return Shape(
         kind=config.model_type,
@@ -169,7 +167,7 @@ def shape_of(source: Source, *, layers: int | None = None, trust_remote_code: bo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writer:
+class TextModel:
     """A model that generates."""
 
     engine: Choice
@@ -182,14 +180,13 @@ class Writer:
     available: int | None
 
 
-def writer_of(
-    config: Config, source: Source | None, engine: Choice, settings: EngineConfig,
-    seeds: Sequence[SeedTask], held_out: Sequence[Task],
-) -> Writer:  # fmt: skip
+def describe(
+    config: Config, source: Source | None, settings: EngineConfig, seeds: Sequence[SeedTask], held_out: Sequence[Task]
+) -> TextModel:
     """Describe a model that generates; the prompts of one that is not on this machine are counted without chat template."""
     folder, trust = source.folder if source and source.complete else None, config.engine.trust_remote_code
-    instructions, prompts = config.instructions, prompts_of(config, folder)
-    demos, tasks = Demos(instructions, seeds, names=(config.seed, "dry-run")), _sample([seed.task for seed in seeds])
+    prompts, instructions, tasks = prompts_of(config, folder), config.instructions, _sample([seed.task for seed in seeds])
+    demos = Demos(instructions, seeds, names=(config.seed, "dry-run"))
     texts = {
         Stage.PROPOSE: [prompts.propose(demos.choose(number)) for number in range(SAMPLED)],
         Stage.ANSWER: [prompts.answer(task) for task in tasks],
@@ -198,16 +195,17 @@ def writer_of(
     if instructions.paraphrases.per_winner:
         pairs = read_reworded(config.path(instructions.paraphrases.demos))[:REWORDED_DEMOS]
         texts[Stage.PARAPHRASE] = [prompts.paraphrase(task, pairs) for task in tasks]
+    engine = choose(settings, source.folder if source else None)
     shape = shape_of(source, trust_remote_code=trust) if source else None
     # CTranslate2 loads the weights once per core.
-    on_cpu = engine.name == "ctranslate2"
-    copies = workers(settings) if on_cpu else 1
-    return Writer(
+    on_cores = engine.name == "ctranslate2"
+    copies = workers(settings) if on_cores else 1
+    return TextModel(
         engine=engine,
         shape=shape,
         prompts={stage: _count_tokens(rendered, folder, trust) for stage, rendered in texts.items()},
         memory=copies * shape.parameters * BYTES[settings.compute_type] if shape else None,
-        available=device_memory("cpu" if on_cpu else device(settings)) if shape else None,
+        available=device_memory("cpu" if on_cores else device(settings)) if shape else None,
     )
 
 

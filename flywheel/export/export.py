@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.config import check
+from flywheel.config import Config, parse
 from flywheel.core.files import expanded, publish
 from flywheel.engines.generator import training_start
 from flywheel.errors import ConfigError, StoreError
@@ -133,7 +133,7 @@ def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:
     """The prompts of a round's tasks, from today's templates."""
     if shape == Shape.COLUMNS:
         return None
-    config = check(made.config)
+    config = parse(Config, made.config)
     if shape == Shape.MESSAGES:
         return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=str)
     return load_prompts(config, workspace, training_start(made, config, workspace))
@@ -141,7 +141,7 @@ def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:
 
 def _has_changed(workspace: Workspace, made: Round, shape: Shape) -> bool:
     """Whether the templates, and so perhaps the prompts, are different from those of the round."""
-    config = check(made.config)
+    config = parse(Config, made.config)
     if shape == Shape.COLUMNS or (shape == Shape.MESSAGES and config.prompt_style != "chat"):
         return False
     prompts = load_prompts(config, workspace, workspace.store.model(made.generator_in))

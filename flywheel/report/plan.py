@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import pick_unit_and_suffix
 
 from flywheel.report.tables import print_json, print_line, print_table
 from flywheel.store.reading import Table
@@ -10,14 +13,13 @@ from flywheel.store.reading import Table
 if TYPE_CHECKING:
     from flywheel.estimate.plan import Plan
 
-COLUMNS = ("work", "count", "unit", "tokens", "token cap", "prompt tokens", "memory", "time", "cost", "note")
-LEFT_ALIGNED = ("work", "unit", "note")
+NUMBERS = ("count", "tokens", "token cap", "prompt tokens", "memory", "time", "cost")
 
 
 def print_plan(plan: Plan, *, as_json: bool) -> None:
     """A plan as text, or as JSON."""
     if as_json:
-        print_json(plan.as_json())
+        print_json(asdict(plan) | {"total": plan.total})
         return
     print_line(f"dry run of {plan.round}: nothing is written")
     print_line(f"engine: {plan.engine.name} ({plan.engine.why})")
@@ -26,7 +28,11 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
     if plan.done:
         print_line(f"already done: {', '.join(plan.done)}")
     print_line()
-    print_table(_table(plan))
+    rows = [_row(asdict(work)) for work in plan.work]
+    rows.append(_row({"name": "total", "unit": "", "count": 0, "note": "", **plan.total}))
+    if not any(work.cost != 0 for work in plan.work):
+        rows = [{name: cell for name, cell in row.items() if name != "cost"} for row in rows]
+    print_table(Table(columns=tuple(rows[0]), rows=[tuple(row.values()) for row in rows]), right=NUMBERS)
     print_line()
     measured = sorted({work.basis for work in plan.work if work.basis})
     print_line("counts are exact if every task is kept and has a winner; token caps are upper bounds")
@@ -37,24 +43,19 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
             print_line(f"{label}: {text}")
 
 
-def _table(plan: Plan) -> Table:
-    total = {"name": "total", "unit": "", "count": 0, "note": "", **plan.total}
-    priced = any(plan.prices.model_dump().values())
-    rows = [
-        [
-            row["name"], _number(row["count"]), row["unit"], _number(row["tokens"]), _number(row["most_tokens"]),
-            _number(row["prompt_tokens"]), _bytes(row["memory"] or 0), _duration(row["seconds"]),
-            "unknown" if row["cost"] is None else f"{row['cost']:,.2f}", row["note"],
-        ]
-        for row in (*plan.as_json()["work"], total)
-    ]  # fmt: skip
-    aligned = []
-    for name, cells in zip(COLUMNS, zip(*rows, strict=True), strict=True):
-        width = max(map(len, (name, *cells)))
-        if name != "cost" or priced:
-            aligned.append([cell.ljust(width) if name in LEFT_ALIGNED else cell.rjust(width) for cell in (name, *cells)])
-    header, *lines = zip(*aligned, strict=True)
-    return Table(columns=header, rows=lines)
+def _row(work: dict[str, Any]) -> dict[str, str]:
+    return {
+        "work": work["name"],
+        "count": _number(work["count"]),
+        "unit": work["unit"],
+        "tokens": _number(work["tokens"]),
+        "token cap": _number(work["most_tokens"]),
+        "prompt tokens": _number(work["prompt_tokens"]),
+        "memory": _bytes(work["memory"] or 0),
+        "time": _duration(work["seconds"]),
+        "cost": "unknown" if work["cost"] is None else f"{work['cost']:,.2f}",
+        "note": work["note"],
+    }
 
 
 def _number(value: int | None) -> str:
@@ -62,13 +63,11 @@ def _number(value: int | None) -> str:
 
 
 def _bytes(value: int) -> str:
-    unit, size = next((unit for unit in (("GiB", 1 << 30), ("MiB", 1 << 20)) if value >= unit[1]), ("KiB", 1 << 10))
-    return f"{value / size:,.1f} {unit}" if value else ""
+    unit, suffix = pick_unit_and_suffix(value, ["bytes", "KiB", "MiB", "GiB"], 1024)
+    return f"{value / unit:,.1f} {suffix}" if value else ""
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:,.1f} s"
+    if seconds is None or seconds < 120:
+        return "unknown" if seconds is None else f"{seconds:,.1f} s"
     return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

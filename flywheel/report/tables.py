@@ -30,14 +30,15 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"[+-]\d+([.,]\d+)?")
 
 
-def print_table(table: Table, *, title: str | None = None) -> None:
-    """A table on stdout, as wide as its texts where stdout is not a terminal."""
+def print_table(table: Table, *, title: str | None = None, right: Sequence[str] = ()) -> None:
+    """A table on stdout, as wide as its texts where stdout is not a terminal; ``right`` names columns to right-align."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
     shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
-        justify: Literal["left", "right"] = "right" if _is_numeric([row[place] for row in table.rows]) else "left"
+        numeric = name in right or _is_numeric([row[place] for row in table.rows])
+        justify: Literal["left", "right"] = "right" if numeric else "left"
         shown.add_column(Text(visible(name)), justify=justify, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell(value)) for value in row))

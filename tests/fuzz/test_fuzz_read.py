@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flywheel import config as configuration
 from flywheel.config import DataConfig, FiltersConfig
-from flywheel.config.yaml_text import read_yaml
+from flywheel.config.loading import read_yaml
 from flywheel.core.assets import asset
 from flywheel.core.files import encodable
 from flywheel.engines.openai_errors import BrokenReply, one_line, server_message

@@ -1,12 +1,10 @@
-"""How new tasks are proposed, filtered and paraphrased: the ``instructions`` section."""
-
-from __future__ import annotations
+"""How tasks and candidates are generated: the ``instructions`` and ``sampling`` sections."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from flywheel.config.section import OPERATIONAL, Positive, Section, Share
+from flywheel.config.section import OPERATIONAL, Positive, Section, Share, Temperature, TopP
 
 
 class FiltersConfig(Section):
@@ -43,10 +41,8 @@ class ParaphrasesConfig(Section):
     """Paraphrases to generate for each winner; 0 for none."""
     demos: str = "asset:data/paraphrases.jsonl"
     """jsonl file of ``instruction`` and ``alternative`` pairs, of which a prompt shows two."""
-    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
-    """Sampling temperature of paraphrases."""
-    top_p: float = Field(default=0.99, gt=0.0, le=1.0)
-    """Nucleus sampling of paraphrases."""
+    temperature: Temperature = 1.0
+    top_p: TopP = 0.99
     max_tokens: Positive = 128
     """Token cap of a paraphrase."""
     max_reward_fall: float | None = Field(default=0.5, ge=0.0)
@@ -70,10 +66,8 @@ class InstructionsConfig(Section):
     """Proposals to sample from the same demos for each task that is kept."""
     best_by: Literal["novelty", "reward"] = "novelty"
     """Which of them is kept: the least similar to earlier tasks, or the one with the highest reward."""
-    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
-    """Sampling temperature of proposals."""
-    top_p: float = Field(default=0.99, gt=0.0, le=1.0)
-    """Nucleus sampling of proposals."""
+    temperature: Temperature = 1.0
+    top_p: TopP = 0.99
     max_tokens: Positive = 256
     """Token cap of a proposal."""
     max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)
@@ -81,6 +75,15 @@ class InstructionsConfig(Section):
     max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
     """Stop proposing after this many tokens per round."""
     filters: FiltersConfig = FiltersConfig()
-    """Filters of proposed tasks."""
     paraphrases: ParaphrasesConfig = ParaphrasesConfig()
-    """Paraphrases of the winners' instructions."""
+
+
+class SamplingConfig(Section):
+    """How candidates are sampled for a task."""
+
+    n: int = Field(default=4, ge=1, le=4096)
+    """Candidates per task."""
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    max_tokens: Positive = 256
+    """Token cap of a candidate."""
