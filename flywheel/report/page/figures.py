@@ -134,7 +134,8 @@ def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
     members = {row["model_id"]: row for row in member_rows}
     for row in rows:
         facts, rounds = FACTS.validate_json(row["facts"]), row["rounds"]
-        models = [
+        listed = [member for member in map(members.get, facts.members) if member]
+        models = [(member["name"], FACTS.validate_json(member["facts"])) for member in listed]
             (member["name"], FACTS.validate_json(member["facts"])) for member in map(members.get, facts.members) if member
         ]
         parts = [_part(name, member, facts.weights.get(name)) for name, member in models] + [_part("merged", facts, None)]
