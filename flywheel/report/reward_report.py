@@ -67,20 +67,6 @@ def _tables(report: RewardReport) -> Iterator[Table]:
             for name, rows in report.sets.items()
         ],
     )
-    if report.depths:
-        yield Table(
-            columns=("layers", "parameters", *sets, "average", "s per 1,000 texts"),
-            rows=[
-                (
-                    depth.layers,
-                    depth.parameters,
-                    *(depth.accuracy[name] for name in sets),
-                    depth.average,
-                    depth.seconds_per_1000,
-                )
-                for depth in report.depths
-            ],
-        )
 
 
 def _interval(estimate: Estimate) -> str:

@@ -135,10 +135,10 @@ def _fit_logistic(evidence: Array, truth: Labels, *, intercept: bool) -> tuple[f
 
 
 def rank_correlation(scores: Array, others: Array) -> float:
-    """Spearman's correlation; 0 where one of them does not vary."""
+    """Spearman's correlation over all outputs; 0 where one of them does not vary."""
     if np.ptp(scores) == 0 or np.ptp(others) == 0:
         return 0.0
-    return float(stats.spearmanr(scores, others).statistic)
+    return float(stats.spearmanr(scores.ravel(), others.ravel()).statistic)
 
 
 def disagreement(scored: SetScores, other: SetScores, split: Split) -> float:

@@ -8,10 +8,11 @@ import pytest
 
 from flywheel.config import Config, JointConfig
 from flywheel.core.files import digest_model
-from flywheel.core.progress import Silent
+from flywheel.core.progress import Advance, Silent
 from flywheel.records import ModelKind
-from flywheel.reward import members as training
+from flywheel.reward import build
 from flywheel.reward.build import Lab, build_reward_model
+from flywheel.reward.members import Job, Trained, train_member
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
@@ -29,7 +30,7 @@ def with_members(config: Config, *names: str) -> Config:
 
 
 def test_nothing_is_built_twice(workspace: Workspace, small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "train_member", None)
+    monkeypatch.setattr(build, "train_member", None)
     (merged,) = workspace.store.models(ModelKind.REWARD)
     assert build_reward_model(small_config, workspace, Silent()) == merged
 
@@ -38,13 +39,13 @@ def test_a_new_member_leaves_the_others_trained(
     workspace: Workspace, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    real = training.train_member
+    real = train_member
 
-    def train(*arguments: object, **settings: object) -> object:
-        trained.append(arguments[2].source)  # type: ignore[attr-defined]
-        return real(*arguments, **settings)  # type: ignore[arg-type]
+    def train(job: Job, advance: Advance) -> Trained:
+        trained.append(job.data.source)
+        return real(job, advance)
 
-    monkeypatch.setattr(training, "train_member", train)
+    monkeypatch.setattr(build, "train_member", train)
     alone = Lab(with_members(small_config, "pairs"), workspace, Silent()).members()["pairs"]
     together = Lab(with_members(small_config, "pairs", "form"), workspace, Silent()).members()
     assert [Path(source).stem for source in trained] == ["pairs", "form"]

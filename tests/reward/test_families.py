@@ -9,13 +9,14 @@ import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from flywheel.config import MergeConfig
+from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.errors import ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.reward.data import PreferenceSet, separate
-from flywheel.reward.members import train_member
+from flywheel.reward.members import Job, train_member
 from flywheel.reward.merge import check_mergeable, merge_models
 from flywheel.reward.model import RewardModel
 from flywheel.reward.reading import read_set
@@ -65,10 +66,11 @@ def test_slice_train_merge_reload(
     )  # fmt: skip
     for name, one in sets.items():
         (tmp_path / name).mkdir()
-        trained = train_member(
-            tmp_path / "base", tmp_path / name, one, settings, prompts,
-            seed=1, advance=lambda done, total: None, checkpoints=tmp_path / "training",
+        job = Job(
+            base=tmp_path / "base", folder=tmp_path / name, data=one, settings=settings, prompts=asset("prompts"), seed=1,
+            checkpoints=tmp_path / "training",
         )  # fmt: skip
+        trained = train_member(job, lambda done, total: None)
         assert {point.step for point in trained.curve} == {1, 2}
 
     folders = [tmp_path / name for name in sets]

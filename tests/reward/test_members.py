@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from flywheel.config import Config, LoraConfig
 from flywheel.core.files import digest_model
 from flywheel.errors import ConfigError, DataError, ModelError
-from flywheel.instructions.prompts import Prompts
 from flywheel.records import ModelKind
 from flywheel.reward.data import Pair, PreferenceSet, Thumb, pool
-from flywheel.reward.members import Trained, train_member
+from flywheel.reward.members import Job, Trained, train_member
 from flywheel.reward.model import RewardModel
 from flywheel.reward.recipe import TrainingSettings, read_sets
 from flywheel.reward.sources import Split
@@ -46,17 +45,18 @@ def base(built: Path) -> Path:
     return workspace.locate(workspace.store.models(ModelKind.BASE)[0])
 
 
-def train(base: Path, folder: Path, data: PreferenceSet, prompts: Prompts, advance: Any = None, **changes: Any) -> Trained:
+def train(base: Path, folder: Path, data: PreferenceSet, prompts: Path, advance: Any = None, **changes: Any) -> Trained:
     folder.mkdir(exist_ok=True, parents=True)
-    return train_member(
-        base, folder, data, replace(SETTINGS, **changes), prompts,
-        seed=3, advance=advance or (lambda done, total: None), checkpoints=folder.with_name(folder.name + ".training"),
+    job = Job(
+        base=base, folder=folder, data=data, settings=replace(SETTINGS, **changes), prompts=prompts, seed=3,
+        checkpoints=folder.with_name(folder.name + ".training"),
     )  # fmt: skip
+    return train_member(job, advance or (lambda done, total: None))
 
 
 @pytest.mark.parametrize("name", ["thumbs", "pairs"])
 def test_any_argument_of_the_trainer_passes_through(
-    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     arguments = {"max_steps": 4, "logging_steps": 1, "lr_scheduler_type": "constant", "warmup_steps": 0}
     trained = train(base, tmp_path / "m", sets[name], prompts, args=arguments | {"center_rewards_coefficient": 0.01})
@@ -67,7 +67,7 @@ def test_any_argument_of_the_trainer_passes_through(
 
 
 def test_validation_while_training_is_in_the_curve(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     arguments = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
     for name in ("thumbs", "pairs"):
@@ -77,7 +77,7 @@ def test_validation_while_training_is_in_the_curve(
 
 @pytest.mark.parametrize("arguments", [{"learning_rat": 1}, {"center_rewards": 1.0}])
 def test_an_argument_that_no_trainer_knows_is_refused(
-    arguments: dict[str, Any], base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    arguments: dict[str, Any], base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     for name in ("thumbs", "pairs"):
         for where in ("args", "own_args"):
@@ -86,7 +86,7 @@ def test_an_argument_that_no_trainer_knows_is_refused(
 
 
 def test_adapters_are_merged_into_a_member_of_the_same_shape(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     for name in ("thumbs", "pairs"):
         train(base, tmp_path / name, sets[name], prompts, lora=LoraConfig(rank=4), learning_rate=1e-2)
@@ -97,11 +97,11 @@ def test_adapters_are_merged_into_a_member_of_the_same_shape(
         assert any("q_proj" in key for key in changed)
         assert not any("norm" in key or "embed" in key for key in changed)
         assert json.loads((tmp_path / name / "config.json").read_text())["use_cache"] is True
-        RewardModel.load(tmp_path / name, prompts)
+        RewardModel.load(tmp_path / name)
 
 
 def test_adapters_on_modules_that_are_not_there_are_refused(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"reward\.lora"):
         train(base, tmp_path / "m", sets["pairs"], prompts, lora=LoraConfig(targets=("nowhere",)))
@@ -113,7 +113,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("name", ["thumbs", "pairs"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_member(
-    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     def kill(done: int, total: int) -> None:
         if done == 4:
@@ -135,18 +135,18 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_member(
 
 
 def test_rows_over_the_length_are_dropped_and_counted(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     data = sets["pairs"]
     trained = train(base, tmp_path / "m", data, prompts, max_length=32)
-    assert trained.too_long > 0
-    assert trained.rows + trained.too_long == len(data.of(Split.TRAIN))
+    assert trained.facts.dropped["too long"] > 0
+    assert trained.facts.rows + trained.facts.dropped["too long"] == len(data.of(Split.TRAIN))
     with pytest.raises(DataError, match=r"reward\.max_length \(4\)"):
         train(base, tmp_path / "n", data, prompts, max_length=4)
 
 
 def test_a_loss_that_is_no_number_is_refused(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], prompts: Path, tmp_path: Path
 ) -> None:
     import torch
     from safetensors.torch import save_file

@@ -61,20 +61,6 @@ def test_the_report_as_tables_and_a_picture(folder: Path, cli: Cli, tmp_path: Pa
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_depths_build_shallower_models_and_leave_the_configured_one(folder: Path, cli: Cli) -> None:
-    before = cli("-w", folder, "reward", "score", "merged", "a text").out
-    ran = cli("-w", folder, "reward", "eval", "--depths", "1,3", "--json")
-    assert ran.code == 0, ran.err
-    shallow, configured = json.loads(ran.out)["depths"]
-    assert (shallow["layers"], configured["layers"]) == (1, 3)
-    assert shallow["parameters"] < configured["parameters"]
-    assert set(shallow["accuracy"]) == {"thumbs", "pairs", "form"}
-    assert cli("-w", folder, "reward", "score", "merged", "a text").out == before
-    names = {model["name"] for model in json.loads(cli("-w", folder, "sql", "SELECT name FROM models", "--json").out)}
-    assert {"merged", "merged-1-layers", "pairs-1-layers"} <= names
-    assert "merged-3-layers" not in names
-
-
 def test_regret_of_a_round_with_a_judge_that_cannot_tell_is_left_out(folder: Path, cli: Cli) -> None:
     workspace = Workspace(folder)
     text = workspace.config_file.read_text().replace("flywheel.nano.verifier:judge", "tests.judges:clueless")
@@ -84,20 +70,11 @@ def test_regret_of_a_round_with_a_judge_that_cannot_tell_is_left_out(folder: Pat
     assert all(one["regret"] is None for one in told["scorers"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "quoted"),
-    [
-        (["--depths", "2,x"], "'2,x'"),
-        (["--depths", "0"], "'0'"),
-        (["--depths", "9"], "reward.layers is 9"),
-        (["--chart", "chart.pdf"], "chart.pdf"),
-    ],
-)
-def test_mistakes_are_one_line(arguments: list[str], quoted: str, folder: Path, cli: Cli) -> None:
-    ran = cli("-w", folder, "reward", "eval", *arguments)
+def test_a_chart_in_another_format_is_refused(folder: Path, cli: Cli) -> None:
+    ran = cli("-w", folder, "reward", "eval", "--chart", "chart.pdf")
     assert ran.code == 1
-    assert quoted in ran.error
-    assert len([line for line in ran.err.splitlines() if line.startswith("error:")]) == 1
+    assert "chart.pdf" in ran.error
+    assert ".svg" in ran.hint
 
 
 def report_of(name: str, average: float, lost: float | None = None) -> ScorerReport:
