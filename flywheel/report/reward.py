@@ -78,10 +78,8 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         return
     print_line(
         f"{folder}: {sliced.layers} of {sliced.layers_before} layers, {sliced.parameters:,} of {sliced.parameters_before:,} "
-        f"parameters, one head, sliced by {sliced.by}"
+        "parameters, one head"
     )
-    if sliced.because:
-        print_line(f"mergekit could not slice it: {sliced.because[:200]}")
 
 
 def print_search(search: Search, *, as_json: bool) -> None:
