@@ -198,10 +198,9 @@ class Lab:
 
     def _twin(self, training: _Training) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
-        if training.kind is not ModelKind.MEMBER:
-            return None
-        models = reversed(self._workspace.store.models(ModelKind.MEMBER))
-        twins = (model for model in models if model.recipe.get("training") == training.recipe["training"])
+        settings = training.recipe.get("training")
+        models = reversed(self._workspace.store.models(ModelKind.MEMBER) if settings else [])
+        twins = (model for model in models if model.recipe.get("training") == settings)
         return next(filter(self._workspace.has, twins), None)
 
     def _merge(self, recipe: Recipe, members: Mapping[str, Model], plan: Plan, search: Search | None) -> Model:
@@ -253,5 +252,5 @@ def _in_turn(groups: Sequence[Sequence[Item]]) -> list[Item]:
 
 
 def _recorded(workspace: Workspace, kind: ModelKind, recipe: Recipe) -> Model | None:
-    models = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
-    return next(filter(workspace.has, reversed(models)), None)
+    models = reversed(workspace.store.models(kind))
+    return next((model for model in models if model.recipe.get("key") == key_of(recipe) and workspace.has(model)), None)
