@@ -43,8 +43,18 @@ def merge_folders(base: Path, members: Mapping[Path, float], merge: MergeConfig,
 
 
 def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> None:
-    """Merge members into a folder that has the tokenizer of their base."""
-    run_mergekit(merge_recipe(base, members, merge), folder, seed=seed)
+    """Merge members into a folder that has the tokenizer of their base; raises ModelError with mergekit's reason."""
+    recipe = _recipe(base, members, merge)
+    # mergekit keeps every model it has read, by path, for the life of the process: a folder that was rebuilt
+    # would be merged with its old weights.
+    LoaderCache().loaders.clear()
+    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lazy_unpickle=True, random_seed=seed)
+    try:
+        run_merge(MergeConfiguration.model_validate(recipe), str(folder), options)
+    except (RuntimeError, ValueError, KeyError, OSError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"mergekit could not run {merge.method}: {reason}", "Try another merge method.") from error
+    (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     # What one kind of member was trained with: mergekit takes the config of any of them, by Python's hash seed.
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("problem_type", None)
@@ -54,24 +64,7 @@ def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, 
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
 
 
-def run_mergekit(recipe: Mapping[str, Any], folder: Path, *, seed: int = 0) -> None:
-    """Run a merge into a folder; raises ModelError with mergekit's own words."""
-    # mergekit keeps every model it has read, by path, for the life of the process: a folder that was built again
-    # would be merged with its old weights.
-    LoaderCache().loaders.clear()
-    try:
-        run_merge(
-            MergeConfiguration.model_validate(recipe),
-            str(folder),
-            MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lazy_unpickle=True, random_seed=seed),
-        )
-    except (RuntimeError, ValueError, KeyError, OSError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"mergekit could not run {recipe['merge_method']}: {reason}", "Try another merge method.") from error
-    (folder / RECIPE).write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
-
-
-def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) -> dict[str, Any]:
+def _recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) -> dict[str, Any]:
     """mergekit's configuration for members with their weights on a shared base."""
     if merge.method == "slerp":
         if len(members) != 2:

@@ -116,15 +116,11 @@ class RewardModel:
 
     def _standardised(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
         """Scores; a text that occurs several times is read once, and scores the same everywhere."""
-        task_of = dict(zip(texts, tasks, strict=True))
-        raw = dict(zip(task_of, self._raw(list(task_of), list(task_of.values())), strict=True))
-        return [(raw[text] - self.mean) / self.std for text in texts]
-
-    def _raw(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
         if not texts:
             return []
-        ids = token_ids(self.tokenizer, texts, max_length=self.max_length)
-        groups, alone = _group(ids, tasks) if self.shares_prompts else ([], list(range(len(ids))))
+        task_of = dict(zip(texts, tasks, strict=True))
+        ids = token_ids(self.tokenizer, list(task_of), max_length=self.max_length)
+        groups, alone = _group(ids, list(task_of.values())) if self.shares_prompts else ([], list(range(len(ids))))
         scores: dict[int, float] = {}
         for batch in _batches(alone, lambda row: len(ids[row]), lambda row: len(ids[row]), self.batch_tokens):
             scores |= zip(batch, _halved(lambda rows: self.network.score([ids[row] for row in rows]), batch), strict=True)
@@ -132,8 +128,11 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             scores |= zip(rows, _halved(self._score_groups, together), strict=True)
         if not all(map(math.isfinite, scores.values())):
-            raise ModelError("the reward model gives a score that is not a number: its weights are broken", "Build it again.")
-        return [scores[row] for row in range(len(ids))]
+            raise ModelError(
+                "the reward model gives a score that is not a number: its weights are broken", "Build the reward model again."
+            )
+        row_of = {text: row for row, text in enumerate(task_of)}
+        return [(scores[row_of[text]] - self.mean) / self.std for text in texts]
 
     def _score_groups(self, groups: Sequence[_Group]) -> list[float]:
         return self.network.score_shared([group.prompt for group in groups], [group.rests for group in groups])

@@ -93,7 +93,6 @@ class _Candidates:
     answers: Sequence[Answer]
     worth: Array
     """Shape (tasks, n)."""
-    finished: Array
 
 
 def evaluate_reward_model(
@@ -217,13 +216,11 @@ def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None
             for candidate in group
         ]
         judged = judge([(task, candidate.output) for task, group in groups for candidate in group])
-        worth = np.array([np.nan if score is None else score for score in judged]).reshape(len(groups), n)
+        worth = np.array(judged, dtype=float).reshape(len(groups), n)  # None becomes NaN
         finished = np.array([answer.finished for answer in answers]).reshape(len(groups), n)
         usable = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)
-        if not usable.any():
-            return None
         kept = [answer for place, answer in enumerate(answers) if usable[place // n]]
-        return _Candidates(round=round, answers=kept, worth=worth[usable], finished=finished[usable])
+        return _Candidates(round=round, answers=kept, worth=worth[usable]) if kept else None
     return None
 
 
@@ -232,13 +229,13 @@ def _regrets(
 ) -> dict[str, Estimate]:
     """What the selections of each scorer, ensemble and the length lose."""
     worth, answers = candidates.worth, candidates.answers
+    finished = np.reshape([answer.finished for answer in answers], worth.shape)
     scores = {
-        name: np.array(scorer.score_answers(answers)).reshape(worth.shape)
-        for name, scorer in {**scorers, LENGTH: Length()}.items()
+        name: np.reshape(scorer.score_answers(answers), worth.shape) for name, scorer in {**scorers, LENGTH: Length()}.items()
     }
     scaled = [(scores[name] - scores[name].mean()) / (scores[name].std() or 1.0) for name in members]
     scores |= {"mean": np.mean(scaled, axis=0), "min": np.min(scaled, axis=0)}
     return {
-        name: mean_of_means([measures.regret(np.where(candidates.finished, given, -np.inf), worth)], confidence=confidence)
+        name: mean_of_means([measures.regret(np.where(finished, given, -np.inf), worth)], confidence=confidence)
         for name, given in scores.items()
     }

@@ -140,31 +140,22 @@ def _read_csv(path: Path) -> Located:
         raise DataError(f"{path} is not readable as CSV ({error})", "Fix or convert it.") from None
 
 
-def _read_parquet(path: Path) -> Located:
+def _read_arrow(path: Path) -> Located:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+        with pa.memory_map(str(path)) as file:
+            is_parquet = path.suffix == ".parquet"
+            batches = parquet.ParquetFile(file).iter_batches() if is_parquet else pa.ipc.open_stream(file)
+            rows = (row for batch in batches for row in batch.to_pylist())
             yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error})", "Copy the file again.") from None
-
-
-def _read_arrow(path: Path) -> Located:
-    import pyarrow as pa
-    from datasets import Dataset
-
-    try:
-        rows = Dataset.from_file(str(path))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Arrow ({reason_of(error)[:200]})", "Save the dataset again.") from None
-    yield from ((f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
+        raise DataError(f"{path} is not readable as Parquet or Arrow ({error})", "Copy the file again.") from None
 
 
 def _open(path: Path) -> Any:
     return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig", newline="")
 
 
-_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}
+_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_arrow, "arrow": _read_arrow}
