@@ -156,9 +156,9 @@ class Lab:
         prefix = ""
         if kind is ModelKind.MEMBER:
             recipe, prefix = {"training": recipe, "reference": digest_records(self._reference)}, "member-"
-        folder = (self._workspace.models / f"{prefix}{name}-{key_of(recipe)[:12]}").resolve()
+        folder = self._workspace.models / f"{prefix}{name}-{key_of(recipe)[:12]}"
         job = Job(
-            base=self._workspace.locate(start).resolve(), folder=folder, data=data, settings=settings,
+            base=self._workspace.locate(start), folder=folder, data=data, settings=settings,
             prompts=self.config.path(self.config.prompts).resolve(), seed=derive(self._reward.seed, name),
             checkpoints=folder.with_name(f"{folder.name}.training"),
         )  # fmt: skip
@@ -169,8 +169,7 @@ class Lab:
         with publish(training.job.folder) as unfinished:
             if twin := self._twin(training):
                 shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
-                curve = tuple(self._workspace.store.learning_curve(twin.model_id))
-                trained = Trained(facts=twin.facts, curve=curve)
+                trained = Trained(facts=twin.facts, curve=tuple(self._workspace.store.learning_curve(twin.model_id)))
             else:
                 name = f"member {training.name}" if training.kind is ModelKind.MEMBER else training.name
                 with self._progress.work(name, total=None, unit="steps") as counter:
@@ -182,8 +181,7 @@ class Lab:
         """Train members in processes of their own."""
         models = {}
         with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as folder:
-            temporary = Path(folder).resolve()
-            jobs = {name: replace(training.job, folder=temporary / name) for name, training in trainings.items()}
+            jobs = {name: replace(training.job, folder=Path(folder) / name) for name, training in trainings.items()}
             with (
                 self._progress.work(f"{len(jobs)} members", total=None, unit="steps") as counter,
                 closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as finished,
