@@ -113,7 +113,7 @@ def separate(sets: Mapping[str, PreferenceSet]) -> dict[str, PreferenceSet]:
 
 
 def meet(rows: Sequence[Row], order: Random) -> Iterator[tuple[Thumb, Thumb]]:
-    """Liked with disliked thumbs at random, each at most once: an output in many pairs would be learnt by heart."""
+    """Liked with disliked thumbs at random, each at most once: an output in many pairs would be learned by heart."""
     likes, dislikes = ([row for row in rows if isinstance(row, Thumb) and row.liked == liked] for liked in (True, False))
     order.shuffle(likes)
     order.shuffle(dislikes)

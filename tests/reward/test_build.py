@@ -51,8 +51,8 @@ def test_a_new_member_leaves_the_others_trained(
     assert [Path(source).stem for source in trained] == ["pairs", "form"]
     # The same weights on another scale: its reference texts are those of all sets.
     assert together["pairs"].model_id != alone.model_id
-    one, other = (workspace.locate(model) / "model.safetensors" for model in (alone, together["pairs"]))
-    assert one.read_bytes() == other.read_bytes()
+    first, second = (workspace.locate(model) / "model.safetensors" for model in (alone, together["pairs"]))
+    assert first.read_bytes() == second.read_bytes()
     assert workspace.store.learning_curve(together["pairs"].model_id) == workspace.store.learning_curve(alone.model_id)
 
 
@@ -78,7 +78,7 @@ def test_a_build_says_what_it_dropped_and_how_it_searched(workspace: Workspace, 
         "reward.search.trials=3",
         "reward.search.halvings=1",
     ]
-    ran = cli("-w", workspace.folder, "reward", "build", *(part for one in sets for part in ("--set", one)))
+    ran = cli("-w", workspace.folder, "reward", "build", *(part for override in sets for part in ("--set", override)))
     assert ran.code == 0, ran.err
     assert "pairs: trained on" in ran.out
     assert "dropped 5 repeated" in ran.out

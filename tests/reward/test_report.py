@@ -21,19 +21,19 @@ def folder(turned: Path, tmp_path: Path) -> Path:
 def test_the_report_has_everybody_on_every_set(folder: Path, cli: Cli, tmp_path: Path) -> None:
     ran = cli("-w", folder, "reward", "eval", "--json", "--chart", tmp_path / "chart.svg")
     assert ran.code == 0, ran.err
-    told = json.loads(ran.out)
-    scorers = {one["name"]: one for one in told["scorers"]}
+    report = json.loads(ran.out)
+    scorers = {scorer["name"]: scorer for scorer in report["scorers"]}
     assert list(scorers) == ["thumbs", "pairs", "form", "joint", "merged", "mean", "min", "length"]
-    for name, one in scorers.items():
-        assert list(one["accuracy"]) == ["thumbs", "pairs", "form"]
-        for estimate in one["accuracy"].values():
+    for name, scorer in scorers.items():
+        assert list(scorer["accuracy"]) == ["thumbs", "pairs", "form"]
+        for estimate in scorer["accuracy"].values():
             assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
-        assert one["average"] == pytest.approx(sum(found["value"] for found in one["accuracy"].values()) / 3)
-        assert -1 <= one["length_correlation"] <= 1
-        assert 0 <= one["calibration_error"] <= 1
-        assert one["regret"]["value"] >= 0
-        assert (one["seconds_per_1000"] is None) == (name == "length")
-        assert (one["lost"] is None) == (name == "length")
+        assert scorer["average"] == pytest.approx(sum(estimate["value"] for estimate in scorer["accuracy"].values()) / 3)
+        assert -1 <= scorer["length_correlation"] <= 1
+        assert 0 <= scorer["calibration_error"] <= 1
+        assert scorer["regret"]["value"] >= 0
+        assert (scorer["seconds_per_1000"] is None) == (name == "length")
+        assert (scorer["lost"] is None) == (name == "length")
     assert scorers["mean"]["seconds_per_1000"] == pytest.approx(
         sum(scorers[name]["seconds_per_1000"] for name in ("thumbs", "pairs", "form"))
     )
@@ -42,13 +42,13 @@ def test_the_report_has_everybody_on_every_set(folder: Path, cli: Cli, tmp_path:
     lost = {name: own[name] - merged["accuracy"][name]["value"] for name in own}
     assert merged["lost"] == pytest.approx(max(lost.values()))
     assert lost[merged["lost_on"]] == pytest.approx(max(lost.values()))
-    assert told["single"] in own
-    assert told["gain"]["value"] == pytest.approx(merged["average"] - scorers[told["single"]]["average"])
-    assert told["candidates"] == "r2"
-    assert told["regret_by_chance"] > 0
-    assert told["disagreement"]["pairs"]["form"] == told["disagreement"]["form"]["pairs"] > 0
-    assert told["disagreement"]["pairs"]["pairs"] == 0
-    assert "merge_method: linear" in told["recipe"]
+    assert report["single"] in own
+    assert report["gain"]["value"] == pytest.approx(merged["average"] - scorers[report["single"]]["average"])
+    assert report["candidates"] == "r2"
+    assert report["regret_by_chance"] > 0
+    assert report["disagreement"]["pairs"]["form"] == report["disagreement"]["form"]["pairs"] > 0
+    assert report["disagreement"]["pairs"]["pairs"] == 0
+    assert "merge_method: linear" in report["recipe"]
     assert (tmp_path / "chart.svg").read_text().startswith("<svg")
 
 
@@ -65,9 +65,9 @@ def test_regret_of_a_round_with_a_judge_that_cannot_tell_is_left_out(folder: Pat
     workspace = Workspace(folder)
     text = workspace.config_file.read_text().replace("flywheel.nano.verifier:judge", "tests.judges:clueless")
     workspace.config_file.write_text(text)
-    told = json.loads(cli("-w", folder, "reward", "eval", "--json").out)
-    assert told["candidates"] is None
-    assert all(one["regret"] is None for one in told["scorers"])
+    report = json.loads(cli("-w", folder, "reward", "eval", "--json").out)
+    assert report["candidates"] is None
+    assert all(scorer["regret"] is None for scorer in report["scorers"])
 
 
 def test_a_chart_in_another_format_is_refused(folder: Path, cli: Cli) -> None:
@@ -85,7 +85,7 @@ def report_of(name: str, average: float, lost: float | None = None) -> ScorerRep
 
 
 @pytest.mark.parametrize(
-    ("gain", "merged_of", "length", "said"),
+    ("gain", "merged_of", "length", "quoted"),
     [
         ((0.02, 0.01, 0.03), 2, 0.5, "merged beats the best single member, a, by +2.0 points (+1.0 to +3.0) on average"),
         ((-0.02, -0.03, -0.01), 2, 0.5, "use a alone"),
@@ -95,14 +95,14 @@ def report_of(name: str, average: float, lost: float | None = None) -> ScorerRep
     ],
 )
 def test_the_sentence_says_whether_the_merge_is_worth_using(
-    gain: tuple[float, float, float], merged_of: int, length: float, said: str
+    gain: tuple[float, float, float], merged_of: int, length: float, quoted: str
 ) -> None:
     scorers = [report_of("a", 0.78), report_of("merged", 0.8, -0.01), report_of("mean", 0.81), report_of("min", 0.7)]
     value, low, high = gain
     sentence = _sentence(
         [*scorers, report_of("length", length)], "a", Estimate(value=value, low=low, high=high), 1000, merged_of=merged_of
     )
-    assert said in sentence
+    assert quoted in sentence
     assert "it loses nothing against any specialist" in sentence
     assert "the ensemble (mean) has 1.0 points more at 1.0 times the time" in sentence
     assert ("length alone" in sentence) == (length > 0.8)
