@@ -16,6 +16,8 @@ from flywheel.reward.members import Job, Trained, train_member
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(built: Path, tmp_path: Path) -> Workspace:

@@ -26,6 +26,8 @@ from flywheel.reward.sources import read_source
 from flywheel.reward.text import Answer
 from tests.reward.families import ENCODERS, FAMILIES, make_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sets(small_config: object) -> dict[str, PreferenceSet]:
