@@ -234,10 +234,6 @@ class Sliced:
     parameters_before: int
     """Of the whole base with such a head."""
     parameters: int
-    by: str
-    """``mergekit``, or ``torch`` where mergekit cannot slice the architecture."""
-    because: str | None
-    """Why not mergekit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

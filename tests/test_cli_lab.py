@@ -47,9 +47,9 @@ def test_slice_train_merge_check_score_by_hand(
     sliced = cli("reward", "slice", GENERATOR, "--layers", 2, "--to", tmp_path / "two")
     assert sliced.code == 0, sliced.err
     assert "2 of 4 layers" in sliced.out
-    assert "one head, sliced by mergekit" in sliced.out
-    told = json.loads(cli("-w", workspace.folder, "reward", "train", "pairs", "--json").out)
-    assert [(one["name"], one["rows"] > 100) for one in told] == [("pairs", True)]
+    assert "one head" in sliced.out
+    members = json.loads(cli("-w", workspace.folder, "reward", "train", "pairs", "--json").out)
+    assert [(member["name"], member["rows"] > 100) for member in members] == [("pairs", True)]
     merge = cli(
         "reward", "merge", f"{folders['thumbs']}=0.5", f"{folders['pairs']}=0.6", f"{folders['form']}=0.05",
         "--base", folders["base"], "--to", tmp_path / "merged", "--density", 0.9,
@@ -57,7 +57,7 @@ def test_slice_train_merge_check_score_by_hand(
     assert merge.code == 0, merge.err
     recipe = yaml.safe_load(merge.out)
     assert recipe["merge_method"] == "ties"
-    assert [one["parameters"] for one in recipe["models"]] == [{"weight": w, "density": 0.9} for w in (0.5, 0.6, 0.05)]
+    assert [model["parameters"] for model in recipe["models"]] == [{"weight": w, "density": 0.9} for w in (0.5, 0.6, 0.05)]
     assert (tmp_path / "merged/mergekit.yaml").read_text() == merge.out
     assert cli("-w", workspace.folder, "reward", "check", tmp_path / "merged").code == 0
     scored = cli("-w", workspace.folder, "reward", "score", tmp_path / "merged", "one", "two", "--json")
@@ -80,7 +80,7 @@ def test_every_method_gives_a_reward_model(method: str, folders: dict[str, Path]
         ran = cli(*arguments, "--density", 0.7, "--to", tmp_path / name)
         assert ran.code == 0, ran.err
     assert (tmp_path / "once/model.safetensors").read_bytes() == (tmp_path / "again/model.safetensors").read_bytes()
-    merged, base = (load_file(one / "model.safetensors")["score.weight"] for one in (tmp_path / "once", folders["base"]))
+    merged, base = (load_file(path / "model.safetensors")["score.weight"] for path in (tmp_path / "once", folders["base"]))
     assert not torch.equal(merged, base)
 
 
@@ -143,7 +143,7 @@ def another(folder: Path, name: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "quoted"),
     [
         ("nan", "model.norm.weight"),
         ("deeper", "num_hidden_layers 4"),
@@ -157,15 +157,15 @@ def another(folder: Path, name: str, tmp_path: Path) -> Path:
         ("broken-config", "config.json"),
     ],
 )
-def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
+def test_members_that_cannot_be_merged(name: str, quoted: str, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
     bad = another(folders["pairs"], name, tmp_path)
     ran = cli("reward", "merge", f"{folders['thumbs']}=1", f"{bad}=1", "--base", folders["base"], "--to", tmp_path / "merged")
-    refused(ran, said)
+    refused(ran, quoted)
     assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "quoted"),
     [
         (["{thumbs}=nan", "{pairs}=1"], "the member"),
         (["{thumbs}=0", "{pairs}=1"], "the member"),
@@ -184,14 +184,16 @@ def test_members_that_cannot_be_merged(name: str, said: str, folders: dict[str, 
         (["{thumbs}=1", "{pairs}=1", "--to", "{form}"], "already exists"),
     ],
 )
-def test_merges_that_make_no_sense(arguments: list[str], said: str, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
-    filled = [one.format(**folders) for one in arguments]
+def test_merges_that_make_no_sense(
+    arguments: list[str], quoted: str, folders: dict[str, Path], cli: Cli, tmp_path: Path
+) -> None:
+    filled = [argument.format(**folders) for argument in arguments]
     target = [] if "--to" in filled else ["--to", tmp_path / "merged"]
-    refused(cli("reward", "merge", *filled, "--base", folders["base"], *target), said)
+    refused(cli("reward", "merge", *filled, "--base", folders["base"], *target), quoted)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "quoted"),
     [
         (["slice", "nowhere/at/all", "--layers", "2", "--to", "x"], "no model folder at nowhere/at/all"),
         (["slice", GENERATOR, "--layers", "9", "--to", "x"], "reward.layers is 9"),
@@ -214,10 +216,10 @@ def test_merges_that_make_no_sense(arguments: list[str], said: str, folders: dic
     ],
 )
 def test_mistakes_in_the_lab_are_one_line(
-    arguments: list[str], said: str, workspace: Workspace, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], quoted: str, workspace: Workspace, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(cli("-w", workspace.folder, "reward", *arguments), said)
+    refused(cli("-w", workspace.folder, "reward", *arguments), quoted)
 
 
 def test_a_failed_check_ends_with_one(workspace: Workspace, folders: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
@@ -233,8 +235,8 @@ def test_a_folder_is_scored_and_checked_without_a_workspace(folders: dict[str, P
     scored = cli("-w", nowhere, "reward", "score", folders["pairs"], "Paris.", "No.", "--instruction", "Capital?", "--json")
     assert [set(row) for row in json.loads(scored.out)] == [{"score", "text"}] * 2
     checked = json.loads(cli("-w", nowhere, "reward", "check", folders["pairs"], "--json").out)
-    assert all(one["ok"] for one in checked)
-    assert not [one for one in checked if one["name"].startswith("label order")]
+    assert all(check["ok"] for check in checked)
+    assert not [check for check in checked if check["name"].startswith("label order")]
     assert not nowhere.exists()
     refused(cli("-w", nowhere, "reward", "score", "merged", "x"), "'merged'", str(nowhere))
 
@@ -244,9 +246,9 @@ def test_search_prints_what_to_write(workspace: Workspace, cli: Cli) -> None:
     assert ran.code == 0, ran.err
     assert "worst kept" in ran.out
     assert "beats" in ran.out
-    told = json.loads(cli("-w", workspace.folder, "reward", "search", "--trials", 4, "--json").out)
-    assert len({one["trial"] for one in told["tried"]}) == 4
-    assert told["merged"] == (len(told["weights"]) == 3)
+    search = json.loads(cli("-w", workspace.folder, "reward", "search", "--trials", 4, "--json").out)
+    assert len({trial["trial"] for trial in search["tried"]}) == 4
+    assert search["merged"] == (len(search["weights"]) == 3)
 
 
 def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
@@ -263,4 +265,5 @@ def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
     refused(
         cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--column", "text", "--to", tmp_path / "x"),
         "'text'",
+        "--column takes WHAT=NAME",
     )

@@ -145,7 +145,6 @@ def search(
 @app.command("eval")
 def eval_command(
     split: Annotated[Part, typer.Option("--split", help="Which held-out rows.")] = Part.TEST,
-    depths: Annotated[str | None, typer.Option("--depths", help="Layers to try, such as 2,4,8.")] = None,
     chart: Annotated[Path | None, typer.Option("--chart", help="Also draw a chart, a .png or .svg file.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -155,7 +154,6 @@ def eval_command(
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
-    layers = _layers(depths)
     workspace, config = _opened(overrides)
     from flywheel.evaluation.judges import function_judge
     from flywheel.reward.report import evaluate_reward_model
@@ -169,7 +167,6 @@ def eval_command(
             _watched(config),
             function_judge(config.evaluation.judge),
             split=Split(split.value),
-            depths=layers,
         )  # fmt: skip
     if chart is not None:
         from flywheel.report.reward_chart import reward_chart, save_chart
@@ -284,13 +281,3 @@ def _weighted(text: str) -> tuple[Path, float]:
             f"cannot read the member {text!r}", "Write FOLDER=WEIGHT with a weight above 0, such as members/thumbs=0.5."
         )
     return Path(folder), number
-
-
-def _layers(depths: str | None) -> list[int]:
-    try:
-        layers = [int(number) for number in depths.split(",")] if depths else []
-    except ValueError:
-        layers = [0]
-    if any(number < 1 for number in layers):
-        raise ConfigError(f"cannot read --depths {depths!r}", "Write numbers of layers, such as 2,4,8.")
-    return layers

@@ -19,7 +19,7 @@ from flywheel.estimate.history import State
 from flywheel.estimate.inputs import BYTES, Shape, TextModel
 from flywheel.records import Policy, Stage
 from flywheel.reward.data import PreferenceSet, pool
-from flywheel.reward.recipe import TrainingSettings, joint_settings, member_settings
+from flywheel.reward.recipe import TrainingSettings, training_settings
 from flywheel.reward.sources import Split
 
 
@@ -111,9 +111,9 @@ class Planner:
         reward = self.config.reward
         if reward.joint.epochs:
             data = pool(sets, seed=reward.seed) if len(sets) == len(reward.members) else None
-            yield self._member("joint", data, joint_settings(reward))
+            yield self._member("joint", data, training_settings(reward, reward.joint))
         for name, member in reward.members.items():
-            yield self._member(f"member {name}", sets.get(name), member_settings(reward, member))
+            yield self._member(f"member {name}", sets.get(name), training_settings(reward, member))
         yield self._score("merge", "merges", reward.search.trials or 1, bytes_per_parameter=4 * (len(reward.members) + 2))
 
     @property

@@ -75,10 +75,8 @@ def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
         return
     print_line(
         f"{folder}: {sliced.layers} of {sliced.layers_before} layers, {sliced.parameters:,} of {sliced.parameters_before:,} "
-        f"parameters, one head, sliced by {sliced.by}"
+        "parameters, one head"
     )
-    if sliced.because:
-        print_line(f"mergekit could not slice it: {sliced.because[:200]}")
 
 
 def print_search(search: Search, *, as_json: bool) -> None:
@@ -175,12 +173,6 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     ]
     print_rows(("set", "kind", "train", "validation", "test", "dropped"), sizes)
     print_line()
-    if report.depths:
-        depths = [
-            (depth.layers, depth.parameters, *map(depth.accuracy.get, sets), depth.average, depth.seconds_per_1000)
-            for depth in report.depths
-        ]
-        print_rows(("layers", "parameters", *sets, "average", "s per 1,000 texts"), depths)
         print_line()
     print_line(report.recipe.rstrip())
 

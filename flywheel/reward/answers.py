@@ -18,8 +18,8 @@ from flywheel.reward.text import Answer
 
 SPEAKERS = {"user": "Human", "human": "Human", "assistant": "Assistant", "gpt": "Assistant", "system": "System"}
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-Turns = Sequence[tuple[str, str]]
-"""Speaker and words of each turn."""
+Turns = list[tuple[str, str]]
+"""The speaker and the text of each turn."""
 
 
 class Dropped(Exception):
@@ -35,7 +35,8 @@ def read_answer(cell: Any, instruction: Any, *, fields: Mapping[str, str], whole
         return _own_task(cell)
     if _is_messages(cell):
         before = _turns(instruction) if _is_messages(instruction) else []
-        return _last_turn([*before, *([("Human", instruction)] if isinstance(instruction, str) else []), *_turns(cell)])
+        before += [("Human", instruction)] if isinstance(instruction, str) else []
+        return _last_turn([*before, *_turns(cell)])
     if cell is None:
         raise Dropped("empty")
     if isinstance(cell, bool) or not isinstance(cell, str | int | float):
@@ -89,11 +90,11 @@ def _is_messages(value: Any) -> bool:
     )
 
 
-def _turns(value: Any) -> list[tuple[str, str]]:
+def _turns(value: Any) -> Turns:
     """The turns of a message list or a transcript."""
     if isinstance(value, str):
-        parts = _TURN.split(value.lstrip("\n"))
-        return list(zip(parts[1::2], (words.strip() for words in parts[2::2]), strict=True))
+        _, *parts = _TURN.split(value.lstrip("\n"))
+        return list(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
     return [
         (SPEAKERS.get(str(turn.get("role", turn.get("from"))).lower(), "Human"), turn.get("content", turn.get("value")).strip())
         for turn in value
@@ -113,9 +114,9 @@ def _task(turns: Turns) -> Task:
     """What the turns before the reply ask: the only human turn itself, or the whole dialogue so far."""
     if len(turns) == 1:
         return Task(instruction=turns[0][1], input="None")
-    return Task(instruction="\n\n".join(f"{speaker}: {words}" for speaker, words in turns), input="None")
+    return Task(instruction="\n\n".join(f"{speaker}: {text}" for speaker, text in turns), input="None")
 
 
 def _first_words(turns: Turns) -> str:
-    """The first human turn: dialogues that begin alike share a split, however they continue."""
-    return next((words for speaker, words in turns if speaker == "Human"), turns[0][1]).lower()
+    """The first human turn: dialogues that start alike share a split, however they continue."""
+    return next((text for speaker, text in turns if speaker == "Human"), turns[0][1]).lower()

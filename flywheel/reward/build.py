@@ -13,41 +13,39 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from flywheel.config import Config
+from flywheel.config import Config, JointConfig, MemberConfig
 from flywheel.core.files import digest_model, publish
 from flywheel.core.model_folders import local_folder
 from flywheel.core.progress import Progress
 from flywheel.core.quiet import silence
 from flywheel.core.seeds import derive
-from flywheel.instructions.prompts import Prompts
 from flywheel.records import CurvePoint, Facts, Model, ModelKind
 from flywheel.reward.check import check_reward_model, refuse_failures
 from flywheel.reward.data import PreferenceSet, pool
 from flywheel.reward.measures import accuracy, rows_of, score_set
-from flywheel.reward.members import Trained
+from flywheel.reward.members import Job, Trained, train_member
 from flywheel.reward.merge import merge_models
 from flywheel.reward.model import load_scorer, write_scale
 from flywheel.reward.recipe import (
     Recipe,
-    TrainingSettings,
     base_recipe,
     digest_records,
-    joint_settings,
     key_of,
-    member_settings,
     read_sets,
     recipe_of,
     refuse_held_out_rows,
     training_recipe,
+    training_settings,
 )
 from flywheel.reward.search import Plan, Search, search_merge
-from flywheel.reward.side_by_side import Job, train_side_by_side
+from flywheel.reward.side_by_side import train_side_by_side
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
-from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
 
+Item = TypeVar("Item")
 REFERENCE_TEXTS = 1024
 """Size of the set that scores are standardised on."""
 
@@ -67,39 +65,30 @@ def configured_reward_model(config: Config, workspace: Workspace) -> Model | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Training:
-    """A training, of a member or of the base on all sets, and where its model goes."""
+    """A training, of a member or of the base on all sets, and how its model is recorded."""
 
     kind: ModelKind
     name: str
     start: Model
-    data: PreferenceSet
-    settings: TrainingSettings
     recipe: Recipe
-    folder: Path
+    job: Job
 
 
 class Lab:
-    """One build: the same configuration, data and folder for every step.
+    """One build: the same configuration, data and folder for every step."""
 
-    ``label`` is added to the names of its models: they are an experiment, and need not pass the self-test.
-    """
-
-    def __init__(self, config: Config, workspace: Workspace, progress: Progress, *, label: str = "") -> None:
+    def __init__(self, config: Config, workspace: Workspace, progress: Progress) -> None:
         silence()
         self.config, self._reward, self._workspace, self._progress = config, config.reward, workspace, progress
-        self._label = f"-{label}" if label else ""
-        self._prompts = Prompts(config.path(config.prompts))
         self.sets = read_sets(config)
         refuse_held_out_rows(config, self.sets)
-        self._reference = _reference(self.sets)
+        answers = [[answer for row in data.of(Split.VALIDATION) for answer in row.answers] for data in self.sets.values()]
+        self._reference = _in_turn(answers)[:REFERENCE_TEXTS]
 
     def reward_model(self) -> Model:
         """The merge of all members, as configured or as a search finds it; built if missing."""
-        recipe = recipe_of(self.config)
+        recipe, members = recipe_of(self.config), self.members()
         recorded = _recorded(self._workspace, ModelKind.REWARD, recipe)
-        if recorded and _has_members(recorded, self._workspace):
-            return recorded
-        members = self.members()
         if recorded and recorded.facts.members == tuple(member.model_id for member in members.values()):
             return recorded
         if self._reward.search.trials:
@@ -110,15 +99,11 @@ class Lab:
 
     def members(self, names: Iterable[str] = ()) -> dict[str, Model]:
         """The named members, or all; those that are missing are trained, as many at once as the config says."""
-        start, reward = self.start(), self._reward
-        trainings = [
-            self._training(ModelKind.MEMBER, name, start, self.sets[name], member_settings(reward, reward.members[name]))
-            for name in names or reward.members
-        ]
+        start, configs = self.start(), self._reward.members
+        trainings = [self._training(ModelKind.MEMBER, name, start, self.sets[name], configs[name]) for name in names or configs]
         models = {training.name: _recorded(self._workspace, training.kind, training.recipe) for training in trainings}
-        missing = [training for training in trainings if not models[training.name]]
-        together = [training for training in missing if not self._twin(training)]
-        if reward.parallel > 1 and len(together) > 1:
+        together = {training.name: training for training in trainings if not models[training.name] and not self._twin(training)}
+        if self._reward.parallel > 1 and len(together) > 1:
             models |= self._train_side_by_side(together)
         return {training.name: models[training.name] or self._train(training) for training in trainings}
 
@@ -142,7 +127,7 @@ class Lab:
         if not self._reward.joint.epochs:
             return base
         pooled = pool(self.sets, seed=self._reward.seed)
-        training = self._training(ModelKind.BASE, "joint", base, pooled, joint_settings(self._reward))
+        training = self._training(ModelKind.BASE, "joint", base, pooled, self._reward.joint)
         return _recorded(self._workspace, training.kind, training.recipe) or self._train(training)
 
     def search(self, members: Mapping[str, Model]) -> Search:
@@ -159,69 +144,61 @@ class Lab:
 
     def check(self, folder: Path) -> None:
         """Raise ModelError unless the reward model in a folder passes its self-test on the validation splits."""
-        validation = (data.of(Split.VALIDATION) for data in self.sets.values())
-        rows = [row for group in itertools.zip_longest(*validation) for row in group if row is not None]
+        rows = _in_turn([data.of(Split.VALIDATION) for data in self.sets.values()])
         findings = check_reward_model(lambda: load_scorer(folder, self.config), self._reference, rows)
         refuse_failures(folder, findings)
 
-    def _training(self, kind: ModelKind, name: str, start: Model, data: PreferenceSet, settings: TrainingSettings) -> _Training:
+    def _training(
+        self, kind: ModelKind, name: str, start: Model, data: PreferenceSet, stage: MemberConfig | JointConfig
+    ) -> _Training:
+        settings = training_settings(self._reward, stage)
         recipe: Recipe = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
+        prefix = ""
         if kind is ModelKind.MEMBER:
-            recipe = {"training": recipe, "reference": digest_records(self._reference)}
-        folder = f"{f'member-{name}' if kind is ModelKind.MEMBER else name}-{key_of(recipe)[:12]}"
-        return _Training(
-            kind=kind, name=name, start=start, data=data, settings=settings, recipe=recipe,
-            folder=self._workspace.models / folder,
+            recipe, prefix = {"training": recipe, "reference": digest_records(self._reference)}, "member-"
+        folder = self._workspace.models / f"{prefix}{name}-{key_of(recipe)[:12]}"
+        job = Job(
+            base=self._workspace.locate(start), folder=folder, data=data, settings=settings,
+            prompts=self.config.path(self.config.prompts).resolve(), seed=derive(self._reward.seed, name),
+            checkpoints=folder.with_name(f"{folder.name}.training"),
         )  # fmt: skip
+        return _Training(kind=kind, name=name, start=start, recipe=recipe, job=job)
 
     def _train(self, training: _Training) -> Model:
         """Train a model; where only the reference texts are new, its scale alone is measured again."""
-        with publish(training.folder) as unfinished:
+        with publish(training.job.folder) as unfinished:
             if twin := self._twin(training):
                 shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
-                facts, curve = twin.facts, self._workspace.store.learning_curve(twin.model_id)
+                trained = Trained(facts=twin.facts, curve=tuple(self._workspace.store.learning_curve(twin.model_id)))
             else:
                 name = f"member {training.name}" if training.kind is ModelKind.MEMBER else training.name
                 with self._progress.work(name, total=None, unit="steps") as counter:
-                    trained = self._job(training, unfinished).train(counter.to)
-                facts, curve = _facts(trained, training.data), list(trained.curve)
-            facts = self._measured(unfinished, facts)
-        return self._record_training(training, facts, curve)
+                    trained = train_member(replace(training.job, folder=unfinished), counter.to)
+            facts = self._measured(unfinished, trained.facts)
+        return self._record_training(training, facts, trained.curve)
 
-    def _train_side_by_side(self, trainings: Sequence[_Training]) -> dict[str, Model]:
+    def _train_side_by_side(self, trainings: Mapping[str, _Training]) -> dict[str, Model]:
         """Train members in processes of their own."""
         models = {}
-        by_name = {training.name: training for training in trainings}
         with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as folder:
-            jobs = {name: self._job(training, Path(folder) / name) for name, training in by_name.items()}
+            jobs = {name: replace(training.job, folder=Path(folder) / name) for name, training in trainings.items()}
             with (
                 self._progress.work(f"{len(jobs)} members", total=None, unit="steps") as counter,
                 closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as finished,
             ):
                 for name, trained in finished:
-                    training = by_name[name]
-                    with publish(training.folder) as unfinished:
+                    with publish(trainings[name].job.folder) as unfinished:
                         for path in jobs[name].folder.iterdir():
                             path.rename(unfinished / path.name)
-                        facts = self._measured(unfinished, _facts(trained, training.data))
-                    models[name] = self._record_training(training, facts, trained.curve)
+                        facts = self._measured(unfinished, trained.facts)
+                    models[name] = self._record_training(trainings[name], facts, trained.curve)
         return models
-
-    def _job(self, training: _Training, into: Path) -> Job:
-        """The training as a job whose model is written ``into`` a folder, and published later."""
-        return Job(
-            base=self._workspace.locate(training.start).resolve(), folder=into.resolve(), data=training.data,
-            settings=training.settings, prompts=self.config.path(self.config.prompts).resolve(),
-            seed=derive(self._reward.seed, training.name),
-            checkpoints=training.folder.with_name(f"{training.folder.name}.training").resolve(),
-        )  # fmt: skip
 
     def _twin(self, training: _Training) -> Model | None:
         """A recorded member that was trained in the same way, beside other sets."""
-        if training.kind is not ModelKind.MEMBER:
-            return None
-        wanted, models = training.recipe["training"], self._workspace.store.models(ModelKind.MEMBER)
-        twins = (model for model in reversed(models) if model.recipe.get("training") == wanted)
+        settings = training.recipe.get("training")
+        models = reversed(self._workspace.store.models(ModelKind.MEMBER) if settings else [])
+        twins = (model for model in models if model.recipe.get("training") == settings)
         return next(filter(self._workspace.has, twins), None)
 
     def _merge(self, recipe: Recipe, members: Mapping[str, Model], plan: Plan, search: Search | None) -> Model:
@@ -235,46 +212,31 @@ class Lab:
             with publish(folder) as unfinished:
                 merge_models(self._workspace.locate(base), weights, plan.merge, unfinished, seed=self._reward.seed)
                 facts = self._measured(unfinished, facts)
-                if not self._label:  # an experiment never selects
-                    self.check(unfinished)
+                self.check(unfinished)
             model = self._record(ModelKind.REWARD, "merged", folder, base, recipe, facts)
             counter.to(1)
         return model
 
     def _measured(self, folder: Path, facts: Facts) -> Facts:
         """Write the scale of a model's scores, and measure its accuracy on the test splits."""
-        limits = {"max_length": self._reward.max_length, "batch_tokens": self._reward.batch_tokens}
-        write_scale(folder, self._prompts, self._reference, **limits)
+        write_scale(folder, self.config, self._reference)
         scorer = load_scorer(folder, self.config)
         scores = {name: score_set(scorer, rows_of(data, Split.VALIDATION, Split.TEST)) for name, data in self.sets.items()}
         return replace(facts, accuracy={name: accuracy(scored, Split.TEST) for name, scored in scores.items()})
 
     def _record_training(self, training: _Training, facts: Facts, curve: Sequence[CurvePoint]) -> Model:
-        return self._record(training.kind, training.name, training.folder, training.start, training.recipe, facts, curve)
+        folder = training.job.folder
+        return self._record(training.kind, training.name, folder, training.start, training.recipe, facts, *curve)
 
     def _record(
-        self,
-        kind: ModelKind,
-        name: str,
-        folder: Path,
-        parent: Model | None,
-        recipe: Recipe,
-        facts: Facts,
-        curve: Sequence[CurvePoint] = (),
+        self, kind: ModelKind, name: str, folder: Path, parent: Model | None, recipe: Recipe, facts: Facts, *curve: CurvePoint
     ) -> Model:
-        # A base of as many layers is the same, whatever experiment it is for.
-        label = "" if facts.sliced else self._label
         model = Model(
-            kind=kind, name=name + label, path=self._workspace.inside(folder), digest=digest_model(folder),
-            parent=parent.model_id if parent else None, recipe={"key": key_of(recipe)} | dict(recipe), facts=facts,
+            kind=kind, name=name, path=self._workspace.inside(folder), digest=digest_model(folder),
+            parent=parent.model_id if parent else None, recipe={"key": key_of(recipe)} | recipe, facts=facts,
         )  # fmt: skip
         self._workspace.store.record_model(model, curve)
         return model
-
-
-def _facts(trained: Trained, data: PreferenceSet) -> Facts:
-    too_long = {"too long": trained.too_long} if trained.too_long else {}
-    return Facts(rows=trained.rows, dropped={**data.dropped, **too_long}, loss=trained.loss, seconds=round(trained.seconds, 1))
 
 
 def _has_members(reward: Model, workspace: Workspace) -> bool:
@@ -282,13 +244,11 @@ def _has_members(reward: Model, workspace: Workspace) -> bool:
     return all(workspace.has(workspace.store.model(member)) for member in reward.facts.members)
 
 
-def _reference(sets: Mapping[str, PreferenceSet]) -> list[Answer]:
-    """Validation outputs of all sets in turn: what every model's scores are standardised on."""
-    answers = [[answer for row in data.of(Split.VALIDATION) for answer in row.answers] for data in sets.values()]
-    mixed = [answer for group in itertools.zip_longest(*answers) for answer in group if answer is not None]
-    return mixed[:REFERENCE_TEXTS]
+def _in_turn(groups: Sequence[Sequence[Item]]) -> list[Item]:
+    """The first item of each group, then the second of each, and so on."""
+    return [item for items in itertools.zip_longest(*groups) for item in items if item is not None]
 
 
 def _recorded(workspace: Workspace, kind: ModelKind, recipe: Recipe) -> Model | None:
-    models = [model for model in workspace.store.models(kind) if model.recipe.get("key") == key_of(recipe)]
-    return next(filter(workspace.has, reversed(models)), None)
+    models = reversed(workspace.store.models(kind))
+    return next((model for model in models if model.recipe.get("key") == key_of(recipe) and workspace.has(model)), None)

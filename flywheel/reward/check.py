@@ -17,7 +17,7 @@ ANSWERS = 32
 """Texts that are scored in several ways; more would find nothing new."""
 ROWS = 1000
 """Rows that the label order is read from."""
-ORDER = "label order of {}s"
+SWAPPED = "It prefers what people dislike: labels or columns are swapped, or it learned nothing."
 MEANINGS = {
     "loads whole": "A random weight scores at random.",
     "finite weights": "Training or merging broke it; lower the learning rate or the weights.",
@@ -30,7 +30,8 @@ MEANINGS = {
     "tells texts apart": "It gives everything the same score; its training failed, or it reads only padding.",
     "sees the end of a text": "The end token is taken for padding, so cut-off texts look finished; give it another pad token.",
     "same after a reload": "A weight is random at every load, or the folder has changed meanwhile; save the model again.",
-    ORDER: "It prefers what people dislike: labels or columns are swapped, or it learnt nothing.",
+    "label order of thumbs": SWAPPED,
+    "label order of pairs": SWAPPED,
 }
 """What a failure of each check means, and what to do."""
 
@@ -70,8 +71,8 @@ def refuse_failures(folder: Path, findings: Sequence[Finding]) -> None:
         raise ModelError(f"{folder.name.removesuffix('.tmp')} may not select: {reasons}", meanings)
 
 
-def _finding(name: str, ok: bool, found: str, kind: str = "") -> Finding:
-    return Finding(name=name.format(kind), ok=ok, found=found, meaning=MEANINGS[name])
+def _finding(name: str, ok: bool, found: str) -> Finding:
+    return Finding(name=name, ok=ok, found=found, meaning=MEANINGS[name])
 
 
 def _check_network(model: RewardModel) -> Iterator[Finding]:
@@ -111,4 +112,4 @@ def _check_label_order(model: RewardModel, rows: Sequence[Row]) -> Iterator[Find
         scored = score_set(model, {Split.TEST: [row for row in rows if type(row) is kind]})
         if scored.liked is None or len(set(scored.liked[Split.TEST])) == 2:
             area = area_under_curve(scored, Split.TEST)
-            yield _finding(ORDER, area > 0.5, f"AUC {area:.3f}", kind.__name__.lower())
+            yield _finding(f"label order of {kind.__name__.lower()}s", area > 0.5, f"AUC {area:.3f}")

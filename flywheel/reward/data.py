@@ -30,7 +30,6 @@ class Thumb:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """The output."""
         return (self.answer,)
 
 
@@ -92,32 +91,29 @@ def separate(sets: Mapping[str, PreferenceSet]) -> dict[str, PreferenceSet]:
 
     Raises DataError where a set is left without rows in a split, or with one kind of label.
     """
-    test, validation = (
-        {row.prompt for data in sets.values() for row in data.of(split)} for split in (Split.TEST, Split.VALIDATION)
-    )
-    held_out: dict[Split | None, set[str]] = {Split.TRAIN: test | validation, Split.VALIDATION: test}
+    prompts = {split: {row.prompt for data in sets.values() for row in data.of(split)} for split in Split}
+    test = prompts[Split.TEST]
+    held_out: dict[Split | None, set[str]] = {Split.TRAIN: test | prompts[Split.VALIDATION], Split.VALIDATION: test}
     separated = {}
     for name, data in sets.items():
         kept = tuple(row for row in data.rows if row.split and row.prompt not in held_out.get(row.split, ()))
         dropped = {"prompt held out": len(data.rows) - len(kept)} if len(kept) < len(data.rows) else {}
         separated[name] = replace(data, rows=kept, dropped={**data.dropped, **dropped})
-        _require_usable(separated[name])
+        for split in Split:
+            rows = separated[name].of(split)
+            labels = {row.liked for row in rows if isinstance(row, Thumb)}
+            if not rows:
+                raise DataError(f"{data.source} has no rows in its {split} split", "Add rows on other prompts.")
+            if len(labels) == 1:
+                kind = "likes" if labels.pop() else "dislikes"
+                raise DataError(
+                    f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", "Add rows of the other kind."
+                )
     return separated
 
 
-def _require_usable(data: PreferenceSet) -> None:
-    for split in Split:
-        rows = data.of(split)
-        if not rows:
-            raise DataError(f"{data.source} has no rows in its {split} split", "Add rows on other prompts.")
-        labels = {row.liked for row in rows if isinstance(row, Thumb)}
-        if len(labels) == 1:
-            which = "likes" if labels.pop() else "dislikes"
-            raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {which}", "Both kinds are needed.")
-
-
 def meet(rows: Sequence[Row], order: Random) -> Iterator[tuple[Thumb, Thumb]]:
-    """Liked with disliked thumbs at random, each at most once: an output in many pairs would be learnt by heart."""
+    """Liked with disliked thumbs at random, each at most once: an output in many pairs would be learned by heart."""
     likes, dislikes = ([row for row in rows if isinstance(row, Thumb) and row.liked == liked] for liked in (True, False))
     order.shuffle(likes)
     order.shuffle(dislikes)

@@ -31,7 +31,7 @@ class SetScores:
 
     def first(self, rows: int) -> SetScores:
         """The same with at most ``rows`` rows of each split."""
-        liked = None if self.liked is None else {split: labels[:rows] for split, labels in self.liked.items()}
+        liked = self.liked and {split: labels[:rows] for split, labels in self.liked.items()}
         return SetScores(scores={split: scores[:rows] for split, scores in self.scores.items()}, liked=liked)
 
 
@@ -42,18 +42,12 @@ def score_sets(scorer: Scorer, sets: Mapping[str, SetRows]) -> dict[str, SetScor
 
 def score_set(scorer: Scorer, rows: SetRows) -> SetScores:
     """Score the rows of a set, each split in one call."""
-    scores = {}
+    scores, liked = {}, {}
     for split, split_rows in rows.items():
-        given = iter(scorer.score_answers([answer for row in split_rows for answer in row.answers]))
-        scores[split] = np.array([[next(given) for _ in row.answers] for row in split_rows])
-    return SetScores(scores=scores, liked=_labels(rows))
-
-
-def _labels(rows: SetRows) -> dict[Split, Labels] | None:
-    """The labels of thumbs, None for pairs."""
-    if any(not isinstance(row, Thumb) for split_rows in rows.values() for row in split_rows):
-        return None
-    return {split: np.array([row.liked for row in some if isinstance(row, Thumb)]) for split, some in rows.items()}
+        flat = scorer.score_answers([answer for row in split_rows for answer in row.answers])
+        scores[split] = np.reshape(np.array(flat), (len(split_rows), -1))
+        liked[split] = np.array([row.liked for row in split_rows if isinstance(row, Thumb)])
+    return SetScores(scores=scores, liked=liked if any(map(len, liked.values())) else None)
 
 
 def rows_of(data: PreferenceSet, *splits: Split) -> dict[Split, list[Row]]:
@@ -64,8 +58,8 @@ def rows_of(data: PreferenceSet, *splits: Split) -> dict[Split, list[Row]]:
 def outcomes(scored: SetScores, split: Split) -> Array:
     """For each row whether the scorer was right: 1, 0, or 0.5 for a tie.
 
-    For pairs: the chosen output scores higher. For thumbs: the score is on the right side of the threshold that
-    does best on the validation split, since a score has no zero of its own.
+    For pairs: the chosen output scores higher. For thumbs: the score is on the right side of the threshold that does best
+    on the validation split, since a score has no zero of its own.
     """
     scores = scored.scores[split]
     if scored.liked is None:
@@ -135,10 +129,10 @@ def _fit_logistic(evidence: Array, truth: Labels, *, intercept: bool) -> tuple[f
 
 
 def rank_correlation(scores: Array, others: Array) -> float:
-    """Spearman's correlation; 0 where one of them does not vary."""
+    """Spearman's correlation over all outputs; 0 where one of them does not vary."""
     if np.ptp(scores) == 0 or np.ptp(others) == 0:
         return 0.0
-    return float(stats.spearmanr(scores, others).statistic)
+    return float(stats.spearmanr(scores.ravel(), others.ravel()).statistic)
 
 
 def disagreement(scored: SetScores, other: SetScores, split: Split) -> float:
@@ -155,24 +149,21 @@ def regret(scores: Array, worth: Array) -> Array:
     return np.asarray(worth.max(axis=1) - selected)
 
 
-def _standardised(sets: Mapping[str, SetScores]) -> dict[str, Mapping[Split, Array]]:
-    """Scores in standard deviations over all validation outputs of all sets: a scale that scorers have in common."""
-    everything = np.concatenate([scored.scores[Split.VALIDATION].ravel() for scored in sets.values()])
-    mean, std = everything.mean(), everything.std() or 1.0
-    return {name: {split: (scores - mean) / std for split, scores in scored.scores.items()} for name, scored in sets.items()}
-
-
 def ensemble(members: Sequence[Mapping[str, SetScores]], *, how: str) -> dict[str, SetScores]:
-    """The mean or the lowest of the members' standardised scores, set by set.
+    """The mean or lowest of the members' scores, set by set, in standard deviations over all validation outputs of all sets.
 
     The lowest is the cautious choice of Coste et al. (Reward Model Ensembles Help Mitigate Overoptimization, section 4).
     """
-    scaled = [_standardised(member) for member in members]
     combine = np.mean if how == "mean" else np.min
+    everything = [np.concatenate([sets.scores[Split.VALIDATION].ravel() for sets in member.values()]) for member in members]
+    scales = [(scores.mean(), scores.std() or 1.0) for scores in everything]
+
+    def combined(name: str, split: Split) -> Array:
+        scaled = [(member[name].scores[split] - mean) / std for member, (mean, std) in zip(members, scales, strict=True)]
+        return np.asarray(combine(scaled, axis=0))
+
     return {
-        name: replace(
-            scored, scores={split: combine([member[name][split] for member in scaled], axis=0) for split in scored.scores}
-        )
+        name: replace(scored, scores={split: combined(name, split) for split in scored.scores})
         for name, scored in members[0].items()
     }
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from trl import RewardTrainer
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, ModelError
 from flywheel.instructions.prompts import Prompts
-from flywheel.records import CurvePoint
+from flywheel.records import CurvePoint, Facts
 from flywheel.reward.data import PreferenceSet, Row, Thumb
 from flywheel.reward.recipe import TrainingSettings
 from flywheel.reward.sources import Split
@@ -39,72 +40,67 @@ CURVE_POINTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """The figures of a member's training."""
+class Job:
+    """One training: the model at ``base`` becomes the member in ``folder``."""
 
-    rows: int
-    too_long: int
-    loss: float
-    seconds: float
-    """From loading the base to saving the member."""
+    base: Path
+    folder: Path
+    data: PreferenceSet
+    settings: TrainingSettings
+    prompts: Path
+    seed: int
+    checkpoints: Path
+    """A folder from which a killed training resumes; it is removed at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training was like."""
+
+    facts: Facts
     curve: tuple[CurvePoint, ...]
 
 
-def train_member(
-    base: Path,
-    folder: Path,
-    data: PreferenceSet,
-    settings: TrainingSettings,
-    prompts: Prompts,
-    *,
-    seed: int,
-    advance: Advance,
-    checkpoints: Path,
-) -> Trained:
-    """Train one member from the base and save it whole, adapters merged in.
+def train_member(job: Job, advance: Advance) -> Trained:
+    """Train one member and save it whole, adapters merged in; ``advance`` is called with the steps done and their total.
 
-    ``advance`` is called with the steps done and their total. ``checkpoints`` is a folder from which a killed training
-    resumes; it is removed at the end. Raises ConfigError for an argument that the trainer does not take, DataError where
-    no row fits, ModelError where the loss is not a number.
+    Raises ConfigError for an argument that the trainer does not take, DataError where no row fits, ModelError where the loss
+    is not a number.
     """
     started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right", trust_remote_code=False)
+    data, settings = job.data, job.settings
+    tokenizer = AutoTokenizer.from_pretrained(job.base, padding_side="right", trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        job.base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
+    tokenized = partial(_dataset, tokenizer=tokenizer, prompts=Prompts(job.prompts), max_length=settings.max_length)
     rows = data.of(Split.TRAIN)
-    dataset = _dataset(rows, tokenizer, prompts, max_length=settings.max_length)
+    dataset = tokenized(rows)
     if not len(dataset):
-        raise DataError(
-            f"all {len(rows)} rows of {data.source} are over reward.max_length ({settings.max_length})", "Raise it."
-        )  # fmt: skip
-    arguments = _arguments(settings, checkpoints, seed, all_arguments=data.kind == "pairs")
-    evaluated = None
-    if arguments.get("eval_strategy", "no") != "no":
-        evaluated = _dataset(data.of(Split.VALIDATION), tokenizer, prompts, max_length=settings.max_length)
+        message = f"all {len(rows)} rows of {data.source} are over reward.max_length ({settings.max_length})"
+        raise DataError(message, "Raise `reward.max_length`.")
+    arguments = _arguments(job)
+    evaluated = tokenized(data.of(Split.VALIDATION)) if arguments.get("eval_strategy", "no") != "no" else None
     # Before the trainer, which draws the adapters' first weights.
-    torch.manual_seed(seed)
+    torch.manual_seed(job.seed)
     if settings.lora:
         model = adapted(model, settings.lora, task="SEQ_CLS", key="reward.lora")
+    datasets = {"train_dataset": dataset, "eval_dataset": evaluated}
     try:
         # A name that neither trainer knows is refused here, for thumbs too.
-        RewardTrainerConfig(output_dir=str(checkpoints), **({"use_cpu": True, "bf16": False} | dict(settings.args)))
+        RewardTrainerConfig(output_dir=str(job.checkpoints), **({"use_cpu": True, "bf16": False} | dict(settings.args)))
         if data.kind == "thumbs":
             # One label, or it could not be merged with pairwise members; transformers' name for
             # binary cross-entropy on one label (its default would be a squared error).
             model.config.problem_type = "multi_label_classification"
-            trainer = Trainer(
-                model, TrainingArguments(**arguments, remove_unused_columns=False),
-                data_collator=DataCollatorWithPadding(tokenizer), train_dataset=dataset, eval_dataset=evaluated,
-            )  # fmt: skip
+            thumbs_arguments = TrainingArguments(**arguments, remove_unused_columns=False)
+            trainer = Trainer(model, thumbs_arguments, data_collator=DataCollatorWithPadding(tokenizer), **datasets)
         else:
             config = RewardTrainerConfig(**({"max_length": settings.max_length, "gradient_checkpointing": False} | arguments))
-            trainer = RewardTrainer(
-                model=model, args=config, train_dataset=dataset, eval_dataset=evaluated, processing_class=tokenizer
-            )
+            trainer = RewardTrainer(model=model, args=config, processing_class=tokenizer, **datasets)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}", "Remove or fix it.") from None
-    result = train_resumably(trainer, checkpoints, minutes=settings.checkpoint_minutes, advance=advance)
+    result = train_resumably(trainer, job.checkpoints, minutes=settings.checkpoint_minutes, advance=advance)
     history = trainer.state.log_history
     # Over all steps, those before a checkpoint too: the trainer's own figure has only those after it.
     losses = [entry["loss"] for entry in history if "loss" in entry]
@@ -114,30 +110,31 @@ def train_member(
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained = trained.merge_and_unload() if settings.lora else trained
     trained.config.use_cache = True
-    trained.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    steps = int(arguments.get("max_steps", 0))
+    trained.save_pretrained(job.folder)
+    tokenizer.save_pretrained(job.folder)
+    discard(job.checkpoints)
+    steps = arguments.get("max_steps", 0)
     steps = steps if steps > 0 else math.ceil(len(dataset) / settings.batch_size * settings.epochs)
-    all_steps = "logging_steps" in settings.args or "logging_steps" in settings.own_args
-    discard(checkpoints)
-    return Trained(
-        rows=len(dataset), too_long=len(rows) - len(dataset), loss=loss, seconds=time.monotonic() - started,
-        curve=_curve(history, every=1 if all_steps else max(1, steps // CURVE_POINTS)),
-    )  # fmt: skip
+    all_steps = "logging_steps" in {**settings.args, **settings.own_args}
+    too_long = {"too long": len(rows) - len(dataset)} if len(dataset) < len(rows) else {}
+    facts = Facts(
+        rows=len(dataset), dropped={**data.dropped, **too_long}, loss=loss, seconds=round(time.monotonic() - started, 1)
+    )
+    return Trained(facts=facts, curve=_curve(history, every=1 if all_steps else max(1, steps // CURVE_POINTS)))
 
 
-def _arguments(settings: TrainingSettings, checkpoints: Path, seed: int, *, all_arguments: bool) -> dict[str, Any]:
+def _arguments(job: Job) -> dict[str, Any]:
     """The trainer's arguments: thumbs have transformers', pairs have trl's on top of them."""
-    known = {field.name for field in fields(TrainingArguments)}
-    shared = {name: value for name, value in settings.args.items() if all_arguments or name in known}
+    settings, names = job.settings, {field.name for field in fields(TrainingArguments)}
+    shared = {name: value for name, value in settings.args.items() if job.data.kind == "pairs" or name in names}
     return {
-        "output_dir": str(checkpoints),
+        "output_dir": str(job.checkpoints),
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.batch_size,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
-        "seed": seed,
+        "seed": job.seed,
         "save_strategy": "no",
         "logging_strategy": "steps",
         "logging_steps": 1,

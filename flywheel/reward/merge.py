@@ -14,11 +14,12 @@ from mergekit.io.tasks import LoaderCache
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from flywheel.config import MergeConfig
 from flywheel.core.files import publish
-from flywheel.core.model_folders import check_model
+from flywheel.core.functions import reason_of
+from flywheel.core.model_folders import check_model, settings_of
 from flywheel.errors import ConfigError, ModelError
 from flywheel.reward.network import check_head
 
@@ -42,32 +43,28 @@ def merge_folders(base: Path, members: Mapping[Path, float], merge: MergeConfig,
 
 
 def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> None:
-    """Merge members into a folder that has the tokenizer of their base."""
-    run_mergekit(merge_recipe(base, members, merge), folder, seed=seed)
-    _remove_loss(folder / "config.json")
+    """Merge members into a folder that has the tokenizer of their base; raises ModelError with mergekit's reason."""
+    recipe = _recipe(base, members, merge)
+    # mergekit keeps every model it has read, by path, for the life of the process: a folder that was rebuilt
+    # would be merged with its old weights.
+    LoaderCache().loaders.clear()
+    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lazy_unpickle=True, random_seed=seed)
+    try:
+        run_merge(MergeConfiguration.model_validate(recipe), str(folder), options)
+    except (RuntimeError, ValueError, KeyError, OSError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"mergekit could not run {merge.method}: {reason}", "Try another merge method.") from error
+    (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    # What one kind of member was trained with: mergekit takes the config of any of them, by Python's hash seed.
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("problem_type", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _check_finite(folder, "Lower the weights of the merge: they are too large.")
     # mergekit's own copy loses the pad token of some tokenizers.
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
 
 
-def run_mergekit(recipe: Mapping[str, Any], folder: Path, *, seed: int = 0) -> None:
-    """Run a merge into a folder; raises ModelError with mergekit's own words."""
-    # mergekit keeps every model it has read, by path, for the life of the process: a folder that was built again
-    # would be merged with its old weights.
-    LoaderCache().loaders.clear()
-    try:
-        run_merge(
-            MergeConfiguration.model_validate(recipe),
-            str(folder),
-            MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lazy_unpickle=True, random_seed=seed),
-        )
-    except (RuntimeError, ValueError, KeyError, OSError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"mergekit could not run {recipe['merge_method']}: {reason}", "Try another merge method.") from error
-    (folder / RECIPE).write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
-
-
-def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) -> dict[str, Any]:
+def _recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) -> dict[str, Any]:
     """mergekit's configuration for members with their weights on a shared base."""
     if merge.method == "slerp":
         if len(members) != 2:
@@ -91,13 +88,6 @@ def merge_recipe(base: Path, members: Mapping[Path, float], merge: MergeConfig) 
     return recipe | ({"base_model": str(base)} if merge.method in WITH_BASE else {})
 
 
-def _remove_loss(path: Path) -> None:
-    """Remove what one kind of member was trained with: mergekit takes the config of any of them, by Python's hash seed."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config.pop("problem_type", None)
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def check_mergeable(folders: Sequence[Path]) -> None:
     """Raise ModelError unless these are reward models of one shape, with one vocabulary and finite weights.
 
@@ -107,13 +97,13 @@ def check_mergeable(folders: Sequence[Path]) -> None:
         check_model(folder)
         check_head(folder)
     base, *members = folders
-    config, shapes, vocabulary = AutoConfig.from_pretrained(base, trust_remote_code=False), _shapes(base), _vocabulary(base)
+    config, shapes, vocabulary = settings_of(base), _shapes(base), _vocabulary(base)
     for folder in members:
-        other = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        other = settings_of(folder)
         for name in ("model_type", "num_hidden_layers", "hidden_size"):
-            if getattr(other, name) != getattr(config, name):
-                values = f"{name} {getattr(other, name)} and {base} has {getattr(config, name)}"
-                raise ModelError(f"{folder} has {values}", ONE_BASE)
+            value, expected = getattr(other, name), getattr(config, name)
+            if value != expected:
+                raise ModelError(f"{folder} has {name} {value} and {base} has {expected}", ONE_BASE)
         if _vocabulary(folder) != vocabulary:
             raise ModelError(f"{folder} and {base} have different tokenizers", ONE_BASE)
         if different := sorted({name for name, _ in _shapes(folder).items() ^ shapes.items()}):
@@ -134,8 +124,8 @@ def _vocabulary(folder: Path) -> dict[str, int]:
     try:
         return dict(AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab())
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"{folder} has no readable tokenizer ({reason})", "Save the tokenizer beside the model.") from None
+        message = f"{folder} has no readable tokenizer ({reason_of(error)[:120]})"
+        raise ModelError(message, "Save the tokenizer beside the model.") from None
 
 
 def _check_finite(folder: Path, hint: str) -> None:

@@ -82,9 +82,11 @@ class RewardModel:
 
         network = Network(Path(folder), device=device, dtype=dtype, most_labels=most_labels)
         longest = min(length for length in (max_length, network.positions(), 1 << 30) if length is not None)
-        mean, std = _scale(Path(folder))
+        scale_file = Path(folder) / SCALE
+        scale = json.loads(scale_file.read_text(encoding="utf-8")) if scale_file.exists() else {"mean": 0.0, "std": 1.0}
         return cls(
-            network=network, prompts=prompts or Prompts(asset("prompts")), mean=mean, std=std, max_length=longest,
+            network=network, prompts=prompts or Prompts(asset("prompts")), mean=scale["mean"], std=scale["std"],
+            max_length=longest,
             batch_tokens=batch_tokens or network.fastest_batch(),
             shares_prompts=share_prompts and network.can_share_prompts(longest),
         )  # fmt: skip
@@ -114,15 +116,11 @@ class RewardModel:
 
     def _standardised(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
         """Scores; a text that occurs several times is read once, and scores the same everywhere."""
-        task_of = dict(zip(texts, tasks, strict=True))
-        raw = dict(zip(task_of, self._raw(list(task_of), list(task_of.values())), strict=True))
-        return [(raw[text] - self.mean) / self.std for text in texts]
-
-    def _raw(self, texts: Sequence[str], tasks: Sequence[Task | None]) -> list[float]:
         if not texts:
             return []
-        ids = token_ids(self.tokenizer, texts, max_length=self.max_length)
-        groups, alone = _group(ids, tasks) if self.shares_prompts else ([], list(range(len(ids))))
+        task_of = dict(zip(texts, tasks, strict=True))
+        ids = token_ids(self.tokenizer, list(task_of), max_length=self.max_length)
+        groups, alone = _group(ids, list(task_of.values())) if self.shares_prompts else ([], list(range(len(ids))))
         scores: dict[int, float] = {}
         for batch in _batches(alone, lambda row: len(ids[row]), lambda row: len(ids[row]), self.batch_tokens):
             scores |= zip(batch, _halved(lambda rows: self.network.score([ids[row] for row in rows]), batch), strict=True)
@@ -130,18 +128,22 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             scores |= zip(rows, _halved(self._score_groups, together), strict=True)
         if not all(map(math.isfinite, scores.values())):
-            raise ModelError("the reward model gives a score that is not a number: its weights are broken", "Build it again.")
-        return [scores[row] for row in range(len(ids))]
+            raise ModelError(
+                "the reward model gives a score that is not a number: its weights are broken", "Build the reward model again."
+            )
+        row_of = {text: row for row, text in enumerate(task_of)}
+        return [(scores[row_of[text]] - self.mean) / self.std for text in texts]
 
     def _score_groups(self, groups: Sequence[_Group]) -> list[float]:
         return self.network.score_shared([group.prompt for group in groups], [group.rests for group in groups])
 
 
-def load_scorer(folder: Path, config: Config) -> RewardModel:
-    """A reward model or member with the templates and limits of a configuration."""
-    reward = config.reward
-    prompts = Prompts(config.path(config.prompts))
-    return RewardModel.load(folder, prompts, max_length=reward.max_length, batch_tokens=reward.batch_tokens)
+def load_scorer(folder: Path, config: Config | None, *, device: str | None = None) -> RewardModel:
+    """A reward model or member with the templates and limits of a configuration, or with the defaults."""
+    if config is None:
+        return RewardModel.load(folder, device=device)
+    prompts, limits = Prompts(config.path(config.prompts)), config.reward
+    return RewardModel.load(folder, prompts, max_length=limits.max_length, batch_tokens=limits.batch_tokens, device=device)
 
 
 def _halved(score: Callable[[Sequence[Item]], list[float]], items: Sequence[Item]) -> list[float]:
@@ -206,22 +208,13 @@ def _batches(
         yield batch
 
 
-def _scale(folder: Path) -> tuple[float, float]:
-    path = folder / SCALE
-    if not path.exists():
-        return 0.0, 1.0
-    scale = json.loads(path.read_text(encoding="utf-8"))
-    return scale["mean"], scale["std"]
-
-
-def write_scale(folder: Path, prompts: Prompts, reference: Sequence[Answer], *, max_length: int, batch_tokens: int) -> None:
+def write_scale(folder: Path, config: Config, reference: Sequence[Answer]) -> None:
     """Measure a model's mean and standard deviation over a reference set and keep them in its folder.
 
     Bradley-Terry scores have no scale of their own; this gives members and merge a common one.
     """
     (folder / SCALE).unlink(missing_ok=True)
-    model = RewardModel.load(folder, prompts, max_length=max_length, batch_tokens=batch_tokens, device="cpu")
-    raw = model.score_answers(reference)
+    raw = load_scorer(folder, config, device="cpu").score_answers(reference)
     mean, std = statistics.fmean(raw), statistics.pstdev(raw)
     if not std > 0:
         raise ModelError(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -37,7 +36,14 @@ class Network:
         self.model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
-        _refuse_random_weights(folder, self.model, report)
+        if missing := sorted(report["missing_keys"]):
+            raise ModelError(
+                f"{folder} has no {missing[0]}, which would be random at every load: it was not saved as a reward model",
+                "Build it with `flywheel reward build`.",
+            )
+        if self.model.config.pad_token_id is None:
+            message = f"{folder} has no pad token, so scores would change with the batch"
+            raise ModelError(message, "Give it a pad token of its own.")
         self.model.to(self.device).eval()
 
     @torch.inference_mode()
@@ -120,13 +126,3 @@ def check_head(folder: Path, *, most_labels: int = 1) -> None:
         raise ModelError(
             f"{folder} has a head of {config.num_labels} labels; {allowed}", "Train it with one label and binary cross-entropy."
         )
-
-
-def _refuse_random_weights(folder: Path, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{folder} has no {missing[0]}, which would be random at every load: it was not saved as a reward model",
-            "Build it with `flywheel reward build`.",
-        )
-    if model.config.pad_token_id is None:
-        raise ModelError(f"{folder} has no pad token, so scores would change with the batch", "Give it a pad token of its own.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -49,14 +50,13 @@ def group_into_pairs(thumbs: PreferenceSet, *, seed: int = 0) -> Iterator[dict[s
     Groups that have only likes or only dislikes give nothing. The order within a group is drawn by ``seed``. Each row
     has its group, by which splits are then drawn.
     """
-    groups: dict[str, list[Row]] = {}
+
+    def cell(answer: Answer) -> Any:  # an output with its own task: the two of a pair need not answer the same one
+        return answer.output if answer.task is None else asdict(answer.task) | {"output": answer.output}
+
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in thumbs.rows:
-        groups.setdefault(row.prompt.removeprefix("group\x1f"), []).append(row)
+        groups[row.prompt.removeprefix("group\x1f")].append(row)
     for name, rows in groups.items():
         for liked, disliked in meet(rows, generator(seed, "pairs", name)):
-            yield {"group": name, "chosen": _cell(liked.answer), "rejected": _cell(disliked.answer)}
-
-
-def _cell(answer: Answer) -> Any:
-    """An output with its own task: the two of a pair need not answer the same one."""
-    return answer.output if answer.task is None else asdict(answer.task) | {"output": answer.output}
+            yield {"group": name, "chosen": cell(liked.answer), "rejected": cell(disliked.answer)}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from flywheel.config import COLUMNS, DataConfig
@@ -16,13 +15,13 @@ from flywheel.errors import DataError
 from flywheel.reward.answers import Dropped, is_text, read_answer
 from flywheel.reward.data import Pair, PreferenceSet, Row, Thumb, with_splits
 from flywheel.reward.sources import SPLIT_NAMES, SourceRow, Split
-from flywheel.reward.text import Answer, shared_beginning
+from flywheel.reward.text import shared_beginning
 
 FIRST = {"1", "a", "first", "model_a", "output_1", "response_1", "response1"}
 SECOND = {"2", "b", "second", "model_b", "output_2", "response_2", "response2"}
 TIE = {"0", "tie", "both", "neither", "equal", "tie (bothbad)", "tie (both bad)"}
-_Cells = tuple[SourceRow, Any, Any]
-"""A row, and the cells of its chosen and its rejected output."""
+_Cells = tuple[SourceRow, *tuple[Any, ...]]
+"""A row, and the cells of its output, or of its chosen and its rejected output."""
 
 
 def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
@@ -71,27 +70,24 @@ class _Reader:
 
     def preferences(self) -> Iterator[Row]:
         """The usable rows, in order; raises DataError for missing columns and cells that make no sense."""
-        for read in self._readings():
+        kinds = {"thumbs": self._thumbs, "pairs": self._pairs, "rankings": self._rankings, "ratings": self._ratings}
+        for row, *cells in kinds[self._config.kind]():
             try:
-                row = read()
+                preference = self._preference(row, cells)
             except Dropped as drop:
                 self.dropped[str(drop)] += 1
                 continue
-            if all(map(is_text, row.answers)):
-                yield row
+            if all(map(is_text, preference.answers)):
+                yield preference
             else:
                 self.dropped["not a text"] += 1
 
-    def _readings(self) -> Iterator[Callable[[], Row]]:
-        """What reads each thumb or pair; it raises Dropped."""
-        if self._config.kind == "thumbs":
-            self._require("output", "text")
-            self._require("label")
-            return (partial(self._thumb, row) for row in self._rows)
-        kinds = {"pairs": self._pairs, "rankings": self._rankings, "ratings": self._ratings}
-        return (partial(self._pair, *cells) for cells in kinds[self._config.kind]())
+    # Rows with the cells of their outputs
 
-    # Rows with their chosen and rejected cells
+    def _thumbs(self) -> Iterator[_Cells]:
+        self._require("output", "text")
+        self._require("label")
+        return ((row, self._get(row, "output" if self._has("output") else "text")) for row in self._rows)
 
     def _pairs(self) -> Iterator[_Cells]:
         preferred = self._has("first") and self._has("second") and not self._has("chosen")
@@ -101,16 +97,17 @@ class _Reader:
             if not preferred:
                 yield row, self._get(row, "chosen"), self._get(row, "rejected")
                 continue
-            value = self._get(row, "preferred")
+            value, first, second = (self._get(row, name) for name in ("preferred", "first", "second"))
             number = _number(value)
             word = str(int(number) if number is not None and math.isfinite(number) else value).strip().lower()
-            first, second = self._get(row, "first"), self._get(row, "second")
             if value is None or word in TIE:
                 self.dropped["no label" if value is None else "tie"] += 1
-            elif word not in FIRST | SECOND:
-                raise DataError(f"{row.where}: preferred is {value!r}", "Use 1, 2, or 0 for a tie (or a, b, tie).")
+            elif word in FIRST:
+                yield row, first, second
+            elif word in SECOND:
+                yield row, second, first
             else:
-                yield (row, first, second) if word in FIRST else (row, second, first)
+                raise DataError(f"{row.where}: preferred is {value!r}", "Use 1, 2, or 0 for a tie (or a, b, tie).")
 
     def _rankings(self) -> Iterator[_Cells]:
         self._require("outputs")
@@ -128,11 +125,11 @@ class _Reader:
             return
         for names in (("output", "outputs"), ("rating",), ("instruction",)):
             self._require(*names)
-        grouped: dict[str, list[SourceRow]] = {}
+        groups: defaultdict[str, list[SourceRow]] = defaultdict(list)
         for row in self._rows:
-            asked = [self._get(row, name) for name in ("instruction", "input", "constraints")]
-            grouped.setdefault(json.dumps(asked, sort_keys=True, default=str), []).append(row)
-        for group in grouped.values():
+            task = [self._get(row, name) for name in ("instruction", "input", "constraints")]
+            groups[json.dumps(task, sort_keys=True, default=str)].append(row)
+        for group in groups.values():
             if len(group) == 1:
                 self.dropped["alone"] += 1
                 continue
@@ -154,24 +151,22 @@ class _Reader:
 
     # One row
 
-    def _thumb(self, row: SourceRow) -> Thumb:
-        answer, prompt = self._answer(row, self._get(row, "output" if self._has("output") else "text"))
-        # A whole text has no prompt of its own: all but its last line stands for it.
-        fallback = answer.output.rstrip().rpartition("\n")[0] or answer.output
-        liked, split = self._liked(row), self._split(row)
-        return Thumb(answer=answer, liked=liked, prompt=self._prompt(row, prompt, fallback), split=split)
-
-    def _pair(self, row: SourceRow, chosen: Any, rejected: Any) -> Pair:
-        better, prompt = self._answer(row, chosen)
-        worse, _ = self._answer(row, rejected)
-        # Of whole texts, what both have in common stands for the prompt.
-        length = shared_beginning([better.output, worse.output])
-        shared = better.output[:length].rpartition("\n")[0] or better.output
-        return Pair(chosen=better, rejected=worse, prompt=self._prompt(row, prompt, shared), split=self._split(row))
-
-    def _answer(self, row: SourceRow, cell: Any) -> tuple[Answer, str]:
+    def _preference(self, row: SourceRow, cells: Sequence[Any]) -> Row:
+        """The thumb or pair of a row; raises Dropped."""
         fields = {name: self._text(row, name) for name in ("input", "constraints")}
-        return read_answer(cell, self._get(row, "instruction"), fields=fields, whole=not self._has("instruction"))
+        instruction, whole = self._get(row, "instruction"), not self._has("instruction")
+        (first, prompt), *others = (read_answer(cell, instruction, fields=fields, whole=whole) for cell in cells)
+        if (group := self._get(row, "group")) is not None:
+            prompt = f"group\x1f{group}"
+        if others:
+            rejected, _ = others[0]
+            # Of whole texts, what both have in common stands for the prompt.
+            shared = first.output[: shared_beginning([first.output, rejected.output])]
+            prompt = prompt or shared.rpartition("\n")[0] or first.output
+            return Pair(chosen=first, rejected=rejected, prompt=prompt, split=self._split(row))
+        # A whole text has no prompt of its own: all but its last line stands for it.
+        prompt = prompt or first.output.rstrip().rpartition("\n")[0] or first.output
+        return Thumb(answer=first, liked=self._liked(row), prompt=prompt, split=self._split(row))
 
     def _liked(self, row: SourceRow) -> bool:
         value, threshold = self._get(row, "label"), self._config.threshold
@@ -196,10 +191,6 @@ class _Reader:
         if str(value).lower() not in SPLIT_NAMES:
             raise DataError(f"{row.where}: split is {value!r}", f"Use one of {', '.join(Split)}.")
         return SPLIT_NAMES[str(value).lower()]
-
-    def _prompt(self, row: SourceRow, prompt: str, fallback: str) -> str:
-        group = self._get(row, "group")
-        return f"group\x1f{group}" if group is not None else prompt or fallback
 
     # One cell
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.config import Config, LoraConfig, MemberConfig, RewardConfig
+from flywheel.config import Config, JointConfig, LoraConfig, MemberConfig, RewardConfig
 from flywheel.core.files import digest_files, digest_model
 from flywheel.core.model_folders import local_folder
 from flywheel.errors import DataError
@@ -23,7 +23,7 @@ from flywheel.reward.data import PreferenceSet, separate
 from flywheel.reward.reading import read_set
 from flywheel.reward.sources import Split, find_source, read_source
 
-Recipe = Mapping[str, Any]
+Recipe = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +43,12 @@ class TrainingSettings:
     checkpoint_minutes: float
 
 
-def member_settings(reward: RewardConfig, member: MemberConfig) -> TrainingSettings:
-    """How a member is trained."""
-    return _settings(reward, member.epochs or reward.epochs, member.learning_rate, member.args)
-
-
-def joint_settings(reward: RewardConfig) -> TrainingSettings:
-    """How the base is trained on all sets together."""
-    return _settings(reward, reward.joint.epochs, reward.joint.learning_rate, {})
-
-
-def _settings(reward: RewardConfig, epochs: float, rate: float | None, own_args: Mapping[str, Any]) -> TrainingSettings:
+def training_settings(reward: RewardConfig, stage: MemberConfig | JointConfig) -> TrainingSettings:
+    """How a member, or the base on all sets together, is trained."""
     return TrainingSettings(
-        epochs=epochs, learning_rate=rate or reward.learning_rate, batch_size=reward.batch_size, max_length=reward.max_length,
-        lora=reward.lora, args=reward.args, own_args=own_args, checkpoint_minutes=reward.checkpoint_minutes,
+        epochs=stage.epochs or reward.epochs, learning_rate=stage.learning_rate or reward.learning_rate,
+        batch_size=reward.batch_size, max_length=reward.max_length, lora=reward.lora, args=reward.args,
+        own_args=stage.args if isinstance(stage, MemberConfig) else {}, checkpoint_minutes=reward.checkpoint_minutes,
     )  # fmt: skip
 
 
@@ -64,21 +56,19 @@ def recipe_of(config: Config) -> Recipe:
     """All that the reward model of a configuration is made from."""
     reward = config.reward
     members = {
-        name: training_recipe(config, member_settings(reward, member))
+        name: training_recipe(config, training_settings(reward, member))
         | {
             "data": digest_files(*_source(config, member)),
             "reading": member.model_dump(mode="json", include={"kind", "columns", "threshold", "liked", "margin"}),
         }
         for name, member in reward.members.items()
     }
-    joint = training_recipe(config, joint_settings(reward)) if reward.joint.epochs else None
-    merge: dict[str, Any]
+    joint = training_recipe(config, training_settings(reward, reward.joint)) if reward.joint.epochs else None
+    recipe: Recipe = {"base": base_recipe(config), "joint": joint, "members": members}
     if reward.search.trials:
-        merge = {"search": reward.search.model_dump(mode="json"), "dtype": reward.merge.dtype}
-    else:
-        weights = {name: member.weight for name, member in reward.members.items()}
-        merge = {"weights": weights, "merge": reward.merge.model_dump()}
-    return {"base": base_recipe(config), "joint": joint, "members": members} | merge
+        return recipe | {"search": reward.search.model_dump(mode="json"), "dtype": reward.merge.dtype}
+    weights = {name: member.weight for name, member in reward.members.items()}
+    return recipe | {"weights": weights, "merge": reward.merge.model_dump()}
 
 
 def base_recipe(config: Config) -> Recipe:

@@ -6,7 +6,7 @@ Members, merge, ensembles and the length baseline on every set, and on candidate
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from flywheel.records import FinishReason, Judge
 from flywheel.reward import measures
 from flywheel.reward.build import Lab
 from flywheel.reward.measures import Array, Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
+from flywheel.reward.merge import RECIPE
 from flywheel.reward.model import load_scorer
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer, Scorer
@@ -63,17 +64,6 @@ class ScorerReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DepthReport:
-    """The whole recipe on a base of this many layers."""
-
-    layers: int
-    parameters: int
-    accuracy: Mapping[str, float]
-    average: float
-    seconds_per_1000: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardReport:
     """All scorers on all sets."""
 
@@ -93,7 +83,6 @@ class RewardReport:
     """The round whose candidates were judged."""
     recipe: str
     """mergekit's YAML of the merge."""
-    depths: Sequence[DepthReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,49 +93,62 @@ class _Candidates:
     answers: Sequence[Answer]
     worth: Array
     """Shape (tasks, n)."""
-    finished: Array
 
 
 def evaluate_reward_model(
-    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split, depths: Sequence[int] = ()
+    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split
 ) -> RewardReport:
     """Measure the configured reward model, built if missing, beside everything that could replace it.
 
     ``judge`` is asked about stored candidates, to see what the selections of each scorer lose.
     """
-    lab = Lab(config, workspace, progress)
+    lab, confidence = Lab(config, workspace, progress), config.evaluation.confidence
     members, merged = lab.members(), lab.reward_model()
     candidates = _stored_candidates(workspace, judge)
     rows: dict[str, SetRows] = {name: rows_of(data, *sorted({Split.VALIDATION, split})) for name, data in lab.sets.items()}
     models = {**members, **({JOINT: lab.start()} if config.reward.joint.epochs else {}), MERGED: merged}
     loaded = {name: load_scorer(workspace.locate(model), config) for name, model in models.items()}
-    timed = {name: _timed(scorer, rows) for name, scorer in loaded.items()}
-    scored = {name: scores for name, (scores, _) in timed.items()}
-    seconds = {name: spent for name, (_, spent) in timed.items()}
+    texts = sum(len(row.answers) for data in lab.sets.values() for row in data.rows if row.split in (Split.VALIDATION, split))
+    scored: dict[str, dict[str, SetScores]] = {}
+    seconds: dict[str, float] = {}
+    for name, scorer in loaded.items():
+        started = time.perf_counter()
+        scored[name] = score_sets(scorer, rows)
+        seconds[name] = 1000 * (time.perf_counter() - started) / texts
     for how in ENSEMBLES:
         scored[how] = measures.ensemble([scored[name] for name in members], how=how)
         seconds[how] = sum(seconds[name] for name in members)
     scored[LENGTH] = measures.by_length(rows)
-    regrets = _regrets(loaded, list(members), candidates) if candidates else {}
+    regrets = _regrets(loaded, list(members), candidates, confidence) if candidates else {}
     lengths = score_sets(Length(), rows)
     specialists = {name: accuracy(scored[name][name], split) for name in members}
-    scorers = [
-        _scorer_report(
-            name, scores, specialists, lengths, split,
-            regret=regrets.get(name), seconds=seconds.get(name), confidence=config.evaluation.confidence,
+
+    def report_on(name: str, sets: Mapping[str, SetScores]) -> ScorerReport:
+        accuracies = {key: wilson(outcomes(scores, split), confidence=confidence) for key, scores in sets.items()}
+        lost = {key: specialists[key] - estimate.value for key, estimate in accuracies.items()}
+        most = max(lost, key=lambda key: lost[key])
+        correlations = [measures.rank_correlation(sets[key].scores[split], lengths[key].scores[split]) for key in sets]
+        return ScorerReport(
+            name=name,
+            accuracy=accuracies,
+            average=_mean(estimate.value for estimate in accuracies.values()),
+            lost=None if name == LENGTH else lost[most],
+            lost_on=None if name == LENGTH else most,
+            length_correlation=_mean(correlations),
+            calibration_error=_mean(measures.calibration_error(scores, split) for scores in sets.values()),
+            regret=regrets.get(name),
+            seconds_per_1000=seconds.get(name),
         )
-        for name, scores in scored.items()
-    ]  # fmt: skip
-    validation = {name: np.mean([accuracy(scores, Split.VALIDATION) for scores in scored[name].values()]) for name in members}
-    single = max(validation, key=lambda name: float(validation[name]))
-    gain = mean_of_means(
-        [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows],
-        confidence=config.evaluation.confidence,
-    )
-    count = sum(len(split_rows[split]) for split_rows in rows.values())
+
+    scorers = [report_on(name, sets) for name, sets in scored.items()]
+    validation = {name: _mean(accuracy(scores, Split.VALIDATION) for scores in scored[name].values()) for name in members}
+    single = max(validation, key=lambda name: validation[name])
+    gains = [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows]
+    gain = mean_of_means(gains, confidence=confidence)
+    worth = candidates.worth if candidates else None
     return RewardReport(
         split=str(split),
-        confidence=config.evaluation.confidence,
+        confidence=confidence,
         sets={
             name: SetReport(kind=data.kind, dropped=data.dropped, **{str(split): len(data.of(split)) for split in Split})
             for name, data in lab.sets.items()
@@ -154,58 +156,19 @@ def evaluate_reward_model(
         scorers=scorers,
         single=single,
         gain=gain,
-        sentence=_sentence(scorers, single, gain, count, merged_of=len(merged.facts.weights)),
+        sentence=_sentence(scorers, single, gain, sum(map(len, gains)), merged_of=len(merged.facts.weights)),
         disagreement={
-            a: {
-                b: float(np.mean([measures.disagreement(scored[a][name], scored[b][name], split) for name in rows]))
-                for b in members
-            }
+            a: {b: _mean(measures.disagreement(scored[a][name], scored[b][name], split) for name in rows) for b in members}
             for a in members
         },
-        regret_by_chance=float((candidates.worth.max(axis=1) - candidates.worth.mean(axis=1)).mean()) if candidates else None,
+        regret_by_chance=None if worth is None else float((worth.max(axis=1) - worth.mean(axis=1)).mean()),
         candidates=candidates.round if candidates else None,
-        recipe=(workspace.locate(merged) / "mergekit.yaml").read_text(encoding="utf-8"),
-        depths=[_depth(config, workspace, progress, layers, rows, split) for layers in depths],
+        recipe=(workspace.locate(merged) / RECIPE).read_text(encoding="utf-8"),
     )
 
 
-def _timed(scorer: Scorer, rows: Mapping[str, SetRows]) -> tuple[dict[str, SetScores], float]:
-    """A scorer's scores of every set, and its seconds for a thousand texts."""
-    texts = sum(len(row.answers) for split_rows in rows.values() for some in split_rows.values() for row in some)
-    started = time.perf_counter()
-    scores = score_sets(scorer, rows)
-    return scores, 1000 * (time.perf_counter() - started) / texts
-
-
-def _scorer_report(
-    name: str,
-    scored: Mapping[str, SetScores],
-    specialists: Mapping[str, float],
-    lengths: Mapping[str, SetScores],
-    split: Split,
-    *,
-    regret: Estimate | None,
-    seconds: float | None,
-    confidence: float,
-) -> ScorerReport:
-    accuracies = {of: wilson(outcomes(scores, split), confidence=confidence) for of, scores in scored.items()}
-    lost = {of: specialists[of] - estimate.value for of, estimate in accuracies.items()}
-    most = max(lost, key=lambda of: lost[of])
-    correlations = [
-        measures.rank_correlation(scores.scores[split].ravel(), lengths[of].scores[split].ravel())
-        for of, scores in scored.items()
-    ]
-    return ScorerReport(
-        name=name,
-        accuracy=accuracies,
-        average=float(np.mean([estimate.value for estimate in accuracies.values()])),
-        lost=None if name == LENGTH else lost[most],
-        lost_on=None if name == LENGTH else most,
-        length_correlation=float(np.mean(correlations)),
-        calibration_error=float(np.mean([measures.calibration_error(scores, split) for scores in scored.values()])),
-        regret=regret,
-        seconds_per_1000=seconds,
-    )
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int, *, merged_of: int) -> str:
@@ -253,41 +216,26 @@ def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None
             for candidate in group
         ]
         judged = judge([(task, candidate.output) for task, group in groups for candidate in group])
-        worth = np.array([np.nan if score is None else score for score in judged]).reshape(len(groups), n)
+        worth = np.array(judged, dtype=float).reshape(len(groups), n)  # None becomes NaN
         finished = np.array([answer.finished for answer in answers]).reshape(len(groups), n)
         usable = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)
-        if not usable.any():
-            return None
         kept = [answer for place, answer in enumerate(answers) if usable[place // n]]
-        return _Candidates(round=round, answers=kept, worth=worth[usable], finished=finished[usable])
+        return _Candidates(round=round, answers=kept, worth=worth[usable]) if kept else None
     return None
 
 
-def _regrets(scorers: Mapping[str, Scorer], members: Sequence[str], candidates: _Candidates) -> dict[str, Estimate]:
+def _regrets(
+    scorers: Mapping[str, Scorer], members: Sequence[str], candidates: _Candidates, confidence: float
+) -> dict[str, Estimate]:
     """What the selections of each scorer, ensemble and the length lose."""
-    everybody = {**scorers, LENGTH: Length()}
+    worth, answers = candidates.worth, candidates.answers
+    finished = np.reshape([answer.finished for answer in answers], worth.shape)
     scores = {
-        name: np.array(scorer.score_answers(candidates.answers)).reshape(candidates.worth.shape)
-        for name, scorer in everybody.items()
+        name: np.reshape(scorer.score_answers(answers), worth.shape) for name, scorer in {**scorers, LENGTH: Length()}.items()
     }
     scaled = [(scores[name] - scores[name].mean()) / (scores[name].std() or 1.0) for name in members]
     scores |= {"mean": np.mean(scaled, axis=0), "min": np.min(scaled, axis=0)}
     return {
-        name: mean_of_means([measures.regret(np.where(candidates.finished, given, -np.inf), candidates.worth)], confidence=0.95)
+        name: mean_of_means([measures.regret(np.where(finished, given, -np.inf), worth)], confidence=confidence)
         for name, given in scores.items()
     }
-
-
-def _depth(
-    config: Config, workspace: Workspace, progress: Progress, layers: int, rows: Mapping[str, SetRows], split: Split
-) -> DepthReport:
-    """The whole recipe on a base of another depth."""
-    reward = config.reward.model_copy(update={"layers": layers})
-    lab = Lab(config.model_copy(update={"reward": reward}), workspace, progress, label=f"{layers}-layers")
-    merged, sliced = lab.reward_model(), lab.base().facts.sliced
-    scored, seconds = _timed(load_scorer(workspace.locate(merged), config), rows)
-    accuracies = {name: accuracy(scores, split) for name, scores in scored.items()}
-    return DepthReport(
-        layers=layers, parameters=sliced.parameters if sliced else 0, accuracy=accuracies,
-        average=float(np.mean(list(accuracies.values()))), seconds_per_1000=seconds,
-    )  # fmt: skip

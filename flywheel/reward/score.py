@@ -12,7 +12,7 @@ from flywheel.records import ModelKind, Task
 from flywheel.reward.answers import refuse_unreadable
 from flywheel.reward.build import configured_reward_model
 from flywheel.reward.check import Finding, check_reward_model
-from flywheel.reward.model import RewardModel, load_scorer
+from flywheel.reward.model import load_scorer
 from flywheel.reward.recipe import read_sets
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Answer
@@ -38,7 +38,7 @@ def score_texts(workspace: Workspace, name: str, texts: Sequence[str], task: Tas
     config = workspace.config() if workspace.exists else None
     folder = find_reward_model(workspace, config, name)
     silence()
-    return _load(folder, config).score_answers(answers)
+    return load_scorer(folder, config).score_answers(answers)
 
 
 def examine(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> list[Finding]:
@@ -51,18 +51,14 @@ def examine(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> l
     silence()
     rows = [row for data in read_sets(config).values() for row in data.of(Split.VALIDATION)[:400]] if config else []
     answers = [row.answers[0] for row in rows] or EXAMPLES
-    return check_reward_model(lambda: _load(folder, config), answers[:: max(1, len(answers) // 32)], rows)
-
-
-def _load(folder: Path, config: Config | None) -> RewardModel:
-    return load_scorer(folder, config) if config else RewardModel.load(folder)
+    return check_reward_model(lambda: load_scorer(folder, config), answers[:: max(1, len(answers) // 32)], rows)
 
 
 def find_reward_model(workspace: Workspace, config: Config | None, name: str) -> Path:
     """The folder of a reward model or member: the configured one, else the newest of that name or id, else a folder."""
     if not name.strip():
         raise ModelError("the model's name is empty", "Name merged, a member, a model id or a folder.")
-    known = f"There is no workspace at {workspace.folder}; name a folder."
+    hint = f"There is no workspace at {workspace.folder}; name a folder."
     if config is not None:
         models = [*workspace.store.models(ModelKind.MEMBER), *workspace.store.models(ModelKind.REWARD)]
         named = [model for model in models if name in (model.name, model.model_id)]
@@ -70,7 +66,7 @@ def find_reward_model(workspace: Workspace, config: Config | None, name: str) ->
         if configured or named:
             return workspace.locate(configured or named[-1])
         names = ", ".join(dict.fromkeys(model.name for model in models))
-        known = f"There are {names}." if names else "Build one with `flywheel reward build`."
+        hint = f"There are {names}." if names else "Build one with `flywheel reward build`."
     if Path(name).is_dir():
         return Path(name)
-    raise ModelError(f"no reward model or folder {name!r}", known)
+    raise ModelError(f"no reward model or folder {name!r}", hint)

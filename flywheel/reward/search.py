@@ -58,36 +58,42 @@ def search_merge(
 
     ``rows`` are the validation rows by set; each member's own set bears its name.
     """
-    specialists = {name: score_sets(load(folder), rows) for name, folder in members.items()}
     plans = draw_plans(reward, generator(reward.seed, "search"))
-    halvings = reward.search.halvings
+    specialists = {name: score_sets(load(folder), rows) for name, folder in members.items()}
     most = max(len(split_rows[Split.VALIDATION]) for split_rows in rows.values())
+    passes = range(reward.search.halvings + 1)
+    sizes = [max(1, len(plans) // KEEP**number) for number in passes]
     trials: list[MergeTrial] = []
-    alive = list(range(len(plans)))
-    total = sum(max(1, len(plans) // KEEP**halving) for halving in range(halvings + 1))
-    with progress.work("search", total=total, unit="merges") as counter:
-        for halving in range(halvings + 1):
-            count = max(1, round(most / KEEP ** (halvings - halving)))
+    ranked: list[int] = list(range(len(plans)))
+    with progress.work("search", total=sum(sizes), unit="merges") as counter:
+        for halving, size in zip(passes, sizes, strict=True):
+            count = max(1, round(most / KEEP ** (passes[-1] - halving)))
             seen = {name: {split: some[:count] for split, some in split_rows.items()} for name, split_rows in rows.items()}
+            own = {name: accuracy(specialists[name][name].first(count), Split.VALIDATION) for name in rows}
             tried: list[MergeTrial] = []
-            for number in alive:
-                scores = _try(base, members, plans[number], seen, load, reward.seed)
-                if scores is not None:
-                    tried.append(_trial(number, halving, count, plans[number], scores, specialists))
+            for number in sorted(ranked[:size]):
+                plan = plans[number]
+                if accuracies := _try(base, members, plan, seen, load, reward.seed):
+                    trial = MergeTrial(
+                        trial=number, halving=halving, rows=count, method=plan.merge.method, density=plan.merge.density,
+                        normalize=plan.merge.normalize, weights=dict(plan.weights),
+                        retained=min(accuracies[name] / own[name] if own[name] else 1.0 for name in rows),
+                        accuracy=_average(accuracies), accuracies=accuracies,
+                    )  # fmt: skip
+                    tried.append(trial)
                 counter.to(len(trials) + len(tried))
             if not tried:
                 raise ModelError("mergekit could run none of the merges", "Run one with `flywheel reward build` to see why.")
             trials += tried
-            ranked = sorted(tried, key=lambda trial: (-trial.retained, -trial.accuracy, trial.trial))
-            alive = sorted(trial.trial for trial in ranked[: max(1, len(plans) // KEEP ** (halving + 1))])
-    best = ranked[0]
-    averages = {name: _average(scores) for name, scores in specialists.items()}
+            tried.sort(key=lambda trial: (-trial.retained, -trial.accuracy, trial.trial))
+            ranked = [trial.trial for trial in tried]
+    best = tried[0]
+    averages = {name: _average(_accuracies(scores)) for name, scores in specialists.items()}
     single = max(averages, key=lambda name: averages[name])
     merged = best.accuracy > averages[single]
     alone = Plan(weights={single: 1.0}, merge=MergeConfig(method="linear"))
-    result = SearchResult(
-        merged=merged, best=best, single=single, single_accuracy=averages[single], trials=len({trial.trial for trial in trials})
-    )
+    number_tried = len({trial.trial for trial in trials})
+    result = SearchResult(merged=merged, best=best, single=single, single_accuracy=averages[single], trials=number_tried)
     return Search(plan=plans[best.trial] if merged else alone, result=result, trials=tuple(trials))
 
 
@@ -114,34 +120,20 @@ def draw_plans(reward: RewardConfig, rng: random.Random) -> list[Plan]:
 
 def _try(
     base: Path, members: Mapping[str, Path], plan: Plan, rows: Mapping[str, SetRows], load: Callable[[Path], Scorer], seed: int
-) -> dict[str, SetScores] | None:
-    """The scores of a plan's merge; None where mergekit cannot run it."""
+) -> dict[str, float]:
+    """The accuracy of a plan's merge on each set; empty where mergekit cannot run it."""
     weights = {members[name]: weight for name, weight in plan.weights.items()}
     with tempfile.TemporaryDirectory() as folder:
         try:
             merge_models(base, weights, plan.merge, Path(folder), seed=seed)
         except ModelError:
-            return None
-        return score_sets(load(Path(folder)), rows)
+            return {}
+        return _accuracies(score_sets(load(Path(folder)), rows))
 
 
-def _trial(
-    number: int,
-    halving: int,
-    rows: int,
-    plan: Plan,
-    scores: Mapping[str, SetScores],
-    specialists: Mapping[str, Mapping[str, SetScores]],
-) -> MergeTrial:
-    accuracies = {name: accuracy(scored, Split.VALIDATION) for name, scored in scores.items()}
-    own = {name: accuracy(specialists[name][name].first(rows), Split.VALIDATION) for name in scores}
-    return MergeTrial(
-        trial=number, halving=halving, rows=rows, method=plan.merge.method, density=plan.merge.density,
-        normalize=plan.merge.normalize, weights=dict(plan.weights),
-        retained=min(accuracies[name] / own[name] if own[name] else 1.0 for name in accuracies),
-        accuracy=_average(scores), accuracies=accuracies,
-    )  # fmt: skip
+def _accuracies(sets: Mapping[str, SetScores]) -> dict[str, float]:
+    return {name: accuracy(scores, Split.VALIDATION) for name, scores in sets.items()}
 
 
-def _average(scores: Mapping[str, SetScores]) -> float:
-    return sum(accuracy(scored, Split.VALIDATION) for scored in scores.values()) / len(scores)
+def _average(accuracies: Mapping[str, float]) -> float:
+    return sum(accuracies.values()) / len(accuracies)

@@ -6,43 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from flywheel.core.processes import Process
 from flywheel.errors import FlywheelError, Stopped
-from flywheel.instructions.prompts import Prompts
-from flywheel.reward.data import PreferenceSet
-from flywheel.reward.recipe import TrainingSettings
-
-if TYPE_CHECKING:
-    from flywheel.core.progress import Advance
-    from flywheel.reward.members import Trained
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One training: the model at ``base`` becomes the member in ``folder``."""
-
-    base: Path
-    folder: Path
-    data: PreferenceSet
-    settings: TrainingSettings
-    prompts: Path
-    seed: int
-    checkpoints: Path
-
-    def train(self, advance: Advance) -> Trained:
-        """Train it in this process; raises what `train_member` raises."""
-        from flywheel.reward.members import train_member
-
-        return train_member(
-            self.base, self.folder, self.data, self.settings, Prompts(self.prompts),
-            seed=self.seed, advance=advance, checkpoints=self.checkpoints,
-        )  # fmt: skip
+from flywheel.reward.members import Job, Trained, train_member
 
 
 def train_side_by_side(
@@ -76,7 +45,9 @@ def train_side_by_side(
         try:
             if first_error:
                 raise Stopped("Another training was stopped.")
-            with Process(jobs[name].train, environment=_environment(place, parallel), memory_hint=hint) as process:
+            with Process(
+                partial(train_member, jobs[name]), environment=_environment(place, parallel), memory_hint=hint
+            ) as process:
                 processes.append(process)
                 trained: Trained = process.result(partial(step, name))
                 return trained

@@ -6,18 +6,16 @@ cannot be merged with members that have one.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
 
 from flywheel.core.files import publish
 from flywheel.core.model_folders import settings_of
-from flywheel.errors import FlywheelError, ModelError
+from flywheel.errors import ModelError
 from flywheel.records import Sliced
-from flywheel.reward.merge import RECIPE, run_mergekit
 
 PAD = "<|pad|>"
 
@@ -25,59 +23,38 @@ PAD = "<|pad|>"
 def build_base(source: str, folder: Path, *, layers: int, seed: int) -> Sliced:
     """Save the first layers of a model with one head and a pad token of its own.
 
-    ``source`` is the folder of a causal or masked language model, or of a reward model with one label. Raises
-    ModelError where no way of slicing gives a model that reloads whole, with that many layers and as many
-    parameters as it must have.
+    ``source`` is the folder of a causal or masked language model, or of a reward model with one label. Raises ModelError where
+    the result does not reload whole, with that many layers and as many parameters as it must have.
     """
     whole = settings_of(Path(source))
     layers_before = int(whole.num_hidden_layers)
     if layers > layers_before:
         raise ModelError(f"reward.layers is {layers}, but {source} has {layers_before}", f"Set it to at most {layers_before}.")
-    _refuse_other_heads(whole, source)
-    because = None
+    if whole.num_labels != 1 and any("SequenceClassification" in name for name in whole.architectures or ()):
+        message = f"{source} has a head of {whole.num_labels} labels; a reward model has one"
+        raise ModelError(message, "Name a language model as its base.")
+    config = shortened(whole, layers)
     with publish(folder) as unfinished:
-        try:
-            vocabulary = _by_mergekit(source, unfinished, layers=layers, seed=seed)
-        except (FlywheelError, ValueError, RuntimeError, OSError, KeyError, AttributeError) as error:
-            reason = error.message if isinstance(error, FlywheelError) else str(error)
-            because = " ".join(reason.split()).replace(str(unfinished), "the result")
-            for path in unfinished.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            vocabulary = _attach_head(source, unfinished, source, config=shortened(whole, layers), layers=layers, seed=seed)
+        vocabulary = _save_with_head(source, config, unfinished, seed=seed)
+        parameters = _parameters(config, vocabulary)
+        _check_saved(unfinished, layers=layers, expected=parameters)
     return Sliced(
-        layers_before=layers_before, layers=layers, parameters_before=_parameters(whole, vocabulary),
-        parameters=_parameters(shortened(whole, layers), vocabulary), by="torch" if because else "mergekit", because=because,
-    )  # fmt: skip
+        layers_before=layers_before, layers=layers, parameters_before=_parameters(whole, vocabulary), parameters=parameters
+    )
 
 
-def _by_mergekit(source: str, folder: Path, *, layers: int, seed: int) -> int:
-    """Slice with mergekit's passthrough, which keeps its YAML beside the result; returns the vocabulary's size."""
-    sliced = folder / "sliced"
-    slices = [{"sources": [{"model": source, "layer_range": [0, layers]}]}]
-    run_mergekit({"merge_method": "passthrough", "slices": slices, "dtype": "float32"}, sliced)
-    config = AutoConfig.from_pretrained(sliced, trust_remote_code=False)
-    vocabulary = _attach_head(str(sliced), folder, source, config=config, layers=layers, seed=seed)
-    (sliced / RECIPE).rename(folder / RECIPE)
-    shutil.rmtree(sliced)
-    return vocabulary
-
-
-def _attach_head(source: str, folder: Path, tokens: str, *, config: PretrainedConfig, layers: int, seed: int) -> int:
-    """Load with a head and the tokenizer of ``tokens``, give it a pad token of its own, save, and check what was saved.
-
-    Returns the vocabulary's size.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(tokens, trust_remote_code=False)
+def _save_with_head(source: str, config: PretrainedConfig, folder: Path, *, seed: int) -> int:
+    """Load the layers of ``config`` with a head and a pad token of its own, and save them; returns the vocabulary's size."""
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     config.num_labels = 1
     torch.manual_seed(seed)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
     )
     # A layer that is missing would be random; only the head may be.
-    missing = [
-        name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
-    ]
-    if wrong := [*sorted(missing), *report.get("mismatched_keys", ())]:
+    inner = (name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
+    missing = sorted(name for name in inner if "pooler" not in name)
+    if wrong := [*missing, *report.get("mismatched_keys", ())]:
         raise ModelError(f"{source} has no weights for {wrong[0]}, which its configuration asks for", "Save the model again.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD})
@@ -88,7 +65,6 @@ def _attach_head(source: str, folder: Path, tokens: str, *, config: PretrainedCo
     model.config.dtype = "float32"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _check_saved(folder, layers=layers, expected=_parameters(config, len(tokenizer)))
     return len(tokenizer)
 
 
@@ -102,14 +78,6 @@ def shortened(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     if "max_window_layers" in values:
         values["max_window_layers"] = min(int(values["max_window_layers"]), layers)
     return type(config).from_dict(values)
-
-
-def _refuse_other_heads(config: PretrainedConfig, source: str) -> None:
-    classifier = any("SequenceClassification" in name for name in config.architectures or ())
-    if classifier and config.num_labels != 1:
-        raise ModelError(
-            f"{source} has a head of {config.num_labels} labels; a reward model has one", "Name a language model as its base."
-        )
 
 
 def _parameters(config: PretrainedConfig, vocabulary: int) -> int:

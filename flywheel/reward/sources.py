@@ -30,11 +30,11 @@ class Split(StrEnum):
     TEST = "test"
 
 
-SPLIT_NAMES = {
-    "train": Split.TRAIN, "training": Split.TRAIN,
-    "validation": Split.VALIDATION, "valid": Split.VALIDATION, "val": Split.VALIDATION, "dev": Split.VALIDATION,
-    "test": Split.TEST, "eval": Split.TEST, "evaluation": Split.TEST,
-}  # fmt: skip
+SPLIT_NAMES = (
+    dict.fromkeys(("train", "training"), Split.TRAIN)
+    | dict.fromkeys(("validation", "valid", "val", "dev"), Split.VALIDATION)
+    | dict.fromkeys(("test", "eval", "evaluation"), Split.TEST)
+)
 """What files, columns and datasets call the splits."""
 
 
@@ -54,17 +54,17 @@ def find_source(name: str, path: Path) -> list[Path]:
 
     Raises DataError where there is neither, or nothing readable in it.
     """
-    known = ", ".join(SUFFIXES)
+    formats = ", ".join(SUFFIXES)
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            raise DataError(f"{path} has an unknown format", f"Convert it to one of {known}.")
+            raise DataError(f"{path} has an unknown format", f"Convert it to one of {formats}.")
         return [path]
     folder = path if path.is_dir() else _download(name, path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return sorted(folder.rglob("*.arrow"))
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
     if not files:
-        raise DataError(f"{folder} has no data files ({known})", "Fix the path in the config.")
+        raise DataError(f"{folder} has no data files ({formats})", "Fix the path in the config.")
     return files
 
 
@@ -72,7 +72,7 @@ def _download(name: str, path: Path) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, inside = rest.partition("/")
     if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name.split("/"):
-        raise DataError(f"no file {path}", "Fix its path in the config.")
+        raise DataError(f"no file {path}", "Fix the path in the config.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -111,12 +111,12 @@ def _read_jsonl(path: Path) -> Located:
 def _read_json(path: Path) -> Located:
     try:
         with _open(path) as file:
-            is_list = file.read(1024).lstrip().startswith("[")
-            file.seek(0)
-            text = file.read(LARGEST + 1) if is_list else ""
+            beginning = file.read(1024)
+            is_list = beginning.lstrip().startswith("[")
+            text = beginning + file.read(LARGEST) if is_list else "[]"
         if len(text) > LARGEST:
-            raise DataError(f"{path} holds more than {LARGEST / 1e9:.0f} GB", "Split it into several files.")
-        rows = json.loads(text) if is_list else []
+            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split it into several files.")
+        rows = json.loads(text)
     except (ValueError, RecursionError, *UNPACKING) as error:
         raise DataError(f"{path} is not JSON ({reason_of(error)[:200]})", "Fix the file.") from None
     if not is_list:
@@ -133,39 +133,29 @@ def _read_csv(path: Path) -> Located:
             reader = csv.DictReader(file)
             for row in reader:
                 if None in row or None in row.values():
-                    raise DataError(
-                        f"{path} line {reader.line_num} has another number of cells than the header", "Fix or remove the line."
-                    )
+                    message = f"{path} line {reader.line_num} has another number of cells than the header"
+                    raise DataError(message, "Fix or remove the line.")
                 yield f"line {reader.line_num}", dict(row)
     except (csv.Error, UnicodeDecodeError, *UNPACKING) as error:
         raise DataError(f"{path} is not readable as CSV ({error})", "Fix or convert it.") from None
 
 
-def _read_parquet(path: Path) -> Located:
+def _read_arrow(path: Path) -> Located:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+        with pa.memory_map(str(path)) as file:
+            is_parquet = path.suffix == ".parquet"
+            batches = parquet.ParquetFile(file).iter_batches() if is_parquet else pa.ipc.open_stream(file)
+            rows = (row for batch in batches for row in batch.to_pylist())
             yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error})", "Copy the file again.") from None
-
-
-def _read_arrow(path: Path) -> Located:
-    import pyarrow as pa
-    from datasets import Dataset
-
-    try:
-        rows = Dataset.from_file(str(path))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Arrow ({reason_of(error)[:200]})", "Save the dataset again.") from None
-    yield from ((f"row {number}", dict(row)) for number, row in enumerate(rows, start=1))
+        raise DataError(f"{path} is not readable as Parquet or Arrow ({error})", "Copy the file again.") from None
 
 
 def _open(path: Path) -> Any:
     return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig", newline="")
 
 
-_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet, "arrow": _read_arrow}
+_READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_arrow, "arrow": _read_arrow}

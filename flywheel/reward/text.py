@@ -36,11 +36,11 @@ class Scorer(Protocol):
 
 def answer_texts(prompts: Prompts, answers: Sequence[Answer], end: str) -> list[str]:
     """The text of each answer, the same in training and in scoring; ``end`` is the tokenizer's end mark."""
-    return [_text(prompts, answer) + (end if answer.finished else "") for answer in answers]
-
-
-def _text(prompts: Prompts, answer: Answer) -> str:
-    return answer.output if answer.task is None else f"{prompts.answer(answer.task)} {answer.output.strip()}"
+    return [
+        (answer.output if answer.task is None else f"{prompts.answer(answer.task)} {answer.output.strip()}")
+        + (end if answer.finished else "")
+        for answer in answers
+    ]
 
 
 def shared_beginning(sequences: Sequence[Sequence[Any]]) -> int:

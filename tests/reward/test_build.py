@@ -8,10 +8,11 @@ import pytest
 
 from flywheel.config import Config, JointConfig
 from flywheel.core.files import digest_model
-from flywheel.core.progress import Silent
+from flywheel.core.progress import Advance, Silent
 from flywheel.records import ModelKind
-from flywheel.reward import members as training
+from flywheel.reward import build
 from flywheel.reward.build import Lab, build_reward_model
+from flywheel.reward.members import Job, Trained, train_member
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
@@ -31,7 +32,7 @@ def with_members(config: Config, *names: str) -> Config:
 
 
 def test_nothing_is_built_twice(workspace: Workspace, small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "train_member", None)
+    monkeypatch.setattr(build, "train_member", None)
     (merged,) = workspace.store.models(ModelKind.REWARD)
     assert build_reward_model(small_config, workspace, Silent()) == merged
 
@@ -40,20 +41,20 @@ def test_a_new_member_leaves_the_others_trained(
     workspace: Workspace, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    real = training.train_member
+    real = train_member
 
-    def train(*arguments: object, **settings: object) -> object:
-        trained.append(arguments[2].source)  # type: ignore[attr-defined]
-        return real(*arguments, **settings)  # type: ignore[arg-type]
+    def train(job: Job, advance: Advance) -> Trained:
+        trained.append(job.data.source)
+        return real(job, advance)
 
-    monkeypatch.setattr(training, "train_member", train)
+    monkeypatch.setattr(build, "train_member", train)
     alone = Lab(with_members(small_config, "pairs"), workspace, Silent()).members()["pairs"]
     together = Lab(with_members(small_config, "pairs", "form"), workspace, Silent()).members()
     assert [Path(source).stem for source in trained] == ["pairs", "form"]
     # The same weights on another scale: its reference texts are those of all sets.
     assert together["pairs"].model_id != alone.model_id
-    one, other = (workspace.locate(model) / "model.safetensors" for model in (alone, together["pairs"]))
-    assert one.read_bytes() == other.read_bytes()
+    first, second = (workspace.locate(model) / "model.safetensors" for model in (alone, together["pairs"]))
+    assert first.read_bytes() == second.read_bytes()
     assert workspace.store.learning_curve(together["pairs"].model_id) == workspace.store.learning_curve(alone.model_id)
 
 
@@ -79,7 +80,7 @@ def test_a_build_says_what_it_dropped_and_how_it_searched(workspace: Workspace, 
         "reward.search.trials=3",
         "reward.search.halvings=1",
     ]
-    ran = cli("-w", workspace.folder, "reward", "build", *(part for one in sets for part in ("--set", one)))
+    ran = cli("-w", workspace.folder, "reward", "build", *(part for override in sets for part in ("--set", override)))
     assert ran.code == 0, ran.err
     assert "pairs: trained on" in ran.out
     assert "dropped 5 repeated" in ran.out

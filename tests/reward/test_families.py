@@ -9,13 +9,14 @@ import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from flywheel.config import MergeConfig
+from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.errors import ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.reward.data import PreferenceSet, separate
-from flywheel.reward.members import train_member
+from flywheel.reward.members import Job, train_member
 from flywheel.reward.merge import check_mergeable, merge_models
 from flywheel.reward.model import RewardModel
 from flywheel.reward.reading import read_set
@@ -26,9 +27,6 @@ from flywheel.reward.text import Answer
 from tests.reward.families import ENCODERS, FAMILIES, make_model
 
 pytestmark = pytest.mark.slow
-
-BY_TORCH = {"gpt-neox", "qwen2", "qwen3", "bert", "deberta-v2"}
-"""Families that mergekit 0.1.5 cannot slice."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,6 @@ def test_slice_train_merge_reload(
     source = make_model(family, tmp_path / "source")
     sliced = build_base(str(source), tmp_path / "base", layers=2, seed=0)
     assert (sliced.layers_before, sliced.layers) == (4, 2)
-    assert sliced.by == ("torch" if family in BY_TORCH else "mergekit")
     assert sliced.parameters < sliced.parameters_before
     loaded, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", output_loading_info=True)
     assert loaded.config.num_hidden_layers == 2
@@ -67,10 +64,11 @@ def test_slice_train_merge_reload(
     )  # fmt: skip
     for name, one in sets.items():
         (tmp_path / name).mkdir()
-        trained = train_member(
-            tmp_path / "base", tmp_path / name, one, settings, prompts,
-            seed=1, advance=lambda done, total: None, checkpoints=tmp_path / "training",
+        job = Job(
+            base=tmp_path / "base", folder=tmp_path / name, data=one, settings=settings, prompts=asset("prompts"), seed=1,
+            checkpoints=tmp_path / "training",
         )  # fmt: skip
+        trained = train_member(job, lambda done, total: None)
         assert {point.step for point in trained.curve} == {1, 2}
 
     folders = [tmp_path / name for name in sets]

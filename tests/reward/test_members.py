@@ -12,12 +12,12 @@ import pytest
 from safetensors.torch import load_file
 
 from flywheel.config import Config, LoraConfig
+from flywheel.core.assets import asset
 from flywheel.core.files import digest_model
 from flywheel.errors import ConfigError, DataError, ModelError
-from flywheel.instructions.prompts import Prompts
 from flywheel.records import ModelKind
 from flywheel.reward.data import Pair, PreferenceSet, Thumb, pool
-from flywheel.reward.members import Trained, train_member
+from flywheel.reward.members import Job, Trained, train_member
 from flywheel.reward.model import RewardModel
 from flywheel.reward.recipe import TrainingSettings, read_sets
 from flywheel.reward.sources import Split
@@ -48,50 +48,49 @@ def base(built: Path) -> Path:
     return workspace.locate(workspace.store.models(ModelKind.BASE)[0])
 
 
-def train(base: Path, folder: Path, data: PreferenceSet, prompts: Prompts, advance: Any = None, **changes: Any) -> Trained:
+def train(base: Path, folder: Path, data: PreferenceSet, advance: Any = None, **changes: Any) -> Trained:
     folder.mkdir(exist_ok=True, parents=True)
-    return train_member(
-        base, folder, data, replace(SETTINGS, **changes), prompts,
-        seed=3, advance=advance or (lambda done, total: None), checkpoints=folder.with_name(folder.name + ".training"),
+    job = Job(
+        base=base, folder=folder, data=data, settings=replace(SETTINGS, **changes), prompts=asset("prompts"), seed=3,
+        checkpoints=folder.with_name(folder.name + ".training"),
     )  # fmt: skip
+    return train_member(job, advance or (lambda done, total: None))
 
 
 @pytest.mark.parametrize("name", ["thumbs", "pairs"])
 def test_any_argument_of_the_trainer_passes_through(
-    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    name: str, base: Path, sets: dict[str, PreferenceSet], tmp_path: Path
 ) -> None:
     arguments = {"max_steps": 4, "logging_steps": 1, "lr_scheduler_type": "constant", "warmup_steps": 0}
-    trained = train(base, tmp_path / "m", sets[name], prompts, args=arguments | {"center_rewards_coefficient": 0.01})
+    trained = train(base, tmp_path / "m", sets[name], args=arguments | {"center_rewards_coefficient": 0.01})
     rates = [point.value for point in trained.curve if point.name == "learning_rate"]
     assert rates == [2e-4] * 4
-    own = train(base, tmp_path / "n", sets[name], prompts, own_args={"max_steps": 2, "logging_steps": 1})
+    own = train(base, tmp_path / "n", sets[name], own_args={"max_steps": 2, "logging_steps": 1})
     assert {point.step for point in own.curve} == {1, 2}
 
 
-def test_validation_while_training_is_in_the_curve(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
-) -> None:
+def test_validation_while_training_is_in_the_curve(base: Path, sets: dict[str, PreferenceSet], tmp_path: Path) -> None:
     arguments = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
     for name in ("thumbs", "pairs"):
-        trained = train(base, tmp_path / name, sets[name], prompts, args=arguments)
+        trained = train(base, tmp_path / name, sets[name], args=arguments)
         assert [point.step for point in trained.curve if point.name == "eval_loss"] == [2, 4]
 
 
 @pytest.mark.parametrize("arguments", [{"learning_rat": 1}, {"center_rewards": 1.0}])
 def test_an_argument_that_no_trainer_knows_is_refused(
-    arguments: dict[str, Any], base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    arguments: dict[str, Any], base: Path, sets: dict[str, PreferenceSet], tmp_path: Path
 ) -> None:
     for name in ("thumbs", "pairs"):
         for where in ("args", "own_args"):
             with pytest.raises(ConfigError, match=next(iter(arguments))):
-                train(base, tmp_path / "m", sets[name], prompts, **{where: arguments})
+                train(base, tmp_path / "m", sets[name], **{where: arguments})
 
 
 def test_adapters_are_merged_into_a_member_of_the_same_shape(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    base: Path, sets: dict[str, PreferenceSet], tmp_path: Path
 ) -> None:
     for name in ("thumbs", "pairs"):
-        train(base, tmp_path / name, sets[name], prompts, lora=LoraConfig(rank=4), learning_rate=1e-2)
+        train(base, tmp_path / name, sets[name], lora=LoraConfig(rank=4), learning_rate=1e-2)
         before, after = load_file(base / "model.safetensors"), load_file(tmp_path / name / "model.safetensors")
         assert {key: value.shape for key, value in before.items()} == {key: value.shape for key, value in after.items()}
         changed = {key for key in before if not before[key].equal(after[key])}
@@ -99,14 +98,12 @@ def test_adapters_are_merged_into_a_member_of_the_same_shape(
         assert any("q_proj" in key for key in changed)
         assert not any("norm" in key or "embed" in key for key in changed)
         assert json.loads((tmp_path / name / "config.json").read_text())["use_cache"] is True
-        RewardModel.load(tmp_path / name, prompts)
+        RewardModel.load(tmp_path / name)
 
 
-def test_adapters_on_modules_that_are_not_there_are_refused(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
-) -> None:
+def test_adapters_on_modules_that_are_not_there_are_refused(base: Path, sets: dict[str, PreferenceSet], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"reward\.lora"):
-        train(base, tmp_path / "m", sets["pairs"], prompts, lora=LoraConfig(targets=("nowhere",)))
+        train(base, tmp_path / "m", sets["pairs"], lora=LoraConfig(targets=("nowhere",)))
 
 
 class Killed(Exception):
@@ -115,7 +112,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("name", ["thumbs", "pairs"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_member(
-    name: str, base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
+    name: str, base: Path, sets: dict[str, PreferenceSet], tmp_path: Path
 ) -> None:
     def kill(done: int, total: int) -> None:
         if done == 4:
@@ -123,12 +120,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_member(
 
     steps = []
     settings = {"checkpoint_minutes": 1e-9, "args": {"max_steps": 6, "logging_steps": 1}}
-    undisturbed = train(base, tmp_path / "whole", sets[name], prompts, **settings)
+    undisturbed = train(base, tmp_path / "whole", sets[name], **settings)
     with pytest.raises(Killed):
-        train(base, tmp_path / "member", sets[name], prompts, advance=kill, **settings)
+        train(base, tmp_path / "member", sets[name], advance=kill, **settings)
     checkpoints = tmp_path / "member.training"
     (checkpoints / "checkpoint-5").mkdir()  # one that a kill left half-written
-    resumed = train(base, tmp_path / "member", sets[name], prompts, advance=lambda done, total: steps.append(done), **settings)
+    resumed = train(base, tmp_path / "member", sets[name], advance=lambda done, total: steps.append(done), **settings)
     assert steps == [4, 5, 6]
     assert digest_model(tmp_path / "member") == digest_model(tmp_path / "whole")
     assert [point.step for point in resumed.curve if point.name == "loss"] == [1, 2, 3, 4, 5, 6]
@@ -136,20 +133,16 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_member(
     assert not checkpoints.exists()
 
 
-def test_rows_over_the_length_are_dropped_and_counted(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
-) -> None:
+def test_rows_over_the_length_are_dropped_and_counted(base: Path, sets: dict[str, PreferenceSet], tmp_path: Path) -> None:
     data = sets["pairs"]
-    trained = train(base, tmp_path / "m", data, prompts, max_length=32)
-    assert trained.too_long > 0
-    assert trained.rows + trained.too_long == len(data.of(Split.TRAIN))
+    trained = train(base, tmp_path / "m", data, max_length=32)
+    assert trained.facts.dropped["too long"] > 0
+    assert trained.facts.rows + trained.facts.dropped["too long"] == len(data.of(Split.TRAIN))
     with pytest.raises(DataError, match=r"reward\.max_length \(4\)"):
-        train(base, tmp_path / "n", data, prompts, max_length=4)
+        train(base, tmp_path / "n", data, max_length=4)
 
 
-def test_a_loss_that_is_no_number_is_refused(
-    base: Path, sets: dict[str, PreferenceSet], prompts: Prompts, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_is_refused(base: Path, sets: dict[str, PreferenceSet], tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -158,7 +151,7 @@ def test_a_loss_that_is_no_number_is_refused(
     tensors["score.weight"] = torch.full_like(tensors["score.weight"], float("nan"))
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError) as error:
-        train(broken, tmp_path / "m", sets["thumbs"], prompts, args={"max_steps": 2, "logging_nan_inf_filter": False})
+        train(broken, tmp_path / "m", sets["thumbs"], args={"max_steps": 2, "logging_nan_inf_filter": False})
     assert "nan" in error.value.message
     assert "reward.learning_rate" in error.value.hint
 

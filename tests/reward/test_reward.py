@@ -17,7 +17,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.nano.world import right_output
 from flywheel.records import ModelKind
-from flywheel.reward.merge import merge_recipe, run_mergekit
+from flywheel.reward.merge import merge_models
 from flywheel.reward.model import RewardModel, load_scorer
 from flywheel.reward.text import Answer
 from flywheel.workspace import Workspace
@@ -101,7 +101,7 @@ def test_scores_are_standardised_on_the_reference_set(workspace: Workspace) -> N
         assert scale["std"] > 0
 
 
-def test_a_folder_built_anew_is_merged_with_its_new_weights(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_rebuilt_folder_is_merged_with_its_new_weights(workspace: Workspace, tmp_path: Path) -> None:
     # mergekit keeps what it read of a path for the life of the process.
     base = workspace.locate(workspace.store.models(ModelKind.BASE)[0])
     member = tmp_path / "member"
@@ -110,7 +110,7 @@ def test_a_folder_built_anew_is_merged_with_its_new_weights(workspace: Workspace
         model = AutoModelForSequenceClassification.from_pretrained(base)
         model.score.weight.data[:] = value
         model.save_pretrained(member)
-        run_mergekit(merge_recipe(base, {member: 1.0}, MergeConfig(method="linear")), tmp_path / f"merged-{value}")
+        merge_models(base, {member: 1.0}, MergeConfig(method="linear"), tmp_path / f"merged-{value}", seed=0)
         return float(AutoModelForSequenceClassification.from_pretrained(tmp_path / f"merged-{value}").score.weight[0, 0])
 
     assert [merged(1.0), merged(2.0)] == [1.0, 2.0]

@@ -86,9 +86,9 @@ def test_a_merge_is_picked_only_where_it_beats_the_best_member(
 ) -> None:
     config = searching(small_config, trials=4, halvings=1)
     rows = {
-        name: {Split.VALIDATION: [row for row in one.of(Split.VALIDATION) if isinstance(row, Pair)]}
-        for name, one in read_sets(config).items()
-        if one.kind == "pairs"
+        name: {Split.VALIDATION: [row for row in data.of(Split.VALIDATION) if isinstance(row, Pair)]}
+        for name, data in read_sets(config).items()
+        if data.kind == "pairs"
     }
     members = {model.name: workspace.locate(model) for model in workspace.store.models(ModelKind.MEMBER) if model.name in rows}
     reward = config.reward.model_copy(update={"members": {name: config.reward.members[name] for name in rows}})
@@ -98,11 +98,11 @@ def test_a_merge_is_picked_only_where_it_beats_the_best_member(
         return Reads(1.0 if folder in members.values() else quality, seen)
 
     base = workspace.locate(workspace.store.models(ModelKind.BASE)[1])
-    found = search_merge(base, members, rows, load, reward, progress=Silent())
-    assert found.result.merged is merged
-    assert (len(found.plan.weights) == 2) is merged
-    assert found.result.best in found.trials
-    held: list[Row] = [row for one in read_sets(config).values() for row in one.of(Split.TEST)]
+    search = search_merge(base, members, rows, load, reward, progress=Silent())
+    assert search.result.merged is merged
+    assert (len(search.plan.weights) == 2) is merged
+    assert search.result.best in search.trials
+    held: list[Row] = [row for data in read_sets(config).values() for row in data.of(Split.TEST)]
     assert not seen & ({answer.output for row in held for answer in row.answers} - {
-        answer.output for one in rows.values() for row in one[Split.VALIDATION] for answer in row.answers
+        answer.output for splits in rows.values() for row in splits[Split.VALIDATION] for answer in row.answers
     })  # fmt: skip

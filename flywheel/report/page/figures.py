@@ -136,8 +136,6 @@ def _models(rows: list[Row], member_rows: list[Row]) -> Iterator[Row]:
         facts, rounds = FACTS.validate_json(row["facts"]), row["rounds"]
         listed = [member for member in map(members.get, facts.members) if member]
         models = [(member["name"], FACTS.validate_json(member["facts"])) for member in listed]
-            (member["name"], FACTS.validate_json(member["facts"])) for member in map(members.get, facts.members) if member
-        ]
         parts = [_part(name, member, facts.weights.get(name)) for name, member in models] + [_part("merged", facts, None)]
         settings = {name: value for name, value in facts.merge.items() if name != "method" and value is not None}
         how = f"{facts.merge['method']} merge" if facts.merge.get("method") else ""
