@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import ctranslate2
@@ -39,8 +39,6 @@ SHARD, TINY_SHARD = 128, 512
 TINY_PROMPTS = 128
 """The most prompts of a tiny model's shard, so that a chunk with few candidates for each keeps several cores busy."""
 _seeding = threading.Lock()
-Shard = tuple[int, list[int]]
-"""Its number, and the places of its prompts in the chunk."""
 
 
 class CTranslate2Engine:
@@ -53,7 +51,7 @@ class CTranslate2Engine:
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
-        self._workers = workers(config)
+        self._workers, self._one_by_one = workers(config), False
         self._context = context_length(model)
         self._ends = end_tokens(model, self._tokenizer)
 
@@ -65,39 +63,35 @@ class CTranslate2Engine:
         # one length belong together. The longest come first, so that no core is left with the largest shard at the end.
         fits.sort(key=lambda place: len(ids[place]), reverse=True)
         size = max(1, min(TINY_PROMPTS, TINY_SHARD // n) if self._tiny else SHARD // n)
-        shards: list[Shard] = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
+        shards = [fits[start : start + size] for start in range(0, len(fits), size)]
 
-        def run(shard: Shard) -> list[list[Completion]]:
-            number, places = shard
-            return self._generate([ids[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
+        def run(number: int) -> list[list[Completion]]:
+            shard = [ids[place] for place in shards[number]]
+            return self._generate(shard, n=n, sampling=sampling, seed=derive(seed, number))
 
-        for (_, places), groups in zip(shards, self._run_shards(shards, run), strict=True):
-            for place, group in zip(places, groups, strict=True):
-                completions[place] = group
+        for place, group in zip(fits, chain.from_iterable(self._run_all(run, len(shards))), strict=True):
+            completions[place] = group
         return completions
 
     def close(self) -> None:
         """Nothing to free: weights are in memory only while a shard runs."""
 
-    def _run_shards(
-        self, shards: Sequence[Shard], run: Callable[[Shard], list[list[Completion]]]
-    ) -> list[list[list[Completion]]]:
+    def _run_all(self, run: Callable[[int], list[list[Completion]]], shards: int) -> list[list[list[Completion]]]:
         """Every shard's completions; out of memory, the shards run one after another, with the same results."""
-        for last in (False, True):
-            try:
-                # Never in the caller's thread: CTranslate2 limits that to one core, and torch would then sum in another order.
-                with ThreadPoolExecutor(self._workers) as pool:
-                    return list(pool.map(run, shards))
-            except (MemoryError, RuntimeError) as error:
-                if not short_of_memory(error):
-                    raise
-                if last:
-                    raise EngineError(
-                        "out of memory: one shard of this model does not fit",
-                        "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
-                    ) from None
-            self._workers = 1
-        raise AssertionError("unreachable")
+        try:
+            # Never in the caller's thread: CTranslate2 limits that to one core, and torch would then sum in another order.
+            with ThreadPoolExecutor(self._workers) as pool:
+                return list(pool.map(run, range(shards)))
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            if self._one_by_one:
+                raise EngineError(
+                    "out of memory: one shard of this model does not fit",
+                    "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
+                ) from None
+        self._workers, self._one_by_one = 1, True
+        return self._run_all(run, shards)
 
     def _generate(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
@@ -123,19 +117,16 @@ class CTranslate2Engine:
         """A generator whose one thread is seeded."""
         with _seeding:
             ctranslate2.set_random_seed(seed)
-            generator = self._loaded()
+            try:
+                generator = ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
+            except RuntimeError as error:
+                if short_of_memory(error):
+                    raise
+                message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
+                raise ModelError(message, "Remove the folder; it is converted again.") from None
             # The thread is seeded at its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
-
-    def _loaded(self) -> ctranslate2.Generator:
-        try:
-            return ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
-        except RuntimeError as error:
-            if short_of_memory(error):
-                raise
-            message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
-            raise ModelError(message, "Remove the folder; it is converted again.") from None
 
     def _completions(
         self, result: ctranslate2.GenerationResult, texts: Iterator[str], read: int, sampling: Sampling, rng: random.Random
@@ -173,33 +164,24 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
     """Convert a model's weights, unless that is done; raises ModelError for an architecture that CTranslate2 does not know."""
     # Workers on one machine start at the same time.
     with FileLock(Path(tempfile.gettempdir()) / f"flywheel-{derive(folder.resolve())}.lock"):
-        if not _is_whole(folder):
-            _convert(model, folder, config)
+        # A user may have removed some of the files that CTranslate2 reads, to free space.
+        if all(any(folder.glob(name)) for name in ("model.bin", "config.json", "vocabulary.*")):
+            return folder
+        converter = ctranslate2.converters.TransformersConverter(
+            str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
+        )
+        quantization = None if config.compute_type == "float32" else config.compute_type
+        try:
+            with publish(folder) as unfinished:
+                converter.convert(str(unfinished), quantization=quantization, force=True)
+                _name_missing_tokens(unfinished / "config.json")
+        except (ValueError, NotImplementedError) as error:
+            raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
     return folder
-
-
-def _convert(model: Path, folder: Path, config: EngineConfig) -> None:
-    converter = ctranslate2.converters.TransformersConverter(
-        str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
-    )
-    try:
-        with publish(folder) as unfinished:
-            shutil.rmtree(unfinished)
-            converter.convert(str(unfinished), quantization=None if config.compute_type == "float32" else config.compute_type)
-            _name_missing_tokens(unfinished / "config.json")
-    except (ValueError, NotImplementedError) as error:
-        raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether all files that CTranslate2 reads exist: a user may have removed some to free space."""
-    return all((folder / name).is_file() for name in ("model.bin", "config.json")) and any(folder.glob("vocabulary.*"))
 
 
 def _name_missing_tokens(path: Path) -> None:
     """Replace null tokens, as of tokenizers without a start token: CTranslate2 does not load such a config."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("bos_token", "unk_token"):
-        if config.get(name, "") is None:
-            config[name] = config["eos_token"]
-    path.write_text(json.dumps(config), encoding="utf-8")
+    missing = {name: config["eos_token"] for name in ("bos_token", "unk_token") if config.get(name, "") is None}
+    path.write_text(json.dumps(config | missing), encoding="utf-8")
