@@ -36,7 +36,7 @@ def check_push(name: str) -> None:
     """Raise ConfigError for an invalid name, and StoreError for offline mode or a missing token."""
     try:
         validate_repo_id(name)
-        valid = name.count("/") == 1
+        valid = "/" in name
     except HFValidationError:
         valid = False
     if not valid:

@@ -25,14 +25,14 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
         if accelerate_config is None:
             accelerate_config = folder / "accelerate.json"
             accelerate_config.write_text(json.dumps(_accelerate_config(processes, on_gpus=on_gpus)))
-        command = [
-            sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate_config),
+        module = (
+            "accelerate.commands.launch", "--config_file", str(accelerate_config),
             "--mixed_precision", "bf16" if job.config.dtype == "bfloat16" else "no",
             *(["--num_processes", str(processes)] if processes > 1 else []),
             "-m", "flywheel.training.launch", str(folder / "job.pickle"),
-        ]  # fmt: skip
+        )  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
-        with Process(command=command, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
+        with Process(module=module, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
             result: Facts = process.result(advance)
             return result
 
