@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import DatasetCardData
 
 from flywheel.core.safe_text import REMOVED, SECRET_NAME, visible, without_secrets
-from flywheel.export.files import data_files
+from flywheel.export.files import PATTERNS
 from flywheel.export.shapes import ExportOptions, features
 from flywheel.records import Facts, Model, Policy, Round
 from flywheel.store.exporting import RoundFacts
@@ -124,7 +124,7 @@ def _front_matter(name: str, options: ExportOptions, rows: int) -> str:
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
 
-    files = [{"split": "train", "path": data_files(options.form)}]
+    files = [{"split": "train", "path": PATTERNS[options.form]}]
     data = DatasetCardData(
         pretty_name=name,
         task_categories=["text-generation"],

@@ -15,6 +15,13 @@ Blocks = Iterable[Sequence[dict[str, Any]]]
 SHARD_BYTES = 256 * 2**20
 LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """Characters that some readers take for the end of a line, and JSON leaves unescaped."""
+PATTERNS = {
+    Format.JSONL: "train.jsonl",
+    Format.PARQUET: "train.parquet",
+    Format.PARTITIONED: "data/*/train-*.parquet",
+    Format.HF: "data/train-*.parquet",
+}
+"""The files of each format, for the card."""
 
 
 def write_rows(folder: Path, form: Format, columns: Columns, blocks: Blocks, *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -30,16 +37,6 @@ def write_rows(folder: Path, form: Format, columns: Columns, blocks: Blocks, *, 
         case Format.PARTITIONED:
             for name, group in itertools.groupby(blocks, key=lambda block: block[0]["round"]):
                 _write_shards(folder / "data" / f"round={name}", columns, group, shard_bytes)
-
-
-def data_files(form: Format) -> str:
-    """The pattern of a format's files, for the card."""
-    return {
-        Format.JSONL: "train.jsonl",
-        Format.PARQUET: "train.parquet",
-        Format.PARTITIONED: "data/*/train-*.parquet",
-        Format.HF: "data/train-*.parquet",
-    }[form]
 
 
 def as_line(row: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def has_gpus(processes: int) -> bool:
     count = torch.cuda.device_count()
     if processes > count:
         raise ConfigError(
-            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}.",
+            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}",
             f"Set it to {count} or less.",
         )
     return True

@@ -37,7 +37,7 @@ def train_generator(
     """
     if not examples:
         raise DataError(
-            "No task of this round has a finished candidate, so there is nothing to train on.",
+            "no task of this round has a finished candidate, so there is nothing to train on",
             "Look at `candidates.finish_reason`: raise `sampling.max_tokens` where it is length, lower it where it is "
             "prompt-too-long.",
         )
@@ -87,7 +87,7 @@ def _check_accelerate_config(file: Path) -> None:
 
     hint = "Write one with `accelerate config`."
     if not file.is_file():
-        raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist.", hint)
+        raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist", hint)
     try:
         load_config_from_file(str(file))
     except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over

@@ -22,13 +22,13 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     """
     if config.engine.name == "auto" and settings.gpus_per_worker:
         raise ConfigError(
-            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine.",
+            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine",
             "Set `engine.name` to the engine of the nodes: vllm or transformers.",
         )
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("`cluster` needs Ray, which is not installed.", "Run `pip install 'flywheel-bon[ray]'`.") from None
+        raise EngineError("`cluster` needs Ray, which is not installed", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:

@@ -52,7 +52,7 @@ class RayWorkers:
             for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
                 yield from self._run(window, steps, attempts)
         except ray.exceptions.RayError as error:
-            raise EngineError(f"The Ray cluster failed: {first_line(error)}", RESUME) from None
+            raise EngineError(f"the Ray cluster failed: {first_line(error)}", RESUME) from None
 
     def close(self) -> None:
         """Do nothing: models are in memory only during a run."""
@@ -112,7 +112,7 @@ class _Actor:
         # The other processes of the pool may be starting, too.
         if ray.get(attempts.begin.remote((step, START))) > DEATHS_AT_START + pool.size:
             self._error = EngineError(
-                "The workers of the cluster die while they load their model, most likely because memory runs out.",
+                "the workers of the cluster die while they load their model, most likely because memory runs out",
                 "Lower `cluster.workers` or `cluster.scorers`, or use larger nodes.",
             )
             return
@@ -121,7 +121,7 @@ class _Actor:
         except FlywheelError as error:
             self._error = error
         except Exception as error:
-            self._error = EngineError(f"A worker of the cluster cannot start: {first_line(error)}", "Fix the cause.")
+            self._error = EngineError(f"a worker of the cluster cannot start: {first_line(error)}", "Fix the cause.")
         attempts.end.remote((step, START))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
