@@ -154,7 +154,7 @@ def test_what_ends_a_process_is_one_clear_error(examples: list[Example], one_pro
     assert error.value.args == error_here.value.args
     shutil.copytree(NANO, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text(json.dumps({"model_type": "spaceship"}))
-    with pytest.raises(EngineError, match=r"^A training process failed: \w+Error: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^a training process failed: \w+Error: [^\n]+$"):
         train(tmp_path, examples, one_process, start=str(tmp_path / "broken"))
     started = time.monotonic()
     with pytest.raises(EngineError, match="killed") as killed:
@@ -162,5 +162,5 @@ def test_what_ends_a_process_is_one_clear_error(examples: list[Example], one_pro
     assert "`training.accumulate`" in killed.value.hint
     assert time.monotonic() - started < 120
     (tmp_path / "accelerate.yaml").write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: SPACESHIP\n")
-    with pytest.raises(EngineError, match=r"^A training process failed: [^\n]*SPACESHIP[^\n]*$"):
+    with pytest.raises(EngineError, match=r"^a training process failed: [^\n]*SPACESHIP[^\n]*$"):
         train(tmp_path, examples, one_process)
