@@ -50,8 +50,8 @@ class Child:
         return None
 
     def kill(self, *signals: int) -> None:
-        """End the process, and those that it started, by these signals in turn until it has ended."""
-        for number in signals or (signal.SIGKILL,):
+        """End the process, and those that it started, by these signals in turn; by default politely first."""
+        for number in signals or (signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is None:
                 os.killpg(self._process.pid, number)
                 self.wait()
@@ -62,7 +62,7 @@ class Child:
         return self._output.read().decode(errors="replace")
 
     def close(self) -> None:
-        """Free the pipe and the output; the process must have ended."""
+        """Close the pipe and the output of a process that has ended."""
         self.connection.close()
         self._output.close()
 
@@ -74,7 +74,7 @@ def parent_connection() -> Connection:
     return connection
 
 
-class Process:
+class Process(Child):
     """A training process for the length of a with block.
 
     The process calls ``train`` with an `Advance`; without it, ``module`` must call `run_training`.
@@ -88,21 +88,18 @@ class Process:
         environment: Mapping[str, str],
         memory_hint: str,
     ) -> None:
+        super().__init__(*module, environment=environment)
         self._memory_hint = memory_hint
-        self._child = Child(*module, environment=environment)
         if train is not None:
             with suppress(ConnectionError):  # a process that has died says why in `result`
-                self._child.connection.send(train)
+                self.connection.send(train)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.kill()
-        self._child.close()
-
-    def kill(self) -> None:
-        self._child.kill(signal.SIGTERM, signal.SIGKILL)
+        self.close()
 
     def result(self, advance: Advance) -> Any:
         """Pass on the steps of the training and return its result.
@@ -112,7 +109,7 @@ class Process:
         stopped: Stopped | None = None
         while True:
             try:
-                message = self._child.connection.recv()
+                message = self.connection.recv()
             except (EOFError, ConnectionError):
                 raise self._failure() from None
             match message:
@@ -122,9 +119,9 @@ class Process:
                     except Stopped as reason:
                         stopped = reason
                     with suppress(ConnectionError):
-                        self._child.connection.send(stopped is None)
+                        self.connection.send(stopped is None)
                 case "result", result:
-                    self._child.wait()
+                    self.wait()
                     return result
                 case "error", FlywheelError() as error:
                     raise stopped if stopped and isinstance(error, Stopped) else error
@@ -133,7 +130,7 @@ class Process:
 
     def _failure(self, text: str = "") -> EngineError:
         """The error of a process that was killed, or that failed with an exception of a library's."""
-        code, output = self._child.wait(), self._child.output()
+        code, output = self.wait(), self.output()
         if code == -signal.SIGKILL or re.search(r"Signal 9 \(SIGKILL\)|<Signals\.SIGKILL", output):
             return EngineError("a training process was killed, most likely because memory ran out", self._memory_hint)
         lines = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.split("\n")

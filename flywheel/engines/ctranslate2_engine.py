@@ -10,7 +10,7 @@ import json
 import random
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
@@ -26,9 +26,9 @@ from flywheel.core.files import publish
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device, workers
-from flywheel.engines.texts import context_length, cut_at_stop, end_tokens, fitting, require_eos, token_ids, too_long
+from flywheel.engines.texts import Reader, too_long
 from flywheel.errors import ConfigError, EngineError, ModelError
-from flywheel.records import Completion, FinishReason
+from flywheel.records import Completion
 
 BATCH = 64
 """Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""
@@ -45,19 +45,15 @@ class CTranslate2Engine:
     """Runs a generator that CTranslate2 can convert, on all cores."""
 
     def __init__(self, model: Path, config: EngineConfig, *, cache: Path, digest: str) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code)
         check_machine(config)
-        require_eos(model, self._tokenizer)
+        self._reader = Reader(model, AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code))
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
         self._workers, self._one_by_one = workers(config), False
-        self._context = context_length(model)
-        self._ends = end_tokens(model, self._tokenizer)
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        ids = token_ids(self._tokenizer, prompts)
-        fits = fitting(ids, sampling, self._context)
+        ids, fits = self._reader.read(prompts, sampling)
         completions = [too_long(n) for _ in prompts]
         # CTranslate2 reads a batch together up to the length of its shortest prompt and the rest token by token, so prompts of
         # one length belong together. The longest come first, so that no core is left with the largest shard at the end.
@@ -94,7 +90,7 @@ class CTranslate2Engine:
         return self._run_all(run, shards)
 
     def _generate(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
+        tokens = [self._reader.tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
         results = self._seeded(seed, tokens[0]).generate_batch(
             tokens,
             max_batch_size=max(1, BATCH // n),
@@ -103,15 +99,22 @@ class CTranslate2Engine:
             sampling_topk=0,
             sampling_topp=sampling.top_p,
             sampling_temperature=sampling.temperature,
-            end_token=self._ends,
+            end_token=self._reader.ends,
             include_prompt_in_result=False,
             return_end_token=True,
             return_scores=True,
         )
         rng = random.Random(seed)
         sequences = [ids for result in results for ids in result.sequences_ids]
-        texts = iter(self._tokenizer.batch_decode(sequences, skip_special_tokens=True))
-        return [self._completions(result, texts, len(ids), sampling, rng) for result, ids in zip(results, prompts, strict=True)]
+        texts = iter(self._reader.tokenizer.batch_decode(sequences, skip_special_tokens=True))
+        groups = []
+        for result, prompt in zip(results, prompts, strict=True):
+            scored = zip(result.sequences_ids, result.scores, strict=True)
+            group = [self._reader.completion(ids, next(texts), logprob, sampling) for ids, logprob in scored]
+            # They come sorted by likelihood, which the order must not reveal.
+            rng.shuffle(group)
+            groups.append([replace(group[0], prompt_tokens=len(prompt)), *group[1:]])
+        return groups
 
     def _seeded(self, seed: int, tokens: list[str]) -> ctranslate2.Generator:
         """A generator whose one thread is seeded."""
@@ -127,18 +130,6 @@ class CTranslate2Engine:
             # The thread is seeded at its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
-
-    def _completions(
-        self, result: ctranslate2.GenerationResult, texts: Iterator[str], read: int, sampling: Sampling, rng: random.Random
-    ) -> list[Completion]:
-        completions = []
-        for ids, logprob in zip(result.sequences_ids, result.scores, strict=True):
-            ended = bool(ids) and ids[-1] in self._ends
-            text, reason = cut_at_stop(next(texts), sampling.stop, FinishReason.STOP if ended else FinishReason.LENGTH)
-            completions.append(Completion(text=text, tokens=len(ids), finish_reason=reason, logprob=logprob))
-        # They come sorted by likelihood, which the order must not reveal.
-        rng.shuffle(completions)
-        return [replace(completions[0], prompt_tokens=read), *completions[1:]]
 
 
 def check_machine(config: EngineConfig) -> None:

@@ -5,6 +5,7 @@ It has its own process, so that all of its memory is free again when it is close
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,7 +49,7 @@ class VLLMEngine:
     def close(self) -> None:
         self._child.connection.close()
         if self._child.wait(STOP_S) is None:
-            self._child.kill()
+            self._child.kill(signal.SIGKILL)
         self._child.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:
@@ -57,7 +58,7 @@ class VLLMEngine:
             self._child.connection.send(request)
             kind, answer = self._child.connection.recv()
         except KeyboardInterrupt:
-            self._child.kill()
+            self._child.kill(signal.SIGKILL)
             raise
         except (EOFError, OSError):
             code, lines = self._child.wait(), self._child.output().split("\n")

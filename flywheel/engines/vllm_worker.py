@@ -14,7 +14,7 @@ from typing import Any
 from flywheel.core.processes import parent_connection
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
-from flywheel.engines.texts import end_tokens, fitting, token_ids, too_long
+from flywheel.engines.texts import Reader, too_long
 from flywheel.errors import first_line
 from flywheel.records import Completion, FinishReason
 
@@ -36,15 +36,13 @@ class Worker:
 
         self._cpu = cpu
         self._llm = LLM(**({"enable_prefix_caching": True} | arguments))
-        self._tokenizer = self._llm.get_tokenizer()
-        self._ends = end_tokens(Path(arguments["model"]), self._tokenizer)
-        self._context = self._llm.llm_engine.model_config.max_model_len
+        context = self._llm.llm_engine.model_config.max_model_len
+        self._reader = Reader(Path(arguments["model"]), self._llm.get_tokenizer(), context=context)
 
     def generate(self, *, prompts: list[str], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         from vllm import SamplingParams
 
-        ids = token_ids(self._tokenizer, prompts)
-        fits = fitting(ids, sampling, self._context)
+        ids, fits = self._reader.read(prompts, sampling)
         if self._cpu:
             import torch
 
@@ -59,7 +57,7 @@ class Worker:
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 stop=list(sampling.stop),
-                stop_token_ids=self._ends,
+                stop_token_ids=self._reader.ends,
                 logprobs=0,
                 seed=None if self._cpu else derive(seed, place),
             )
