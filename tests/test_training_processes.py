@@ -22,7 +22,7 @@ from flywheel.errors import BudgetSpent, DataError, EngineError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Facts, Winner
-from flywheel.training import Example, train_generator, training_examples
+from flywheel.training import Example, Job, train_generator, training_examples
 
 NANO = str(asset("data/nano/generator"))
 CONFIG = TrainingConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_length=256, batching="grouped")
@@ -82,10 +82,11 @@ def workers(parent: psutil.Process) -> list[psutil.Process]:
 def train(
     folder: Path, examples: list[Example], config: TrainingConfig, steps: Steps | None = None, start: str = NANO
 ) -> Facts:
-    return train_generator(
-        start, folder / "trained", examples, config,
-        seed=0, advance=steps or Steps(), checkpoints=folder / "checkpoints", base=folder,
+    job = Job(
+        start=start, folder=folder / "trained", examples=examples, config=config, seed=0, checkpoints=folder / "checkpoints",
+        base=folder,
     )  # fmt: skip
+    return train_generator(job, steps or Steps())
 
 
 def test_two_processes_make_the_weights_of_one_and_resume_where_they_were_stopped(
@@ -126,16 +127,16 @@ import pickle, sys
 from pathlib import Path
 from flywheel.training import train_generator
 
-start, config, examples, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
-train_generator(
-    start, folder / "trained", examples, config,
-    seed=0, advance=lambda done, total: print(done, flush=True), checkpoints=folder / "checkpoints",
-)
+train_generator(pickle.loads(Path(sys.argv[1]).read_bytes()), lambda done, total: print(done, flush=True))
 """
 
 
 def test_the_processes_of_a_killed_script_end(examples: list[Example], tmp_path: Path) -> None:
-    (tmp_path / "job").write_bytes(pickle.dumps((NANO, TWO.model_copy(update={"epochs": 10_000}), examples, tmp_path)))
+    job = Job(
+        start=NANO, folder=tmp_path / "trained", examples=examples, config=TWO.model_copy(update={"epochs": 10_000}), seed=0,
+        checkpoints=tmp_path / "checkpoints",
+    )  # fmt: skip
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
     running = psutil.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "job")], stdout=subprocess.PIPE)
     assert running.stdout.readline() == b"1\n"
     processes = workers(running)
