@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.core.processes import Process, run_training
 from flywheel.errors import ConfigError, Stopped
@@ -24,7 +24,12 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
         job.write(folder / "job.pickle")
         if accelerate_config is None:
             accelerate_config = folder / "accelerate.json"
-            accelerate_config.write_text(json.dumps(_accelerate_config(processes, on_gpus=on_gpus)))
+            # All of it, or accelerate reads the rest from the default file of this machine's user.
+            settings = {
+                "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
+                "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
+            }  # fmt: skip
+            accelerate_config.write_text(json.dumps(settings))
         module = (
             "accelerate.commands.launch", "--config_file", str(accelerate_config),
             "--mixed_precision", "bf16" if job.config.dtype == "bfloat16" else "no",
@@ -50,14 +55,6 @@ def has_gpus(processes: int) -> bool:
             f"Set it to {count} or less.",
         )
     return True
-
-
-def _accelerate_config(processes: int, *, on_gpus: bool) -> dict[str, Any]:
-    """What keeps accelerate from reading the default config file of this machine's user."""
-    return {
-        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
-        "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
-    }  # fmt: skip
 
 
 def _train_part(advance: Advance) -> Facts | None:

@@ -43,7 +43,16 @@ def check_training(config: Config, model: Path) -> None:
     """Raise ConfigError where the ``training`` section does not fit this machine or the model, before a round starts."""
     training, file = config.training, _accelerate_config(config.training, config.base)
     if file is not None:
-        _check_accelerate_config(file)
+        from accelerate.commands.config.config_args import load_config_from_file
+
+        hint = "Write one with `accelerate config`."
+        if not file.is_file():
+            raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist", hint)
+        try:
+            load_config_from_file(str(file))
+        except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over
+            text = " ".join(str(error).split())[:200]
+            raise ConfigError(f"accelerate cannot read {file} of `training.accelerate_config`: {text}", hint) from None
     if training.processes > 1:
         from flywheel.training.launch import has_gpus
 
@@ -62,16 +71,3 @@ def check_training(config: Config, model: Path) -> None:
 
 def _accelerate_config(config: TrainingConfig, base: Path) -> Path | None:
     return base / Path(config.accelerate_config).expanduser() if config.accelerate_config is not None else None
-
-
-def _check_accelerate_config(file: Path) -> None:
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    hint = "Write one with `accelerate config`."
-    if not file.is_file():
-        raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist", hint)
-    try:
-        load_config_from_file(str(file))
-    except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over
-        text = " ".join(str(error).split())[:200]
-        raise ConfigError(f"accelerate cannot read {file} of `training.accelerate_config`: {text}", hint) from None
