@@ -138,7 +138,7 @@ class OpenAIEngine:
                     continue
                 delay = reply.delay(retries, longest=self._endpoint.timeout)
                 if delay is None or retries == self._endpoint.retries:
-                    raise await self._error(replace(reply, retries=retries))
+                    raise await self._error(reply, retries)
                 await asyncio.sleep(delay)
                 retries += 1
 
@@ -173,7 +173,7 @@ class OpenAIEngine:
         except (AttributeError, TypeError, ValueError, RecursionError, BrokenReply):  # a reply of another form
             return []
 
-    async def _error(self, failure: Failure) -> FlywheelError:
+    async def _error(self, failure: Failure, retries: int = 0) -> FlywheelError:
         """The user's error for a failure."""
         kind, served = failure.kind, await self._list_models() if failure.status == 404 else []
         if kind == "wrong key" and self._key is None:
@@ -190,7 +190,7 @@ class OpenAIEngine:
             "model_key": "`generator`" if self._section == "engine" else f"`{self._section}.model`",
             "status": failure.status,
             "reason": f": {message}" if message else "",
-            "retried": f" after {failure.retries} {'retry' if failure.retries == 1 else 'retries'}" if failure.retries else "",
+            "retried": f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else "",
             "wait": f" and asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else "",
         }
         error, problem, hint = EXPLANATIONS[kind]

@@ -73,7 +73,6 @@ class Failure:
     retryable: bool = True
     retry_after: float | None = None
     """Seconds that the server asks to wait."""
-    retries: int = 0
 
     def delay(self, retries: int, longest: float) -> float | None:
         """Seconds to wait before the next retry; None where a retry is pointless or would have to wait too long."""

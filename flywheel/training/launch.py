@@ -6,15 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flywheel.core.processes import Process, run_training
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, Stopped
 from flywheel.records import Facts
 from flywheel.training.job import Job
-
-if TYPE_CHECKING:
-    from flywheel.core.progress import Advance
 
 
 def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:

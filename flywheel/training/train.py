@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flywheel.config import Config, TrainingConfig
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError
 from flywheel.records import Facts
 from flywheel.training.job import Job
-
-if TYPE_CHECKING:
-    from flywheel.core.progress import Advance
 
 
 def train_generator(job: Job, advance: Advance) -> Facts:
