@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from flywheel.config import Config, as_text, find, load
 from flywheel.core.html import html_table
 from flywheel.core.progress import Progress
 from flywheel.errors import ConfigError, DataError, ModelError, StoreError
-from flywheel.records import FinishReason, Policy, Task
+from flywheel.records import Policy, Task
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 
@@ -153,7 +154,7 @@ class Flywheel:
             if turn.control is not None:
                 finish(turn.control)
             if turn.stop is not None:
-                self._log(turn.stop)
+                logging.getLogger("flywheel").warning(turn.stop)
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:
@@ -221,37 +222,9 @@ class Flywheel:
 
     def sample(self, tasks: Sequence[Task], *, overrides: Overrides = ()) -> list[BestOfN]:
         """Best-of-N for your own tasks: the latest generator's outputs, ranked by the reward model that selected for it."""
-        from flywheel.core.quiet import silence
-        from flywheel.engines.contract import Sampling
-        from flywheel.engines.generator import load_engine
-        from flywheel.instructions.prompt_style import load_prompts
-        from flywheel.reward.model import load_scorer
-        from flywheel.reward.text import Answer
-        from flywheel.round.best_of_n import rank
+        from flywheel.round.best_of_n import sample
 
-        silence()
-        workspace, config = self.workspace, self.config(overrides)
-        done = [row for row in workspace.store.rounds() if row.status == "done"]
-        if not done or done[-1].generator_out is None or done[-1].reward_model is None:
-            raise StoreError("there is no finished round, so no generator and no reward model", "Run `flywheel round` first.")
-        generator, reward = (workspace.store.model(model) for model in (done[-1].generator_out, done[-1].reward_model))
-        workspace.refuse_altered([generator, reward])
-        prompts, sampling = load_prompts(config, workspace, generator), config.sampling
-        return rank(
-            load_engine(config, workspace, generator),
-            lambda _, completions: load_scorer(workspace.locate(reward), config).score_answers(
-                [
-                    Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
-                    for task, completion in zip((task for task in tasks for _ in range(sampling.n)), completions, strict=True)
-                ]
-            ),
-            tasks,
-            [prompts.answer(task) for task in tasks],
-            n=sampling.n,
-            sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
-            seed=config.seed,
-            chunk=config.engine.chunk,
-        )
+        return sample(self.workspace, self.config(overrides), tasks)
 
     def report(self, out: str | Path = "report.html") -> Path:
         """Write the HTML report, which needs no network; returns its path."""
@@ -268,11 +241,6 @@ class Flywheel:
 
             self._progress = default_progress(resources)
         return self._progress
-
-    def _log(self, line: str) -> None:
-        import logging
-
-        logging.getLogger("flywheel").warning(line)
 
 
 def open(

@@ -1,6 +1,7 @@
 """The records that travel between the stages: frozen, slotted, keyword-only.
 
-A record is data and nothing else. What happens to it is a function of the station it passes.
+A record is data and nothing else; what happens to it is a function of a station. The file is long because it is the
+glossary: every record that more than one package uses, in one place.
 """
 
 from __future__ import annotations

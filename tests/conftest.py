@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.workspace import Workspace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 HELD_OUT = 60
 MEMBERS = ("thumbs", "pairs", "form")
 Shared = Callable[[str, Callable[[Path], None]], Path]

@@ -81,7 +81,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_install_hints_name_the_distribution() -> None:
     distribution = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
-    hint = re.compile(r"(?:pip|uv pip|uv|pipx) (?:install|add) +[^\n]*?['\" ](flywheel[\w-]*)(?=[\[='\"` ]|$)", re.MULTILINE)
+    hint = re.compile(r"(?:pip|uv|pipx) (?:install|add)\b[^\n#]*?['\" ](flywheel[\w-]*)(?=[\[='\"` ]|$)", re.MULTILINE)
     sources = (path for folder in ("flywheel", "configs", "docs", "examples", "benchmarks") for path in text_files(folder))
     named = {path: set(hint.findall(path.read_text(encoding="utf-8"))) for path in (*sources, *DOCUMENTS)}
     assert any(named.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 from flywheel.config import Config, EngineConfig
 from flywheel.core.files import digest_model
 from flywheel.core.model_folders import local_folder
-from flywheel.engines.contract import Engine
+from flywheel.engines.contract import Engine, Sampling
 from flywheel.engines.factory import Choice, check, choose, load
 from flywheel.records import Model, ModelKind, Round
 from flywheel.workspace import Workspace
@@ -82,3 +82,8 @@ def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:
 
         return OpenAIEngine(model.path.removeprefix(ENDPOINT), config.engine, chat=config.prompt_style == "chat")
     return load(local_engine(config), workspace.locate(model), cache=workspace.models / "converted", digest=model.digest[:12])
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How outputs are sampled, for candidates and held-out tasks alike."""
+    return Sampling(temperature=config.sampling.temperature, top_p=config.sampling.top_p, max_tokens=config.sampling.max_tokens)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flywheel.config import EngineConfig, parse
+from flywheel.config import Config, EngineConfig, parse
 from flywheel.core.assets import asset
 from flywheel.core.files import digest_model
 from flywheel.core.model_folders import chat_format, has_chat_format, local_folder
@@ -18,12 +18,14 @@ from flywheel.core.quiet import silence
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Engine, Sampling
 from flywheel.engines.factory import load
-from flywheel.errors import ConfigError, DataError, ModelError
+from flywheel.engines.generator import load_engine, sampling_of
+from flywheel.errors import ConfigError, DataError, ModelError, StoreError
+from flywheel.instructions.prompt_style import load_prompts
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Completion, FinishReason, Task
-
-if TYPE_CHECKING:
-    from flywheel.reward.model import RewardModel
+from flywheel.reward.model import RewardModel, load_scorer
+from flywheel.reward.text import Answer
+from flywheel.workspace import Workspace
 
 Reward = Callable[[Sequence[str | Task], Sequence[str]], Sequence[float]]
 """Takes prompts and outputs of equal number; returns a number for each, higher is better."""
@@ -113,6 +115,32 @@ def best_of_n(
         seed=seed,
         chunk=settings.chunk,
     )
+
+
+def sample(workspace: Workspace, config: Config, tasks: Sequence[Task]) -> list[BestOfN]:
+    """Best-of-N with the generator and the reward model of the latest finished round; raises StoreError where there is none."""
+    silence()
+    done = [row for row in workspace.store.rounds() if row.status == "done"]
+    if not done or done[-1].generator_out is None or done[-1].reward_model is None:
+        raise StoreError("there is no finished round, so no generator and no reward model", "Run `flywheel round` first.")
+    generator, reward = (workspace.store.model(model) for model in (done[-1].generator_out, done[-1].reward_model))
+    workspace.refuse_altered([generator, reward])
+    prompts, n = load_prompts(config, workspace, generator), config.sampling.n
+
+    def score(_: Sequence[str | Task], completions: Sequence[Completion]) -> list[float]:
+        answered = zip((task for task in tasks for _ in range(n)), completions, strict=True)
+        return load_scorer(workspace.locate(reward), config).score_answers(
+            [
+                Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
+                for task, completion in answered
+            ]
+        )
+
+    texts = [prompts.answer(task) for task in tasks]
+    return rank(
+        load_engine(config, workspace, generator), score, tasks, texts,
+        n=n, sampling=sampling_of(config), seed=config.seed, chunk=config.engine.chunk,
+    )  # fmt: skip
 
 
 def rank(

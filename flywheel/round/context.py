@@ -9,7 +9,7 @@ from functools import cached_property
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
-from flywheel.engines.contract import Completions, Engine, Request, Sampling
+from flywheel.engines.contract import Completions, Engine, Request
 from flywheel.engines.generator import ENDPOINT, load_engine
 from flywheel.instructions.filters import Filters
 from flywheel.instructions.prompt_style import load_prompts
@@ -47,12 +47,6 @@ class RoundContext:
         """Id of the model that selects."""
         assert self.round.reward_model is not None, "only proposing can do without a reward model"
         return self.round.reward_model
-
-    @property
-    def sampling(self) -> Sampling:
-        """How outputs are sampled, for candidates and held-out tasks alike."""
-        config = self.config.sampling
-        return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
 
     @cached_property
     def prompts(self) -> Prompts:

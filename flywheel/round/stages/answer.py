@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, prompt_tokens
+from flywheel.engines.generator import sampling_of
 from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Score, Stage, Task
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import chunks, number_of_chunks, open_stage, open_stages, tasks_until
@@ -82,7 +83,8 @@ def _to_answer(context: RoundContext, done: int) -> Iterator[Work]:
         prompts = [context.prompts.answer(task) for task in tasks]
         seed = derive(context.config.seed, context.name, "answer", index)
         yield Work(
-            tasks=tasks, request=Request(prompts=prompts, n=context.config.sampling.n, sampling=context.sampling, seed=seed)
+            tasks=tasks,
+            request=Request(prompts=prompts, n=context.config.sampling.n, sampling=sampling_of(context.config), seed=seed),
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
-from flywheel.engines.generator import ENDPOINT
+from flywheel.engines.generator import ENDPOINT, sampling_of
 from flywheel.evaluation.held_out import evaluate as evaluate_tasks
 from flywheel.instructions.prompt_style import load_prompts
 from flywheel.records import Chunk, Judge, Metric, Model, Stage, Task
@@ -40,7 +40,7 @@ def evaluate(context: RoundContext) -> None:
                         load_prompts(context.config, context.workspace, model),
                         tasks,
                         samples=config.samples,
-                        sampling=context.sampling,
+                        sampling=sampling_of(context.config),
                         seed=context.config.seed,
                         scorer_id=context.reward_model,
                         chunk=size,
