@@ -121,17 +121,14 @@ def public(value: Any, name: str = "") -> Any:
 
 
 def _front_matter(name: str, options: ExportOptions, rows: int) -> str:
-    from datasets import DatasetInfo
-    from datasets.info import DatasetInfosDict
-
     files = [{"split": "train", "path": PATTERNS[options.form]}]
+    columns = features(options.columns)._to_yaml_list()  # as `datasets` itself writes them on the hub
     data = DatasetCardData(
         pretty_name=name,
         task_categories=["text-generation"],
         tags=["synthetic", "best-of-n", "flywheel", "trl", *(["preference", "dpo"] if options.pairs else ["sft"])],
         size_categories=[next((size for limit, size in SIZES if rows < limit), "n>10M")],
         configs=[{"config_name": "default", "data_files": files, "default": True}],
+        dataset_info={"config_name": "default", "features": columns},
     )
-    # With the columns' types, so that a loader need not guess.
-    DatasetInfosDict(default=DatasetInfo(features=features(options.columns))).to_dataset_card_data(data)
     return str(data.to_yaml())
