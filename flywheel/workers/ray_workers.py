@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flywheel.errors import RESUME, EngineError, FlywheelError, first_line
-from flywheel.workers.pools import Pool
+from flywheel.workers.pools import Handler, Pool
 from flywheel.workers.work import Failed, Step, Work
 
 DEATHS_AT_START = 3
@@ -108,7 +108,7 @@ class _Actor:
         silence()
         self._step, self._attempts, self._retries = step, attempts, retries
         self._error: FlywheelError | None = None
-        self._work: Callable[[Work], Work]
+        self._work: Handler
         # The other processes of the pool may be starting, too.
         if ray.get(attempts.begin.remote((step, START))) > DEATHS_AT_START + pool.size:
             self._error = EngineError(
@@ -117,7 +117,7 @@ class _Actor:
             )
             return
         try:
-            self._work = pool.worker.start()
+            self._work = pool.start()
         except FlywheelError as error:
             self._error = error
         except Exception as error:
