@@ -35,6 +35,8 @@ from flywheel import config as configuration
 from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
+from flywheel.engines.contract import Request
+from flywheel.engines.generator import sampling_of
 from flywheel.instructions.prompts import format_task
 from flywheel.records import Facts, Model, ModelKind, Task
 from flywheel.report.rounds import summary
@@ -149,7 +151,8 @@ def begun(folder: Path) -> Iterator[RoundContext]:
     workspace = Workspace(folder)
     with mock.patch.object(context, "load_scorer", return_value=Letters()):
         run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
-        _ = run.workers.engine, run.prompts, run.seeds, run.held_out
+        request = Request(prompts=["a"], n=1, sampling=sampling_of(run.config), seed=0)
+        _ = list(run.generate([request])), run.prompts, run.seeds, run.held_out
         yield run
 
 

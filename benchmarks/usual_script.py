@@ -19,6 +19,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ from flywheel.config import Config
 from flywheel.core.assets import asset
 from flywheel.core.progress import Silent
 from flywheel.core.quiet import silence
-from flywheel.engines.contract import Sampling
+from flywheel.engines.contract import Request, Sampling
 from flywheel.instructions.tasks import read_tasks
 from flywheel.records import Model, Stage, Task
 from flywheel.reward.build import build_reward_model
@@ -133,7 +134,8 @@ def fresh_round(workspace: Workspace, reward: Model, tasks: Sequence[Task], seed
     run = begin(workspace, workspace.config([f"seed={seed}"]), reward)
     give_tasks(run, tasks)
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=run.config.sampling.max_tokens)
-    run.workers.engine.generate([run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
+    request = Request(prompts=[run.prompts.answer(tasks[0])], n=1, sampling=sampling, seed=0)
+    deque(run.generate([request]), maxlen=0)
     run.scorer.score_answers([Answer(task=tasks[0], output="ant")])
     return run
 

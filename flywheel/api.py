@@ -136,6 +136,8 @@ class Flywheel:
 
         if until not in (None, "flat"):
             raise ConfigError(f"until is {until!r}", "Pass until='flat', or leave it out.")
+        if until is not None and repeat == 1:
+            raise ConfigError("until needs repeat, the most rounds to run", "Add it: --repeat 10 --until flat.")
         finished: list[Round] = []
 
         def finish(name: str) -> None:

@@ -25,6 +25,8 @@ from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 from tests.test_loop import rows
 
+pytestmark = pytest.mark.slow
+
 
 class Clock:
     """Time that passes when it is told to."""

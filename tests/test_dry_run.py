@@ -29,6 +29,8 @@ from flywheel.estimate.plan import Work
 from tests.conftest import HELD_OUT, Cli, copy
 from tests.test_loop import rows
 
+pytestmark = pytest.mark.slow
+
 NANO = asset("data/nano/generator")
 TRUE_SIZES: dict[str, tuple[PretrainedConfig, int]] = {
     "gpt2": (GPT2Config(), 124_439_808),

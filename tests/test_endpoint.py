@@ -20,6 +20,8 @@ from tests.conftest import Cli, copy
 from tests.servers import NANO, Manners, NanoServer
 from tests.test_loop import rows
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-this-must-never-be-seen"
 
 

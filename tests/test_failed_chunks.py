@@ -16,6 +16,8 @@ from flywheel.workers.work import Failed, LocalWorkers, Step, Work
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("instructions.tasks=20", "engine.chunk=4", "training.epochs=1")
 
 

@@ -28,6 +28,8 @@ from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy, refused
 from tests.disk import filled, mounted, read_only
 
+pytestmark = pytest.mark.slow
+
 TABLES = ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics")
 
 

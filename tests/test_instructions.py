@@ -32,6 +32,8 @@ from tests.conftest import Cli, Outcome, copy
 from tests.instructions.scripts import DIFFERENT, script, task_text
 from tests.test_loop import rows
 
+pytestmark = pytest.mark.slow
+
 SEEDS = [seed.task for seed in read_seeds(asset("data/seeds.jsonl"))]
 REWORDED = read_reworded(asset("data/paraphrases.jsonl"))
 TEMPLATE = (
@@ -291,7 +293,7 @@ def refused(outcome: Outcome, quoted: str) -> None:
 def test_a_broken_script_is_refused_with_its_line(tmp_path: Path, cli: Cli, line: str) -> None:
     (tmp_path / "script.jsonl").write_text(line)
     sets = ["--set=engine.name=scripted", f"--set=engine.script={tmp_path / 'script.jsonl'}"]
-    refused(cli("-w", tmp_path / "workspace", "propose", *sets), "script.jsonl line 1")
+    refused(cli("-w", tmp_path / "workspace", "propose", *sets), "script.jsonl, line 1")
 
 
 @pytest.mark.parametrize(

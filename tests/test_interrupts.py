@@ -21,6 +21,8 @@ from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 from tests.test_faults import rows, same_round
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = "SELECT chunks FROM stages WHERE round = 'r1' AND stage = 'answer'"
 
 

@@ -81,6 +81,7 @@ def test_two_workspaces_with_one_seed_hold_the_same_dataset(built: Path, turned:
     assert rows(again.folder, other) == rows(turned, other)
 
 
+@pytest.mark.slow
 def test_a_round_killed_in_every_stage_ends_with_the_same_rows(built: Path, turned: Path, tmp_path: Path) -> None:
     folder = copy(built, tmp_path)
     kills = [("propose", "after", 1), ("answer", "before", 2), ("score", "after", 1), ("select", "before", 1),
@@ -100,6 +101,7 @@ def test_a_round_killed_in_every_stage_ends_with_the_same_rows(built: Path, turn
     assert rows(folder, done) == rows(turned, done)
 
 
+@pytest.mark.slow
 def test_a_round_that_ctrl_c_stops_keeps_its_chunks_and_goes_on(built: Path, turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     for stage in ("propose", "answer"):
@@ -131,6 +133,7 @@ def test_a_changed_setting_is_refused_for_an_unfinished_round(built: Path, tmp_p
     assert rows(workspace.folder, "SELECT count(*) FROM candidates WHERE round = 'r1'") == [(20,)]
 
 
+@pytest.mark.slow
 def test_training_may_start_from_the_base_on_all_winners_so_far(turned: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(turned, tmp_path))
     run_next_round(workspace, workspace.config(["training.start=base", "training.data=accumulate"]), Silent())
@@ -155,6 +158,7 @@ def test_a_generator_changed_on_disk_is_refused(turned: Path, tmp_path: Path) ->
         run_next_round(workspace, workspace.config(), Silent())
 
 
+@pytest.mark.slow
 def test_a_generator_that_lies_elsewhere_now_is_found_where_the_config_names_it(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     with duckdb.connect(str(workspace.store.path)) as db:
@@ -170,6 +174,7 @@ def test_two_rounds_at_once_are_refused(turned: Path, tmp_path: Path) -> None:
         run_next_round(Workspace(workspace.folder), workspace.config(), Silent())
 
 
+@pytest.mark.slow
 def test_a_failed_round_is_marked_and_goes_on(built: Path, tmp_path: Path) -> None:
     workspace = Workspace(copy(built, tmp_path))
     with pytest.raises(DataError, match=r"300 attempts"):

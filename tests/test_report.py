@@ -24,6 +24,8 @@ from tests import report_store
 from tests.conftest import Cli, copy
 from tests.report_store import HOSTILE, TASKS
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 

@@ -24,6 +24,8 @@ from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Facts, Winner
 from flywheel.training import Example, Job, train_generator, training_examples
 
+pytestmark = pytest.mark.slow
+
 NANO = str(asset("data/nano/generator"))
 CONFIG = TrainingConfig(epochs=2, learning_rate=1e-3, batch_size=16, max_length=256, batching="grouped")
 TWO = CONFIG.model_copy(update={"processes": 2})

@@ -17,6 +17,8 @@ from flywheel.store import opening, reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy, refused
 
+pytestmark = pytest.mark.slow
+
 AT_WORK = """
 import sys, time
 from pathlib import Path

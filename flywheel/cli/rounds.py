@@ -65,8 +65,6 @@ def round_command(
     """
     from flywheel.report import tables
 
-    if until is not None and repeat == 1:
-        raise typer.BadParameter("--until needs --repeat, the most rounds to run: --repeat 10 --until flat")
     workspace = opened([*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
     if dry_run:
         _print_plan(workspace, config, restart=restart, as_json=as_json)

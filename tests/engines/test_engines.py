@@ -30,6 +30,8 @@ from tests.conftest import Cli, copy
 from tests.servers import NanoServer
 from tests.test_loop import rows
 
+pytestmark = pytest.mark.slow
+
 NANO = asset("data/nano/generator")
 FREE = Sampling(temperature=1.0, top_p=1.0, max_tokens=32)
 

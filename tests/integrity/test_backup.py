@@ -26,6 +26,8 @@ from tests.conftest import Cli, copy
 from tests.disk import mounted, read_only
 from tests.store.recorded import break_text
 
+pytestmark = pytest.mark.slow
+
 
 def files(folder: Path) -> dict[str, bytes]:
     return {

@@ -26,6 +26,8 @@ from tests.conftest import Cli, copy
 from tests.integrity.problems import PLANTED
 from tests.store.recorded import break_text
 
+pytestmark = pytest.mark.slow
+
 
 def deep(cli: Cli, folder: Path) -> tuple[int, list[dict[str, Any]]]:
     outcome = cli("-w", folder, "doctor", "--deep", "--json")

@@ -15,6 +15,8 @@ from flywheel.reward.build import Lab, build_reward_model
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(built: Path, tmp_path: Path) -> Workspace:

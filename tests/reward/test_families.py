@@ -25,6 +25,8 @@ from flywheel.reward.sources import read_source
 from flywheel.reward.text import Answer
 from tests.reward.families import ENCODERS, FAMILIES, make_model
 
+pytestmark = pytest.mark.slow
+
 BY_TORCH = {"gpt-neox", "qwen2", "qwen3", "bert", "deberta-v2"}
 """Families that mergekit 0.1.5 cannot slice."""
 

@@ -23,6 +23,8 @@ from flywheel.reward.recipe import TrainingSettings, read_sets
 from flywheel.reward.sources import Split
 from flywheel.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = TrainingSettings(
     epochs=1,
     learning_rate=2e-4,

@@ -12,6 +12,8 @@ from flywheel.reward.report import ScorerReport, _sentence
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(turned: Path, tmp_path: Path) -> Path:

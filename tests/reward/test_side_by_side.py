@@ -26,6 +26,8 @@ from flywheel.reward.build import Lab
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 """Of each member."""
 

@@ -16,6 +16,8 @@ from flywheel.store import store as storing
 from flywheel.workspace import Workspace
 from tests.store.recorded import REWARD, recorded_round
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 125
 FEW, MANY = 500, 2_000
 
