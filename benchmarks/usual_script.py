@@ -191,7 +191,7 @@ def main() -> None:
             seconds = timed(partial(script.train, examples, run.config, Path(root) / "script"))
             trained["script"].append(len(examples) * run.config.training.epochs / seconds)
             seconds = timed(partial(train, run))
-            rows = workspace.store.model(run.round.generator_out or "").facts.rows
+            rows = workspace.store.model(workspace.store.rounds()[-1].generator_out or "").facts.rows
             trained["flywheel"].append(rows * run.config.training.epochs / seconds)
     if arguments.json:
         rates = {

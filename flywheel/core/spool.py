@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class Spooled(Sequence[Row]):
         self._starts = array("Q")
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (open as long as the rows are)
+            weakref.finalize(self, self._file.close)
             for row in rows:
                 self._starts.append(self._file.tell())
                 pickle.dump(row, self._file, protocol=pickle.HIGHEST_PROTOCOL)
