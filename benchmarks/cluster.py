@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import answer_and_score as stages_answer_and_score
 from flywheel.store import reading
-from flywheel.workers.pools import Generating, Pool
+from flywheel.workers.pools import Pool, start_engine
 from flywheel.workers.storage import Stored
 from flywheel.workers.work import Step, Work, generate
 from flywheel.workspace import Workspace
@@ -132,8 +133,8 @@ def on_ray(workers: int, chunks: Sequence[int], cache: Path) -> Rate:
     from flywheel.workers.ray_workers import RayWorkers
 
     generator = Stored(folder=NANO, digest=digest_model(NANO))
-    worker = Generating(settings=EngineConfig(name="ctranslate2", workers=1), generator=generator, cache=cache)
-    ray_workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=workers, cpus=1, gpus=0)}, retries=0)
+    start = partial(start_engine, EngineConfig(name="ctranslate2", workers=1), generator, cache)
+    ray_workers = RayWorkers({Step.GENERATE: Pool(start=start, size=workers, cpus=1, gpus=0)}, retries=0)
     seconds = []
     with cluster(workers):
         deque(ray_workers.run(work(1), Step.GENERATE), maxlen=0)  # converts the weights, and starts Ray's own processes
@@ -189,8 +190,8 @@ def begun(folder: Path) -> Iterator[RoundContext]:
     workspace = Workspace(folder)
     run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
     pools = {
-        Step.GENERATE: Pool(worker=Named(), size=1, cpus=1, gpus=0),
-        Step.SCORE: Pool(worker=Lengths(), size=1, cpus=1, gpus=0),
+        Step.GENERATE: Pool(start=Named().start, size=1, cpus=1, gpus=0),
+        Step.SCORE: Pool(start=Lengths().start, size=1, cpus=1, gpus=0),
     }
     with cluster(2):
         vars(run)["workers"] = RayWorkers(pools, retries=2)

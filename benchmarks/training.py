@@ -26,7 +26,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import fresh_tasks
 from flywheel.nano.world import CONSTRAINTS, FAMILY_OF
 from flywheel.records import Task, Winner
-from flywheel.training import Example, train_generator, training_examples
+from flywheel.training import Example, Job, train_generator, training_examples
 
 NANO = asset("data/nano/generator")
 HELD_OUT = 200
@@ -57,10 +57,11 @@ def main() -> None:
         for repeat in range(arguments.repeats):
             for name, way in WAYS.items():
                 started = time.perf_counter()
-                train_generator(
-                    str(NANO), Path(folder) / "trained", trained, way,
-                    seed=repeat, advance=lambda done, total: None, checkpoints=Path(folder) / "checkpoints",
+                job = Job(
+                    start=str(NANO), folder=Path(folder) / "trained", examples=trained, config=way, seed=repeat,
+                    checkpoints=Path(folder) / "checkpoints",
                 )  # fmt: skip
+                train_generator(job, lambda done, total: None)
                 rates[name].append(len(trained) / (time.perf_counter() - started))
                 losses[name].append(loss(Path(folder) / "trained", held_out))
     medians = {name: statistics.median(found) for name, found in rates.items()}

@@ -20,7 +20,7 @@ from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Completion, Stage, Winner
 from flywheel.round.budget import Budget
 from flywheel.round.loop import run_next_round
-from flywheel.training import train_generator, training_examples
+from flywheel.training import Job, train_generator, training_examples
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy
 from tests.test_loop import rows
@@ -161,10 +161,11 @@ def test_a_training_that_is_stopped_ends_with_the_same_weights(tmp_path: Path) -
             if done == stop_at:
                 raise BudgetSpent("enough")
 
-        train_generator(
-            str(asset("data/nano/generator")), folder, examples, config,
-            seed=0, advance=advance, checkpoints=tmp_path / "checkpoints" / folder.name,
+        job = Job(
+            start=str(asset("data/nano/generator")), folder=folder, examples=examples, config=config, seed=0,
+            checkpoints=tmp_path / "checkpoints" / folder.name,
         )  # fmt: skip
+        train_generator(job, advance)
 
     train(tmp_path / "whole", None)
     with pytest.raises(BudgetSpent):

@@ -19,9 +19,9 @@ from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from flywheel.core.assets import asset
-from flywheel.export.card import table
+from flywheel.core.safe_text import REMOVED
+from flywheel.export.card import public, table
 from flywheel.export.files import as_line, write_rows
-from flywheel.export.private import REMOVED, public
 from flywheel.export.shapes import Format, Shape, columns
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
@@ -258,7 +258,7 @@ def test_a_partitioned_export_is_read_in_place_and_only_the_rounds_asked_for(
 
 def test_large_exports_are_shards_in_order(tmp_path: Path) -> None:
     blocks = [[{"output": f"{block}-{row}"} for row in range(10)] for block in range(5)]
-    assert write_rows(tmp_path, Format.HF, {"output": "string"}, iter(blocks), shard_bytes=1) == 50
+    write_rows(tmp_path, Format.HF, {"output": "string"}, iter(blocks), shard_bytes=1)
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [f"train-{n:05}-of-00005.parquet" for n in range(5)]
     read = load_dataset("parquet", data_files=str(tmp_path / "data" / "*"), split="train")
     assert read["output"][:] == [row["output"] for block in blocks for row in block]

@@ -26,7 +26,7 @@ from flywheel.instructions.prompts import Prompts, format_task
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.round.budget import Budget
 from flywheel.round.loop import propose_only, run_next_round
-from flywheel.training import Example, train_generator
+from flywheel.training import Example, Job, train_generator
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, Outcome, copy
 from tests.instructions.scripts import DIFFERENT, script, task_text
@@ -87,10 +87,11 @@ def taught_model(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -
         examples.append(shapes[number % 3])
     folder = tmp_path_factory.mktemp("taught")
     config = TrainingConfig(epochs=3, learning_rate=4e-3, batch_size=8, max_length=1000)
-    train_generator(
-        str(random_model), folder / "model", examples, config,
-        seed=0, advance=lambda done, total: None, checkpoints=folder / "checkpoints",
+    job = Job(
+        start=str(random_model), folder=folder / "model", examples=examples, config=config, seed=0,
+        checkpoints=folder / "checkpoints",
     )  # fmt: skip
+    train_generator(job, lambda done, total: None)
     return folder / "model"
 
 

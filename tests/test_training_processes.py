@@ -22,7 +22,7 @@ from flywheel.errors import BudgetSpent, DataError, EngineError
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.records import Facts, Winner
-from flywheel.training import Example, train_generator, training_examples
+from flywheel.training import Example, Job, train_generator, training_examples
 
 pytestmark = pytest.mark.slow
 
@@ -84,10 +84,11 @@ def workers(parent: psutil.Process) -> list[psutil.Process]:
 def train(
     folder: Path, examples: list[Example], config: TrainingConfig, steps: Steps | None = None, start: str = NANO
 ) -> Facts:
-    return train_generator(
-        start, folder / "trained", examples, config,
-        seed=0, advance=steps or Steps(), checkpoints=folder / "checkpoints", base=folder,
+    job = Job(
+        start=start, folder=folder / "trained", examples=examples, config=config, seed=0, checkpoints=folder / "checkpoints",
+        base=folder,
     )  # fmt: skip
+    return train_generator(job, steps or Steps())
 
 
 def test_two_processes_make_the_weights_of_one_and_resume_where_they_were_stopped(
@@ -128,16 +129,16 @@ import pickle, sys
 from pathlib import Path
 from flywheel.training import train_generator
 
-start, config, examples, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
-train_generator(
-    start, folder / "trained", examples, config,
-    seed=0, advance=lambda done, total: print(done, flush=True), checkpoints=folder / "checkpoints",
-)
+train_generator(pickle.loads(Path(sys.argv[1]).read_bytes()), lambda done, total: print(done, flush=True))
 """
 
 
 def test_the_processes_of_a_killed_script_end(examples: list[Example], tmp_path: Path) -> None:
-    (tmp_path / "job").write_bytes(pickle.dumps((NANO, TWO.model_copy(update={"epochs": 10_000}), examples, tmp_path)))
+    job = Job(
+        start=NANO, folder=tmp_path / "trained", examples=examples, config=TWO.model_copy(update={"epochs": 10_000}), seed=0,
+        checkpoints=tmp_path / "checkpoints",
+    )  # fmt: skip
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
     running = psutil.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "job")], stdout=subprocess.PIPE)
     assert running.stdout.readline() == b"1\n"
     processes = workers(running)
@@ -156,7 +157,7 @@ def test_what_ends_a_process_is_one_clear_error(examples: list[Example], one_pro
     assert error.value.args == error_here.value.args
     shutil.copytree(NANO, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text(json.dumps({"model_type": "spaceship"}))
-    with pytest.raises(EngineError, match=r"^A training process failed: \w+Error: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^a training process failed: \w+Error: [^\n]+$"):
         train(tmp_path, examples, one_process, start=str(tmp_path / "broken"))
     started = time.monotonic()
     with pytest.raises(EngineError, match="killed") as killed:
@@ -164,5 +165,5 @@ def test_what_ends_a_process_is_one_clear_error(examples: list[Example], one_pro
     assert "`training.accumulate`" in killed.value.hint
     assert time.monotonic() - started < 120
     (tmp_path / "accelerate.yaml").write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: SPACESHIP\n")
-    with pytest.raises(EngineError, match=r"^A training process failed: [^\n]*SPACESHIP[^\n]*$"):
+    with pytest.raises(EngineError, match=r"^a training process failed: [^\n]*SPACESHIP[^\n]*$"):
         train(tmp_path, examples, one_process)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import ctranslate2
@@ -26,9 +26,9 @@ from flywheel.core.files import publish
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device, workers
-from flywheel.engines.texts import context_length, cut_at_stop, end_tokens, fitting, require_eos, token_ids, too_long
+from flywheel.engines.texts import Reader, too_long
 from flywheel.errors import ConfigError, EngineError, ModelError
-from flywheel.records import Completion, FinishReason
+from flywheel.records import Completion
 
 BATCH = 64
 """Candidates that are computed together: the fastest of 64 to 2,000, on two cores."""
@@ -39,68 +39,58 @@ SHARD, TINY_SHARD = 128, 512
 TINY_PROMPTS = 128
 """The most prompts of a tiny model's shard, so that a chunk with few candidates for each keeps several cores busy."""
 _seeding = threading.Lock()
-Shard = tuple[int, list[int]]
-"""Its number, and the places of its prompts in the chunk."""
 
 
 class CTranslate2Engine:
     """Runs a generator that CTranslate2 can convert, on all cores."""
 
     def __init__(self, model: Path, config: EngineConfig, *, cache: Path, digest: str) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code)
         check_machine(config)
-        require_eos(model, self._tokenizer)
+        self._reader = Reader(model, AutoTokenizer.from_pretrained(model, trust_remote_code=config.trust_remote_code))
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
-        self._workers = workers(config)
-        self._context = context_length(model)
-        self._ends = end_tokens(model, self._tokenizer)
+        self._workers, self._one_by_one = workers(config), False
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        ids = token_ids(self._tokenizer, prompts)
-        fits = fitting(ids, sampling, self._context)
+        ids, fits = self._reader.read(prompts, sampling)
         completions = [too_long(n) for _ in prompts]
         # CTranslate2 reads a batch together up to the length of its shortest prompt and the rest token by token, so prompts of
         # one length belong together. The longest come first, so that no core is left with the largest shard at the end.
         fits.sort(key=lambda place: len(ids[place]), reverse=True)
         size = max(1, min(TINY_PROMPTS, TINY_SHARD // n) if self._tiny else SHARD // n)
-        shards: list[Shard] = [(start // size, fits[start : start + size]) for start in range(0, len(fits), size)]
+        shards = [fits[start : start + size] for start in range(0, len(fits), size)]
 
-        def run(shard: Shard) -> list[list[Completion]]:
-            number, places = shard
-            return self._generate([ids[place] for place in places], n=n, sampling=sampling, seed=derive(seed, number))
+        def run(number: int) -> list[list[Completion]]:
+            shard = [ids[place] for place in shards[number]]
+            return self._generate(shard, n=n, sampling=sampling, seed=derive(seed, number))
 
-        for (_, places), groups in zip(shards, self._run_shards(shards, run), strict=True):
-            for place, group in zip(places, groups, strict=True):
-                completions[place] = group
+        for place, group in zip(fits, chain.from_iterable(self._run_all(run, len(shards))), strict=True):
+            completions[place] = group
         return completions
 
     def close(self) -> None:
         """Nothing to free: weights are in memory only while a shard runs."""
 
-    def _run_shards(
-        self, shards: Sequence[Shard], run: Callable[[Shard], list[list[Completion]]]
-    ) -> list[list[list[Completion]]]:
+    def _run_all(self, run: Callable[[int], list[list[Completion]]], shards: int) -> list[list[list[Completion]]]:
         """Every shard's completions; out of memory, the shards run one after another, with the same results."""
-        for last in (False, True):
-            try:
-                # Never in the caller's thread: CTranslate2 limits that to one core, and torch would then sum in another order.
-                with ThreadPoolExecutor(self._workers) as pool:
-                    return list(pool.map(run, shards))
-            except (MemoryError, RuntimeError) as error:
-                if not short_of_memory(error):
-                    raise
-                if last:
-                    raise EngineError(
-                        "out of memory: one shard of this model does not fit",
-                        "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
-                    ) from None
-            self._workers = 1
-        raise AssertionError("unreachable")
+        try:
+            # Never in the caller's thread: CTranslate2 limits that to one core, and torch would then sum in another order.
+            with ThreadPoolExecutor(self._workers) as pool:
+                return list(pool.map(run, range(shards)))
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            if self._one_by_one:
+                raise EngineError(
+                    "out of memory: one shard of this model does not fit",
+                    "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
+                ) from None
+        self._workers, self._one_by_one = 1, True
+        return self._run_all(run, shards)
 
     def _generate(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        tokens = [self._tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
+        tokens = [self._reader.tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
         results = self._seeded(seed, tokens[0]).generate_batch(
             tokens,
             max_batch_size=max(1, BATCH // n),
@@ -109,45 +99,37 @@ class CTranslate2Engine:
             sampling_topk=0,
             sampling_topp=sampling.top_p,
             sampling_temperature=sampling.temperature,
-            end_token=self._ends,
+            end_token=self._reader.ends,
             include_prompt_in_result=False,
             return_end_token=True,
             return_scores=True,
         )
         rng = random.Random(seed)
         sequences = [ids for result in results for ids in result.sequences_ids]
-        texts = iter(self._tokenizer.batch_decode(sequences, skip_special_tokens=True))
-        return [self._completions(result, texts, len(ids), sampling, rng) for result, ids in zip(results, prompts, strict=True)]
+        texts = iter(self._reader.tokenizer.batch_decode(sequences, skip_special_tokens=True))
+        groups = []
+        for result, prompt in zip(results, prompts, strict=True):
+            scored = zip(result.sequences_ids, result.scores, strict=True)
+            group = [self._reader.completion(ids, next(texts), logprob, sampling) for ids, logprob in scored]
+            # They come sorted by likelihood, which the order must not reveal.
+            rng.shuffle(group)
+            groups.append([replace(group[0], prompt_tokens=len(prompt)), *group[1:]])
+        return groups
 
     def _seeded(self, seed: int, tokens: list[str]) -> ctranslate2.Generator:
         """A generator whose one thread is seeded."""
         with _seeding:
             ctranslate2.set_random_seed(seed)
-            generator = self._loaded()
+            try:
+                generator = ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
+            except RuntimeError as error:
+                if short_of_memory(error):
+                    raise
+                message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
+                raise ModelError(message, "Remove the folder; it is converted again.") from None
             # The thread is seeded at its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
-
-    def _loaded(self) -> ctranslate2.Generator:
-        try:
-            return ctranslate2.Generator(str(self._folder), compute_type=self._compute_type, intra_threads=1)
-        except RuntimeError as error:
-            if short_of_memory(error):
-                raise
-            message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
-            raise ModelError(message, "Remove the folder; it is converted again.") from None
-
-    def _completions(
-        self, result: ctranslate2.GenerationResult, texts: Iterator[str], read: int, sampling: Sampling, rng: random.Random
-    ) -> list[Completion]:
-        completions = []
-        for ids, logprob in zip(result.sequences_ids, result.scores, strict=True):
-            ended = bool(ids) and ids[-1] in self._ends
-            text, reason = cut_at_stop(next(texts), sampling.stop, FinishReason.STOP if ended else FinishReason.LENGTH)
-            completions.append(Completion(text=text, tokens=len(ids), finish_reason=reason, logprob=logprob))
-        # They come sorted by likelihood, which the order must not reveal.
-        rng.shuffle(completions)
-        return [replace(completions[0], prompt_tokens=read), *completions[1:]]
 
 
 def check_machine(config: EngineConfig) -> None:
@@ -173,33 +155,24 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
     """Convert a model's weights, unless that is done; raises ModelError for an architecture that CTranslate2 does not know."""
     # Workers on one machine start at the same time.
     with FileLock(Path(tempfile.gettempdir()) / f"flywheel-{derive(folder.resolve())}.lock"):
-        if not _is_whole(folder):
-            _convert(model, folder, config)
+        # A user may have removed some of the files that CTranslate2 reads, to free space.
+        if all(any(folder.glob(name)) for name in ("model.bin", "config.json", "vocabulary.*")):
+            return folder
+        converter = ctranslate2.converters.TransformersConverter(
+            str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
+        )
+        quantization = None if config.compute_type == "float32" else config.compute_type
+        try:
+            with publish(folder) as unfinished:
+                converter.convert(str(unfinished), quantization=quantization, force=True)
+                _name_missing_tokens(unfinished / "config.json")
+        except (ValueError, NotImplementedError) as error:
+            raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
     return folder
-
-
-def _convert(model: Path, folder: Path, config: EngineConfig) -> None:
-    converter = ctranslate2.converters.TransformersConverter(
-        str(model), trust_remote_code=config.trust_remote_code, low_cpu_mem_usage=True
-    )
-    try:
-        with publish(folder) as unfinished:
-            shutil.rmtree(unfinished)
-            converter.convert(str(unfinished), quantization=None if config.compute_type == "float32" else config.compute_type)
-            _name_missing_tokens(unfinished / "config.json")
-    except (ValueError, NotImplementedError) as error:
-        raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether all files that CTranslate2 reads exist: a user may have removed some to free space."""
-    return all((folder / name).is_file() for name in ("model.bin", "config.json")) and any(folder.glob("vocabulary.*"))
 
 
 def _name_missing_tokens(path: Path) -> None:
     """Replace null tokens, as of tokenizers without a start token: CTranslate2 does not load such a config."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("bos_token", "unk_token"):
-        if config.get(name, "") is None:
-            config[name] = config["eos_token"]
-    path.write_text(json.dumps(config), encoding="utf-8")
+    missing = {name: config["eos_token"] for name in ("bos_token", "unk_token") if config.get(name, "") is None}
+    path.write_text(json.dumps(config | missing), encoding="utf-8")

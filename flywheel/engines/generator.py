@@ -47,10 +47,10 @@ def _initial_model(source: str, config: Config, workspace: Workspace) -> Model:
     return Model(kind=ModelKind.GENERATOR, name="r0", path=workspace.inside(folder.resolve()), digest=digest_model(folder))
 
 
-def training_start(made: Round, config: Config, workspace: Workspace) -> Model:
+def training_start(round_: Round, config: Config, workspace: Workspace) -> Model:
     """The model that a round's training starts from: what the parent round trained, or the initial model."""
     rounds = workspace.store.rounds()
-    name = made.parent if config.training.start == "previous" else rounds[0].round
+    name = round_.parent if config.training.start == "previous" else rounds[0].round
     model_id = next(earlier.generator_out for earlier in rounds if earlier.round == name)
     assert model_id is not None, "the parent is done"
     return workspace.store.model(model_id)

@@ -26,7 +26,7 @@ try:
 except ModuleNotFoundError:
     raise EngineError("package openai not found", "Run `pip install 'flywheel-bon[openai]'`.") from None
 
-from flywheel.engines.openai_errors import BrokenReply, Failure, explain, failure_of, one_line
+from flywheel.engines.openai_errors import EXPLANATIONS, BrokenReply, Failure, failure_of, one_line
 from flywheel.engines.openai_format import RESERVED, Dialect, Reply, read_reply
 
 CONNECT_S = 10.0
@@ -45,8 +45,7 @@ class OpenAIEngine:
         ``section`` of the configuration is what errors name.
         """
         if reserved := sorted(RESERVED & config.args.keys()):
-            hint = f"Remove it from `{section}.args`."
-            raise ConfigError(f"flywheel sets {', '.join(reserved)} itself", hint)
+            raise ConfigError(f"flywheel sets {', '.join(reserved)} itself", f"Remove it from `{section}.args`.")
         self._model, self._chat, self._section = name, chat, section
         self._args, self._endpoint = config.args, config.endpoint
         self._key = _key(self._endpoint.base_url, self._endpoint.key_env)
@@ -87,12 +86,15 @@ class OpenAIEngine:
             raise self._run(self._error(models))
 
     def close(self) -> None:
-        if self._loop.is_closed():
-            return
-        self._run(self._disconnect())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        async def disconnect() -> None:
+            await _cancel(asyncio.all_tasks() - {asyncio.current_task()})
+            await self._client.close()
+
+        if not self._loop.is_closed():
+            self._run(disconnect())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -101,10 +103,6 @@ class OpenAIEngine:
         except BaseException:  # Ctrl-C too: requests under way are dropped
             future.cancel()
             raise
-
-    async def _disconnect(self) -> None:
-        await _cancel(asyncio.all_tasks() - {asyncio.current_task()})
-        await self._client.close()
 
     async def _complete(self, prompt: str, *, n: int, sampling: Sampling, seed: int) -> list[Completion]:
         """n completions of a prompt, in as many requests as it takes. A place has the same seed in whichever request it is."""
@@ -140,16 +138,20 @@ class OpenAIEngine:
                     continue
                 delay = reply.delay(retries, longest=self._endpoint.timeout)
                 if delay is None or retries == self._endpoint.retries:
-                    raise await self._error(replace(reply, retries=retries))
+                    raise await self._error(reply, retries)
                 await asyncio.sleep(delay)
                 retries += 1
 
     async def _send(self, prompt: str, dialect: Dialect, *, n: int, sampling: Sampling, seed: int) -> Reply | Failure:
         seeded = seed if self._endpoint.seeded else None
         fields = dialect.fields(n=n, sampling=sampling, seed=seeded, chat=self._chat, args=self._args)
+        create: Any = (self._client.chat if self._chat else self._client).completions.with_raw_response.create
+        content = {"messages": [{"role": "user", "content": prompt}]} if self._chat else {"prompt": prompt}
         try:
-            content = await self._post(prompt, fields)
-            reply = read_reply(content, prompt=prompt, n=n, stop=sampling.stop, chat=self._chat)
+            # The raw response: the client would read anything into its types.
+            response = await create(model=self._model, extra_body=fields, **content)
+            self._connected = True
+            reply = read_reply(response.content, prompt=prompt, n=n, stop=sampling.stop, chat=self._chat)
             if self._dialect.usage and not reply.usage:
                 raise BrokenReply("no usage")
         except (openai.APIError, BrokenReply) as error:
@@ -161,14 +163,6 @@ class OpenAIEngine:
         self._connected |= failure.kind != "unreachable"
         return failure
 
-    async def _post(self, prompt: str, fields: dict[str, Any]) -> bytes:
-        """The body of the response: the client would read anything into its types."""
-        create: Any = (self._client.chat if self._chat else self._client).completions.with_raw_response.create
-        content = {"messages": [{"role": "user", "content": prompt}]} if self._chat else {"prompt": prompt}
-        response = await create(model=self._model, extra_body=fields, **content)
-        self._connected = True
-        return bytes(response.content)
-
     async def _list_models(self) -> list[str] | Failure:
         """The models that the server lists; none where it does not list them."""
         try:
@@ -179,23 +173,28 @@ class OpenAIEngine:
         except (AttributeError, TypeError, ValueError, RecursionError, BrokenReply):  # a reply of another form
             return []
 
-    async def _error(self, failure: Failure) -> FlywheelError:
+    async def _error(self, failure: Failure, retries: int = 0) -> FlywheelError:
+        """The user's error for a failure."""
         kind, served = failure.kind, await self._list_models() if failure.status == 404 else []
         if kind == "wrong key" and self._key is None:
             kind = "no key"
         if isinstance(served, list) and served and self._model not in served:
             kind = "not served"
-        message = failure.message.replace(self._key, "***") if self._key else failure.message  # a server may quote it
-        return explain(
-            replace(failure, kind=kind, message=one_line(message)),
-            url=self._endpoint.base_url,
-            key_env=self._endpoint.key_env,
-            model=self._model,
-            served=one_line(", ".join(served)) if isinstance(served, list) else "",
-            section=self._section,
-            base_url=f"`{self._section}.endpoint.base_url`",
-            model_key="`generator`" if self._section == "engine" else f"`{self._section}.model`",
-        )
+        message = one_line(failure.message.replace(self._key, "***") if self._key else failure.message)  # a server may quote it
+        names = {
+            "url": self._endpoint.base_url,
+            "key_env": self._endpoint.key_env,
+            "model": self._model,
+            "served": one_line(", ".join(served)) if isinstance(served, list) else "",
+            "section": self._section,
+            "model_key": "`generator`" if self._section == "engine" else f"`{self._section}.model`",
+            "status": failure.status,
+            "reason": f": {message}" if message else "",
+            "retried": f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else "",
+            "wait": f" and asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else "",
+        }
+        error, problem, hint = EXPLANATIONS[kind]
+        return error(problem.format(**names), hint.format(**names))
 
 
 class _BoundedClient(openai.DefaultAsyncHttpxClient):

@@ -27,9 +27,9 @@ REFUSED = re.compile(r"content_filter|content_policy_violation|invalid_prompt")
 STATUS_KINDS = {400: "rejected", 401: "wrong key", 403: "denied", 404: "not found", 405: "not found", 422: "rejected",
                 429: "rate limit", 501: "not found"}  # fmt: skip
 EXPLANATIONS: Mapping[str, tuple[type[FlywheelError], str, str]] = {
-    "unreachable": (EngineError, "cannot connect to {url}{reason}", "Start the server or fix {base_url}."),
+    "unreachable": (EngineError, "cannot connect to {url}{reason}", "Start the server or fix `{section}.endpoint.base_url`."),
     "no reply": (EngineError, "{url} sent no completion{retried}{reason}", f"Check the server. {RESUME}"),
-    "redirect": (ConfigError, "{url} redirects requests{reason}", "Set {base_url} to the new address."),
+    "redirect": (ConfigError, "{url} redirects requests{reason}", "Set `{section}.endpoint.base_url` to the new address."),
     "no key": (ConfigError, "{url} requires an API key", "Set the environment variable {key_env}."),
     # Without the server's message, which may quote parts of the key.
     "wrong key": (ConfigError, "{url} rejected the API key", "Fix the environment variable {key_env}."),
@@ -38,7 +38,7 @@ EXPLANATIONS: Mapping[str, tuple[type[FlywheelError], str, str]] = {
     "not found": (
         ConfigError,
         "{url} returned {status} for {model!r}{reason}",
-        "Check {base_url} (most end in /v1), {model_key} and `prompt_style`.",
+        "Check `{section}.endpoint.base_url` (most end in /v1), {model_key} and `prompt_style`.",
     ),
     "rejected": (
         EngineError,
@@ -73,7 +73,6 @@ class Failure:
     retryable: bool = True
     retry_after: float | None = None
     """Seconds that the server asks to wait."""
-    retries: int = 0
 
     def delay(self, retries: int, longest: float) -> float | None:
         """Seconds to wait before the next retry; None where a retry is pointless or would have to wait too long."""
@@ -113,18 +112,6 @@ def failure_of(error: openai.APIError | BrokenReply) -> Failure:
     retry_after = _retry_after(headers.get("retry-after", "")) if transient else None
     retryable = advice == "true" or (transient and (advice != "false" or retry_after is not None))
     return Failure(kind=kind, message=message, status=status, code=code, retryable=retryable, retry_after=retry_after)
-
-
-def explain(failure: Failure, **values: str) -> FlywheelError:
-    """The user's error; ``values`` are the names that `EXPLANATIONS` has beside those of the failure."""
-    kind, message, hint = EXPLANATIONS[failure.kind]
-    names = values | {
-        "status": str(failure.status),
-        "reason": f": {failure.message}" if failure.message else "",
-        "retried": f" after {failure.retries} {'retry' if failure.retries == 1 else 'retries'}" if failure.retries else "",
-        "wait": f" and asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else "",
-    }
-    return kind(message.format(**names), hint.format(**names))
 
 
 def one_line(text: str) -> str:

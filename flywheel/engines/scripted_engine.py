@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flywheel.core.files import encodable
+from pydantic import BaseModel, ValidationError
+
 from flywheel.engines.contract import Sampling
 from flywheel.engines.texts import cut_at_stop
 from flywheel.errors import DataError
 from flywheel.records import Completion, FinishReason
 
 
-class ScriptedEngine:
-    """Gives each prompt the next texts of a jsonl file, over and over.
+class _Line(BaseModel):
+    text: str
+    finish_reason: FinishReason = FinishReason.STOP
+    when: str = ""
+    """A substring of the prompts that the text is for, if prompts of different kinds get different texts."""
 
-    A line has ``text``; ``finish_reason`` (``stop`` or ``length``) if it is not *stop*; and ``when``, a substring of the
-    prompts that it is for, if prompts of different kinds get different texts. A new process starts with the first line.
-    """
+
+class ScriptedEngine:
+    """Gives each prompt the next texts of a jsonl file, over and over; a new process starts with the first line."""
 
     def __init__(self, script: Path) -> None:
         try:
             lines = script.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {script}: {error}", "Fix `engine.script`.") from None
-        texts: dict[str, list[Completion]] = {}
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                when, completion = _read(line, f"{script}, line {number}")
-                texts.setdefault(when, []).append(completion)
+        texts: dict[str, list[_Line]] = {}
+        for number, content in enumerate(lines, start=1):
+            if content.strip():
+                try:
+                    line = _Line.model_validate_json(content)
+                except ValidationError:
+                    hint = "Write an object with `text`, and optionally `finish_reason` (stop or length) and `when`."
+                    raise DataError(f"{script}, line {number} is invalid: {content[:60]!r}", hint) from None
+                texts.setdefault(line.when, []).append(line)
         if not texts:
             raise DataError(f"{script} has no texts", "Add lines to it or fix `engine.script`.")
-        self._texts: dict[str, Iterator[Completion]] = {when: itertools.cycle(group) for when, group in texts.items()}
+        self._texts: dict[str, Iterator[_Line]] = {when: itertools.cycle(group) for when, group in texts.items()}
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         return [[self._next(prompt, sampling) for _ in range(n)] for prompt in prompts]
@@ -46,19 +53,6 @@ class ScriptedEngine:
         if when not in self._texts:
             message = f"engine.script has no text for a prompt that ends with {prompt[-40:]!r}"
             raise DataError(message, "Add a line without `when`.")
-        completion = next(self._texts[when])
-        text, reason = cut_at_stop(completion.text, sampling.stop, completion.finish_reason)
-        return Completion(text=text, tokens=completion.tokens, finish_reason=reason)
-
-
-def _read(line: str, place: str) -> tuple[str, Completion]:
-    """The ``when`` of a line, and its text."""
-    try:
-        row = json.loads(line)
-        text, when, finish_reason = row["text"], row.get("when", ""), FinishReason(row.get("finish_reason", "stop"))
-        if not all(isinstance(value, str) and encodable(value) for value in (text, when)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        hint = "Write an object with `text`, and optionally `finish_reason` (stop or length) and `when`."
-        raise DataError(f"{place} is invalid: {line[:60]!r}", hint) from None
-    return when, Completion(text=text, tokens=len(text.split()) + 1, finish_reason=finish_reason)
+        line = next(self._texts[when])
+        text, reason = cut_at_stop(line.text, sampling.stop, line.finish_reason)
+        return Completion(text=text, tokens=len(line.text.split()) + 1, finish_reason=reason)

@@ -1,4 +1,4 @@
-"""Prompts as tokens and completions as texts: pure helpers that engines share."""
+"""Prompts as tokens and completions as texts, the same for all engines."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ def too_long(n: int) -> list[Completion]:
     return [Completion(text="", tokens=0, finish_reason=FinishReason.PROMPT_TOO_LONG)] * n
 
 
-def fitting(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> list[int]:
-    """Positions of the prompts that leave room for an answer of the allowed length."""
-    return [place for place, ids in enumerate(prompts) if len(ids) + sampling.max_tokens <= context]
-
-
 def context_length(model: Path) -> int:
     """Tokens of prompt and answer that a model takes together, by its config; unlimited if that does not say."""
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
@@ -37,20 +32,29 @@ def context_length(model: Path) -> int:
     return int(next((config[key] for key in keys if config.get(key)), sys.maxsize))
 
 
-def require_eos(model: Path, tokenizer: Any) -> None:
-    """Raise ModelError for a tokenizer without an end-of-text token: no completion would ever end."""
-    if tokenizer.eos_token is None:
-        raise ModelError(f"the tokenizer of {model} has no eos_token", "Add one to its tokenizer_config.json.")
+class Reader:
+    """Reads prompts and completions with a model's tokenizer."""
 
+    def __init__(self, model: Path, tokenizer: Any, *, context: int | None = None) -> None:
+        """``context`` is the model's own by default. Raises ModelError without an end-of-text token: no text would ever end."""
+        if tokenizer.eos_token is None:
+            raise ModelError(f"the tokenizer of {model} has no eos_token", "Add one to its tokenizer_config.json.")
+        self.tokenizer, self._context = tokenizer, context or context_length(model)
+        path = model / "generation_config.json"
+        ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+        self.ends = sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+        """The tokens that end a completion: the tokenizer's, and those of the model's generation_config."""
 
-def end_tokens(model: Path, tokenizer: Any) -> list[int]:
-    """The tokens that end a completion: the tokenizer's, and those of a model's generation_config."""
-    path = model / "generation_config.json"
-    ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
-    return sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+    def read(self, prompts: Sequence[str], sampling: Sampling) -> tuple[list[list[int]], list[int]]:
+        """The tokens of prompts, and the positions of those that leave room for an answer of the allowed length."""
+        tokenizer = self.tokenizer
+        # An empty prompt becomes the start token, for a model must read something.
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        rows = [list(ids) or [start] for ids in tokenizer(list(prompts)).input_ids]
+        return rows, [place for place, ids in enumerate(rows) if len(ids) + sampling.max_tokens <= self._context]
 
-
-def token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """The tokens of prompts; an empty prompt becomes the start token, for a model must read something."""
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return [list(ids) or [start] for ids in tokenizer(list(prompts)).input_ids]
+    def completion(self, ids: Sequence[int], text: str, logprob: float, sampling: Sampling) -> Completion:
+        """The completion of these tokens, whose text may go on after a stop string."""
+        reason = FinishReason.STOP if ids and ids[-1] in self.ends else FinishReason.LENGTH
+        text, reason = cut_at_stop(text, sampling.stop, reason)
+        return Completion(text=text, tokens=len(ids), finish_reason=reason, logprob=logprob)

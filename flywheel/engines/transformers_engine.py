@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,9 @@ from flywheel.core.faults import short_of_memory
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device
-from flywheel.engines.texts import context_length, cut_at_stop, end_tokens, fitting, require_eos, token_ids, too_long
+from flywheel.engines.texts import Reader, too_long
 from flywheel.errors import ConfigError, EngineError
-from flywheel.records import Completion, FinishReason
+from flywheel.records import Completion
 
 
 class TransformersEngine:
@@ -42,31 +43,41 @@ class TransformersEngine:
         self._device = device(config)
         if config.compute_type == "int8":
             raise ConfigError("int8 needs CTranslate2, which does not run here", "Set `engine.compute_type` to bfloat16.")
-        self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
-        require_eos(model, self._tokenizer)
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
+        self._reader = Reader(model, tokenizer)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
         self._model = AutoModelForCausalLM.from_pretrained(
             model, dtype=getattr(torch, config.compute_type), use_safetensors=True, trust_remote_code=config.trust_remote_code
         )
         self._model.to(self._device).eval()
-        self._context = context_length(model)
-        self._ends = end_tokens(model, self._tokenizer)
         self._batch_tokens = config.batch_tokens
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        ids = token_ids(self._tokenizer, prompts)
+        ids, places = self._reader.read(prompts, sampling)
         completions = [too_long(n) for _ in prompts]
-        places = fitting(ids, sampling, self._context)
         # The longest first: if memory is short, the first batch shows it.
         places.sort(key=lambda place: len(ids[place]), reverse=True)
         while places:
-            size = max(1, self._batch_tokens // ((len(ids[places[0]]) + sampling.max_tokens) * n))
-            batch, places = places[:size], places[size:]
-            seeds = [derive(seed, place) for place in batch]
-            groups = self._generate_or_split([ids[place] for place in batch], seeds, n, sampling)
-            for place, group in zip(batch, groups, strict=True):
+            tokens = (len(ids[places[0]]) + sampling.max_tokens) * n
+            batch = places[: max(1, self._batch_tokens // tokens)]
+            try:
+                groups = self._generate([ids[place] for place in batch], [derive(seed, place) for place in batch], n, sampling)
+            except (MemoryError, RuntimeError) as error:
+                if not short_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise EngineError(
+                        f"out of memory on {self._device}: {n} candidates of {tokens // n} tokens",
+                        "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
+                    ) from None
+                groups = []
+            if not groups:  # from now on no batch is as large
+                self._free()
+                self._batch_tokens = len(batch) // 2 * tokens
+            for place, group in zip(batch, groups, strict=False):
                 completions[place] = group
+            places = places[len(groups) :]
         return completions
 
     def close(self) -> None:
@@ -78,34 +89,15 @@ class TransformersEngine:
         if self._device != "cpu":
             torch.cuda.empty_cache()
 
-    def _generate_or_split(
-        self, prompts: list[list[int]], seeds: list[int], n: int, sampling: Sampling
-    ) -> list[list[Completion]]:
-        """The completions of a batch; out of memory, those of its halves, and from then on no batch is as large."""
-        try:
-            return self._generate(prompts, seeds, n, sampling)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not short_of_memory(error):
-                raise
-            if len(prompts) == 1:
-                raise EngineError(
-                    f"out of memory on {self._device}: {n} candidates of {len(prompts[0])} + {sampling.max_tokens} tokens",
-                    "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
-                ) from None
-        self._free()
-        half = len(prompts) // 2
-        self._batch_tokens = max(1, min(self._batch_tokens, half * n * (len(prompts[0]) + sampling.max_tokens)))
-        first = self._generate_or_split(prompts[:half], seeds[:half], n, sampling)
-        return first + self._generate_or_split(prompts[half:], seeds[half:], n, sampling)
-
     @torch.inference_mode()
     def _generate(self, prompts: list[list[int]], seeds: list[int], n: int, sampling: Sampling) -> list[list[Completion]]:
-        batch = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._device)
+        tokenizer = self._reader.tokenizer
+        batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._device)
         ids, mask = (batch[name].repeat_interleave(n, dim=0) for name in ("input_ids", "attention_mask"))
         # One random number a token, in the order of the candidates, whatever batch they are in.
         uniform = np.concatenate([np.random.default_rng(seed).random((n, sampling.max_tokens)) for seed in seeds])
         sampler = _Sampler(torch.from_numpy(uniform).to(self._device), sampling)
-        criteria = [StopStringCriteria(self._tokenizer, list(sampling.stop))] if sampling.stop else []
+        criteria = [StopStringCriteria(tokenizer, list(sampling.stop))] if sampling.stop else []
         sequences = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -113,28 +105,25 @@ class TransformersEngine:
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=sampling.max_tokens,
-                eos_token_id=self._ends,
-                pad_token_id=self._tokenizer.pad_token_id,
+                eos_token_id=self._reader.ends,
+                pad_token_id=tokenizer.pad_token_id,
             ),
             logits_processor=LogitsProcessorList([sampler]),
             stopping_criteria=StoppingCriteriaList(criteria),
         )
         new = sequences[:, ids.shape[1] :].cpu()
         logprobs = torch.stack(sampler.logprobs, dim=1).cpu()
-        ends = torch.isin(new, torch.tensor(self._ends)).int()
+        ends = torch.isin(new, torch.tensor(self._reader.ends)).int()
         # After the end there is padding.
         lengths = torch.where(ends.any(1), ends.argmax(1) + 1, new.shape[1]).tolist()
         rows = [row[:length] for row, length in zip(new.tolist(), lengths, strict=True)]
-        texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
-        completions = []
-        for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
-            ended = FinishReason.STOP if row[-1] in self._ends else FinishReason.LENGTH
-            text, reason = cut_at_stop(text, sampling.stop, ended)
-            logprob = float(logprobs[place, : len(row)].mean())
-            prompt_tokens = len(prompts[place // n]) if place % n == 0 else 0
-            completions.append(
-                Completion(text=text, tokens=len(row), finish_reason=reason, logprob=logprob, prompt_tokens=prompt_tokens)
-            )
+        texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+        completions = [
+            self._reader.completion(row, text, float(logprobs[place, : len(row)].mean()), sampling)
+            for place, (row, text) in enumerate(zip(rows, texts, strict=True))
+        ]
+        for place, prompt in enumerate(prompts):
+            completions[place * n] = replace(completions[place * n], prompt_tokens=len(prompt))
         return [completions[start : start + n] for start in range(0, len(completions), n)]
 
     def _prompt_cache(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> DynamicCache | None:

@@ -5,20 +5,14 @@ It has its own process, so that all of its memory is free again when it is close
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import subprocess
-import sys
-import tempfile
+import signal
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from flywheel.config import EngineConfig
-from flywheel.core.seeds import derive
+from flywheel.core.processes import Child
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device
 from flywheel.errors import RESUME, ConfigError, EngineError
@@ -36,20 +30,7 @@ class VLLMEngine:
     def __init__(self, model: Path, config: EngineConfig) -> None:
         check_release()
         on_cpu = device(config) == "cpu"
-        ours, theirs = socket.socketpair()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the engine
-        with theirs:
-            # In its own session: Ctrl-C is for flywheel, which closes its engines.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "flywheel.engines.vllm_worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | {"FLYWHEEL_PARENT": str(os.getpid())},
-            )
-        self._connection = Connection(ours.detach())
+        self._child = Child("flywheel.engines.vllm_worker", environment={})
         arguments = {
             "model": str(model),
             "dtype": config.compute_type,
@@ -63,43 +44,29 @@ class VLLMEngine:
             raise
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
-        seeds = [derive(seed, place) for place in range(len(prompts))]
-        answer = self._ask({"prompts": list(prompts), "n": n, "sampling": sampling, "seed": seed, "seeds": seeds})
-        return list(answer)
+        return list(self._ask({"prompts": list(prompts), "n": n, "sampling": sampling, "seed": seed}))
 
     def close(self) -> None:
-        self._connection.close()
-        try:
-            self._process.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
-            self._kill()
-        self._log.close()
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, 9)
-        self._process.wait()
+        self._child.connection.close()
+        if self._child.wait(STOP_S) is None:
+            self._child.kill(signal.SIGKILL)
+        self._child.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:
         """The answer of vLLM's process; raises EngineError with its message where it fails."""
         try:
-            self._connection.send(request)
-            kind, answer = self._connection.recv()
+            self._child.connection.send(request)
+            kind, answer = self._child.connection.recv()
         except KeyboardInterrupt:
-            self._kill()
+            self._child.kill(signal.SIGKILL)
             raise
         except (EOFError, OSError):
-            self._process.wait()
-            message = f"vLLM's process exited with code {self._process.returncode}: {self._last_line()}"
-            raise EngineError(message, RESUME) from None
+            code, lines = self._child.wait(), self._child.output().split("\n")
+            line = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+            raise EngineError(f"vLLM's process exited with code {code}: {line[:300]}", RESUME) from None
         if kind == "failed":
             raise EngineError(f"vLLM failed: {answer}", f"Check `engine.args`. {RESUME}")
         return answer
-
-    def _last_line(self) -> str:
-        self._log.seek(0)
-        lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip()[:300] if lines else "no output"
 
 
 def check_release() -> None:

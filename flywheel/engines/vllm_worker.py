@@ -1,20 +1,20 @@
 """The process that vLLM runs in: takes chunks of prompts from flywheel, returns completions.
 
-`vllm_engine.py` starts it with the number of a socket; it exits when flywheel closes that, or is gone.
+`vllm_engine.py` starts it; it exits when flywheel closes the pipe between them, or is gone.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from flywheel.core.processes import parent_connection
+from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
-from flywheel.engines.texts import end_tokens, fitting, token_ids, too_long
+from flywheel.engines.texts import Reader, too_long
 from flywheel.errors import first_line
 from flywheel.records import Completion, FinishReason
 
@@ -36,36 +36,35 @@ class Worker:
 
         self._cpu = cpu
         self._llm = LLM(**({"enable_prefix_caching": True} | arguments))
-        self._tokenizer = self._llm.get_tokenizer()
-        self._ends = end_tokens(Path(arguments["model"]), self._tokenizer)
-        self._context = self._llm.llm_engine.model_config.max_model_len
+        context = self._llm.llm_engine.model_config.max_model_len
+        self._reader = Reader(Path(arguments["model"]), self._llm.get_tokenizer(), context=context)
 
-    def generate(
-        self, *, prompts: list[str], n: int, sampling: Sampling, seed: int, seeds: list[int]
-    ) -> list[list[Completion]]:
+    def generate(self, *, prompts: list[str], n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         from vllm import SamplingParams
 
-        ids = token_ids(self._tokenizer, prompts)
-        fits = fitting(ids, sampling, self._context)
+        ids, fits = self._reader.read(prompts, sampling)
         if self._cpu:
             import torch
 
             # The cache decides what is computed together, and that decides which candidate draws which random number.
             self._llm.reset_prefix_cache()
             torch.manual_seed(seed)
-        parameters = SamplingParams(
-            n=n,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            stop=list(sampling.stop),
-            stop_token_ids=self._ends,
-            logprobs=0,
-        )
         tokens = [{"prompt_token_ids": ids[place]} for place in fits]
-        each = parameters if self._cpu else [_seeded(parameters, seeds[place]) for place in fits]
+        parameters = [
+            SamplingParams(
+                n=n,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop),
+                stop_token_ids=self._reader.ends,
+                logprobs=0,
+                seed=None if self._cpu else derive(seed, place),
+            )
+            for place in fits
+        ]
         completions = [too_long(n) for _ in prompts]
-        for place, output in zip(fits, self._llm.generate(tokens, each, use_tqdm=False), strict=True):
+        for place, output in zip(fits, self._llm.generate(tokens, parameters, use_tqdm=False), strict=True):
             completions[place] = [
                 Completion(
                     text=candidate.text,
@@ -79,12 +78,6 @@ class Worker:
         return completions
 
 
-def _seeded(parameters: Any, seed: int) -> Any:
-    copy = parameters.clone()
-    copy.seed = seed
-    return copy
-
-
 def _exit_with(parent: int) -> None:
     """Exit when flywheel is gone, even if it was killed."""
     while os.getppid() == parent:
@@ -94,8 +87,8 @@ def _exit_with(parent: int) -> None:
 
 def main() -> None:
     """Serve until the connection is closed."""
-    connection = Connection(int(sys.argv[1]))
-    threading.Thread(target=_exit_with, args=(int(os.environ["FLYWHEEL_PARENT"]),), daemon=True).start()
+    connection = parent_connection()
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     worker: Worker | None = None
     while True:
         try:
@@ -103,10 +96,8 @@ def main() -> None:
         except EOFError:
             os._exit(0)  # vLLM's own shutdown waits for things that nobody needs any more
         try:
-            if worker is None:
-                worker, answer = Worker(**request), None
-            else:
-                answer = worker.generate(**request)
+            answer = worker.generate(**request) if worker else None
+            worker = worker or Worker(**request)
         except Exception as error:  # whatever vLLM raises is reported where flywheel can show it
             connection.send(("failed", f"{first_line(error).strip()[:300]} ({type(error).__name__})"))
         else:

@@ -11,7 +11,7 @@ from flywheel.config import Config, parse
 from flywheel.core.files import expanded, publish
 from flywheel.engines.generator import training_start
 from flywheel.errors import ConfigError, StoreError
-from flywheel.export.card import Contents, card
+from flywheel.export.card import card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
 from flywheel.export.shapes import ExportOptions, Shape, pair_row, pick_row
@@ -54,12 +54,11 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     rounds = _rounds(workspace, options)
     if options.push_to is not None:
         check_push(options.push_to)
-    changed = [made.round for made in rounds if _has_changed(workspace, made, options.row_shape)]
+    changed = [row.round for row in rounds if _has_changed(workspace, row, options.row_shape)]
     try:
         with publish(folder) as unfinished:
             counts = _write(unfinished, workspace, options, rounds)
-            text = card(_contents(workspace, options, rounds, counts, changed))
-            (unfinished / "README.md").write_text(text, encoding="utf-8")
+            (unfinished / "README.md").write_text(_card(workspace, options, rounds, counts, changed), encoding="utf-8")
     except OSError as error:
         message = f"cannot write {folder}: {error.strerror or error}"
         raise StoreError(message, "Free some space or choose another --to.") from None
@@ -67,7 +66,7 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
         folder=folder,
         rows=counts,
         files=sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
-        unfinished=[made.round for made in rounds if made.status != "done"],
+        unfinished=[row.round for row in rounds if row.status != "done"],
         changed=changed,
         pushed=push(folder, options.push_to, public=options.public) if options.push_to is not None else None,
     )
@@ -87,80 +86,81 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
     """The rounds to export, oldest first; raises StoreError for one that does not exist or has no winners yet."""
     rounds = workspace.store.rounds(controls=True)
-    made = next((made for made in rounds if made.round == options.name), None)
-    if made is None:
-        names = ", ".join(made.round for made in rounds)
+    last = next((row for row in rounds if row.round == options.name), None)
+    if last is None:
+        names = ", ".join(row.round for row in rounds)
         raise StoreError(f"no round {options.name!r}", f"Choose one of {names}." if names else "Run `flywheel round` first.")
-    if made.number == 0:
+    if last.number == 0:
         raise StoreError("r0 is the untouched generator and has no winners", "Name a later round.")
-    if options.pairs and made.policy != Policy.BEST:
-        message = f"--pairs needs the winners of best-of-N; {made.round} selects by the policy {made.policy}"
-        raise ConfigError(message, f"Name {made.tasks_of}.")
-    if not exporting.selected(workspace.store.path, made.tasks_of):
-        raise StoreError(f"{made.round} has not selected its winners yet", "Run `flywheel round` to finish it.")
-    earlier = [other for other in rounds if other.policy == Policy.BEST and 0 < other.number < made.number]
-    return [*(other for other in earlier if options.everything and other.status == "done"), made]
+    if options.pairs and last.policy != Policy.BEST:
+        message = f"--pairs needs the winners of best-of-N; {last.round} selects by the policy {last.policy}"
+        raise ConfigError(message, f"Name {last.tasks_of}.")
+    if not exporting.selected(workspace.store.path, last.tasks_of):
+        raise StoreError(f"{last.round} has not selected its winners yet", "Run `flywheel round` to finish it.")
+    earlier = [row for row in rounds if row.policy == Policy.BEST and row.status == "done" and 0 < row.number < last.number]
+    return [*(earlier if options.everything else []), last]
 
 
 def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: Sequence[Round]) -> dict[str, int]:
     """Write the rows, and return their number by round; raises StoreError where there are none."""
     path, policy, shape = workspace.store.path, str(rounds[-1].policy), options.row_shape
-    counts = dict.fromkeys((made.round for made in rounds), 0)
+    counts = dict.fromkeys((row.round for row in rounds), 0)
 
     def blocks() -> Iterator[list[dict[str, Any]]]:
-        for made in rounds:
-            prompts = _prompts(workspace, made, shape)
-            for attempts in workspace.store.spans(made.tasks_of, BULK):
+        for row in rounds:
+            prompts = _prompts(workspace, row, shape)
+            for attempts in workspace.store.spans(row.tasks_of, BULK):
                 if options.pairs:
                     assert prompts is not None, "pairs have no shape columns"
-                    rows = [pair_row(pair, shape, prompts) for pair in exporting.pairs(path, made.tasks_of, attempts)]
+                    block = [pair_row(pair, shape, prompts) for pair in exporting.pairs(path, row.tasks_of, attempts)]
                 else:
-                    picks = exporting.picks(path, made.tasks_of, policy, attempts)
-                    rows = [pick_row(pick, shape, prompts) for pick in picks]
-                counts[made.round] += len(rows)
-                if rows:
-                    yield rows
+                    picks = exporting.picks(path, row.tasks_of, policy, attempts)
+                    block = [pick_row(pick, shape, prompts) for pick in picks]
+                counts[row.round] += len(block)
+                if block:
+                    yield block
 
-    if write_rows(folder, options.form, options.columns, blocks()) == 0:
-        if options.pairs:
-            message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
-            raise StoreError(message, "Raise `sampling.n`.")
-        raise StoreError(f"{options.name} has no winners: all its candidates were cut", "Raise `sampling.max_tokens`.")
-    return counts
+    write_rows(folder, options.form, options.columns, blocks())
+    if any(counts.values()):
+        return counts
+    if options.pairs:
+        message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
+        raise StoreError(message, "Raise `sampling.n`.")
+    raise StoreError(f"{options.name} has no winners: all its candidates were cut", "Raise `sampling.max_tokens`.")
 
 
-def _prompts(workspace: Workspace, made: Round, shape: Shape) -> Prompts | None:
+def _prompts(workspace: Workspace, row: Round, shape: Shape) -> Prompts | None:
     """The prompts of a round's tasks, from today's templates."""
     if shape == Shape.COLUMNS:
         return None
-    config = parse(Config, made.config)
+    config = parse(Config, row.config)
     if shape == Shape.MESSAGES:
         return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=str)
-    return load_prompts(config, workspace, training_start(made, config, workspace))
+    return load_prompts(config, workspace, training_start(row, config, workspace))
 
 
-def _has_changed(workspace: Workspace, made: Round, shape: Shape) -> bool:
+def _has_changed(workspace: Workspace, row: Round, shape: Shape) -> bool:
     """Whether the templates, and so perhaps the prompts, are different from those of the round."""
-    config = parse(Config, made.config)
+    config = parse(Config, row.config)
     if shape == Shape.COLUMNS or (shape == Shape.MESSAGES and config.prompt_style != "chat"):
         return False
-    prompts = load_prompts(config, workspace, workspace.store.model(made.generator_in))
-    return bool(prompts.digest != made.identity["digest.prompts"])
+    prompts = load_prompts(config, workspace, workspace.store.model(row.generator_in))
+    return bool(prompts.digest != row.identity["digest.prompts"])
 
 
-def _contents(
+def _card(
     workspace: Workspace, options: ExportOptions, rounds: Sequence[Round], counts: dict[str, int], changed: Sequence[str]
-) -> Contents:
-    store, made = workspace.store, rounds[-1]
-    roles = [("generator", made.generator_in), ("trained on it", made.generator_out)]
-    roles += [("reward model", made.reward_model), ("judge", made.judge)]
-    if made.reward_model is not None:
-        roles += [("member", model_id) for model_id in store.model(made.reward_model).facts.members]
-    return Contents(
-        round=made,
-        rounds=[exporting.facts(store.path, member.round, member.tasks_of) for member in rounds],
-        models=[(role, store.model(model_id)) for role, model_id in roles if model_id is not None],
+) -> str:
+    store, last = workspace.store, rounds[-1]
+    roles = [("generator", last.generator_in), ("trained on it", last.generator_out)]
+    roles += [("reward model", last.reward_model), ("judge", last.judge)]
+    if last.reward_model is not None:
+        roles += [("member", model_id) for model_id in store.model(last.reward_model).facts.members]
+    return card(
+        last,
+        [exporting.facts(store.path, row.round, row.tasks_of) for row in rounds],
         options=options,
+        models=[(role, store.model(model_id)) for role, model_id in roles if model_id is not None],
         rows=counts,
         changed=changed,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HTTPError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
 from flywheel.core.safe_text import without_secrets
 from flywheel.errors import ConfigError, StoreError, first_line
@@ -36,11 +36,9 @@ def check_push(name: str) -> None:
     """Raise ConfigError for an invalid name, and StoreError for offline mode or a missing token."""
     try:
         validate_repo_id(name)
-        valid = name.count("/") == 1
-    except HFValidationError:
-        valid = False
-    if not valid:
-        raise ConfigError(f"--push is {name!r}", "Use OWNER/NAME, such as me/my-winners.")
+        _owner, _name = name.split("/")
+    except ValueError:
+        raise ConfigError(f"--push is {name!r}", "Use OWNER/NAME, such as me/my-winners.") from None
     if constants.HF_HUB_OFFLINE:
         raise StoreError(f"cannot push to {name}: HF_HUB_OFFLINE is set", "Unset it.")
     if get_token() is None:

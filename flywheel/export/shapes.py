@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.records import Task
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import datasets
 
     from flywheel.instructions.prompts import Prompts
     from flywheel.store.exporting import Pair, Pick
@@ -95,10 +95,10 @@ def pick_row(pick: Pick, shape: Shape, prompts: Prompts | None) -> dict[str, Any
     if prompts is None:
         return {name: getattr(pick, name) for name in PLAIN}
     prompt, output = _prompt(pick, prompts), prompts.output(pick.output)
-    numbers = {name: getattr(pick, name) for name in PICKED}
+    texts: dict[str, Any] = {"prompt": prompt, "completion": output}
     if shape == Shape.MESSAGES:
-        return {"messages": _message("user", prompt) + _message("assistant", output)} | numbers
-    return {"prompt": prompt, "completion": output} | numbers
+        texts = {"messages": _message("user", prompt) + _message("assistant", output)}
+    return texts | {name: getattr(pick, name) for name in PICKED}
 
 
 def pair_row(pair: Pair, shape: Shape, prompts: Prompts) -> dict[str, Any]:
@@ -110,24 +110,12 @@ def pair_row(pair: Pair, shape: Shape, prompts: Prompts) -> dict[str, Any]:
     return row | {name: getattr(pair, name) for name in PAIRED}
 
 
-def arrow_schema(columns: Columns) -> pa.Schema:
-    """The columns as Arrow types."""
-    import pyarrow as pa
+def features(columns: Columns) -> datasets.Features:
+    """The columns as `datasets` has them."""
+    from datasets import Features, Value
 
-    messages = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    types = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64(), "messages": messages}
-    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
-
-
-def card_features(columns: Columns) -> list[dict[str, Any]]:
-    """The columns as the front matter of a dataset card has them, so that a loader need not guess."""
-    return [
-        # A list for each column: YAML would write a shared one as an alias, which `datasets` cannot read.
-        {"name": name, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
-        if kind == "messages"
-        else {"name": name, "dtype": kind}
-        for name, kind in columns.items()
-    ]
+    messages = [{"role": Value("string"), "content": Value("string")}]
+    return Features({name: messages if kind == "messages" else Value(kind) for name, kind in columns.items()})
 
 
 def _prompt(row: Pick | Pair, prompts: Prompts) -> str:

@@ -173,7 +173,6 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     ]
     print_rows(("set", "kind", "train", "validation", "test", "dropped"), sizes)
     print_line()
-        print_line()
     print_line(report.recipe.rstrip())
 
 

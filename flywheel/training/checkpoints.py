@@ -34,9 +34,12 @@ def train_resumably(trainer: Trainer, checkpoints: Path, *, minutes: float, adva
     callback = _Callback(advance, minutes)
     trainer.add_callback(callback)
     if trainer.is_world_process_zero():
-        _remove_broken(checkpoints)
+        for path in _checkpoints(checkpoints):
+            if not (path / WHOLE).exists():
+                shutil.rmtree(path)
     _wait_for_all()
-    result = trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    whole = _checkpoints(checkpoints)
+    result = trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
     if callback.stopped:
         raise callback.stopped
     return result
@@ -50,7 +53,12 @@ class _Callback(TrainerCallback):
         self.stopped: Stopped | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        spent = self._tell(state) if state.is_world_process_zero else None
+        spent: Stopped | None = None
+        if state.is_world_process_zero:
+            try:
+                self._advance(state.global_step, state.max_steps)
+            except Stopped as reason:
+                spent = reason
         stop, save = spent is not None, time.monotonic() - self._last >= self._every_s
         if distributed.is_initialized():
             decided = torch.tensor([stop, save], dtype=torch.int32, device=args.device)
@@ -60,16 +68,9 @@ class _Callback(TrainerCallback):
         if state.global_step == state.max_steps:
             return
         if stop:
-            self.stopped = spent or BudgetSpent("The first process was stopped.")
+            self.stopped = spent or BudgetSpent("the first process was stopped")
             control.should_training_stop = True
         control.should_save = control.should_save or stop or save
-
-    def _tell(self, state: TrainerState) -> Stopped | None:
-        try:
-            self._advance(state.global_step, state.max_steps)
-        except Stopped as stop:
-            return stop
-        return None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self._last = time.monotonic()
@@ -103,15 +104,3 @@ def _wait_for_all() -> None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def _remove_broken(folder: Path) -> None:
-    for path in _checkpoints(folder):
-        if not (path / WHOLE).exists():
-            shutil.rmtree(path)
-
-
-def _last_whole(folder: Path) -> str | None:
-    """The newest complete checkpoint."""
-    whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
-    return str(whole[-1]) if whole else None

@@ -42,24 +42,17 @@ class Examples(Sequence[Example]):
     def __getitem__(self, place: slice) -> list[Example]: ...
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
-            return [self._example(index) for index in self.order[place]]
-        return self._example(self.order[place])
-
-    def _example(self, place: int) -> Example:
-        if place < len(self.winners):
-            winner = self.winners[place]
+            return [self[position] for position in range(*place.indices(len(self)))]
+        index = self.order[place]
+        if index < len(self.winners):
+            winner = self.winners[index]
             return Example(prompt=self.prompts.answer(winner.task), completion=self.prompts.output(winner.output))
-        demos, task = self.proposals[place - len(self.winners)]
+        demos, task = self.proposals[index - len(self.winners)]
         return Example(prompt=self.prompts.propose(demos), completion=self.prompts.written(task))
 
 
 def training_examples(
-    winners: Sequence[Winner],
-    proposals: Proposals,
-    prompts: Prompts,
-    *,
-    proposal_share: float,
-    names: tuple[object, ...],
+    winners: Sequence[Winner], proposals: Proposals, prompts: Prompts, *, proposal_share: float, names: tuple[object, ...]
 ) -> Examples:
     """Winners as answer-shaped texts, mixed with proposal-shaped ones to the given share.
 

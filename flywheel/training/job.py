@@ -16,7 +16,7 @@ from flywheel.training.examples import Example
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One training: the generator at ``start`` becomes the one in ``folder``."""
+    """One training: the generator at ``start`` becomes the one in ``folder``, saved whole."""
 
     start: str
     folder: Path
@@ -24,6 +24,9 @@ class Job:
     config: TrainingConfig
     seed: int
     checkpoints: Path
+    """A folder that a stopped training resumes from; it is removed at the end."""
+    base: Path = Path(".")
+    """The path in ``training.accelerate_config`` is relative to it."""
     trust_remote_code: bool = False
 
     @contextlib.contextmanager

@@ -6,15 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from flywheel.core.processes import Process, run_training
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, Stopped
 from flywheel.records import Facts
 from flywheel.training.job import Job
-
-if TYPE_CHECKING:
-    from flywheel.core.progress import Advance
 
 
 def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
@@ -24,15 +21,20 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
         job.write(folder / "job.pickle")
         if accelerate_config is None:
             accelerate_config = folder / "accelerate.json"
-            accelerate_config.write_text(json.dumps(_accelerate_config(processes, on_gpus=on_gpus)))
-        command = [
-            sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate_config),
+            # All of it, or accelerate reads the rest from the default file of this machine's user.
+            settings = {
+                "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
+                "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
+            }  # fmt: skip
+            accelerate_config.write_text(json.dumps(settings))
+        module = (
+            "accelerate.commands.launch", "--config_file", str(accelerate_config),
             "--mixed_precision", "bf16" if job.config.dtype == "bfloat16" else "no",
             *(["--num_processes", str(processes)] if processes > 1 else []),
             "-m", "flywheel.training.launch", str(folder / "job.pickle"),
-        ]  # fmt: skip
+        )  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
-        with Process(command=command, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
+        with Process(module=module, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
             result: Facts = process.result(advance)
             return result
 
@@ -46,18 +48,10 @@ def has_gpus(processes: int) -> bool:
     count = torch.cuda.device_count()
     if processes > count:
         raise ConfigError(
-            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}.",
+            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}",
             f"Set it to {count} or less.",
         )
     return True
-
-
-def _accelerate_config(processes: int, *, on_gpus: bool) -> dict[str, Any]:
-    """What keeps accelerate from reading the default config file of this machine's user."""
-    return {
-        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_machines": 1, "machine_rank": 0,
-        "num_processes": processes, "main_process_port": 0, "mixed_precision": "no", "use_cpu": not on_gpus,
-    }  # fmt: skip
 
 
 def _train_part(advance: Advance) -> Facts | None:

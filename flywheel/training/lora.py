@@ -21,7 +21,7 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> Pef
     if any(isinstance(layer, BaseTunerLayer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())):
         # trl reads the output's weights past an adapter; tied ones would be merged on one side only.
         raise ConfigError(
-            f"`training.lora.targets` ({_targets(lora)}) names the embeddings, which cannot have adapters.",
+            f"`training.lora.targets` ({_targets(lora)}) names the embeddings, which cannot have adapters",
             "Remove them from the targets.",
         )
     return adapted_model
@@ -35,7 +35,8 @@ def adapted(model: PreTrainedModel, lora: LoraConfig, *, task: str, key: str) ->
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise ConfigError(f"`{key}` does not fit the model: {' '.join(str(error).split())[:200]}") from None
+        message = f"`{key}` does not fit the model: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(message, f"Fix `{key}`.") from None
 
 
 def merged(trained: PeftModel, weights: dict[str, Any], *, into: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel:

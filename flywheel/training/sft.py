@@ -18,7 +18,6 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from flywheel.config import TrainingConfig
 from flywheel.core.faults import short_of_memory
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
@@ -34,7 +33,9 @@ CHUNK = 1000
 
 def train(job: Job, advance: Advance) -> Facts:
     """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
-    _check_machine(job.config)
+    no_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if job.config.dtype == "bfloat16" and no_bfloat16:
+        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support", "Set it to float32.")
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -44,23 +45,22 @@ def train(job: Job, advance: Advance) -> Facts:
 
 
 def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> Facts:
-    config = job.config
     try:
         trainer = _trainer(job, rows, lengths, tokenizer)
-        result = train_resumably(trainer, job.checkpoints, minutes=config.checkpoint_minutes, advance=advance)
+        result = train_resumably(trainer, job.checkpoints, minutes=job.config.checkpoint_minutes, advance=advance)
     except (MemoryError, RuntimeError) as error:
         if not short_of_memory(error):
             raise
         raise EngineError(
-            "Training ran out of memory.",
-            f"Set `training.accumulate` to {config.accumulate * 2}, `training.gradient_checkpointing` to true, or use "
+            "training ran out of memory",
+            f"Set `training.accumulate` to {job.config.accumulate * 2}, `training.gradient_checkpointing` to true, or use "
             "`training.lora`.",
         ) from None
     # Of every step and all processes, which the trainer's own figure is not after a resume.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     loss = fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
-        raise ModelError(f"Training ended with a loss of {loss}.", "Lower `training.learning_rate`.")
+        raise ModelError(f"training ended with a loss of {loss}", "Lower `training.learning_rate`.")
     # Gathered by all processes, where each has a part of them; saved by one.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
@@ -75,11 +75,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _check_machine(config: TrainingConfig) -> None:
-    if config.dtype == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support.", "Set it to float32.")
 
 
 def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int]]:
@@ -98,12 +93,11 @@ def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dat
             writer.write_table(pa.Table.from_pylist(fitting, schema=schema))
             kept.extend(length for length in lengths if length <= limit)
     if not kept:
-        too_long = f"All {len(job.examples)} training texts are longer than"
+        too_long = f"all {len(job.examples)} training texts are longer than"
         if context < job.config.max_length:
-            raise DataError(
-                f"{too_long} the generator's context of {context} tokens.", "Use a generator with a longer context."
-            )
-        raise DataError(f"{too_long} `training.max_length` ({job.config.max_length}).", "Raise it.")
+            message = f"{too_long} the generator's context of {context} tokens"
+            raise DataError(message, "Use a generator with a longer context.")
+        raise DataError(f"{too_long} `training.max_length` ({job.config.max_length})", "Raise it.")
     return Dataset.from_file(str(file)), kept
 
 
@@ -122,7 +116,7 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
     model = _load(job, torch.bfloat16 if config.lora and config.dtype == "bfloat16" else torch.float32)
     if config.batching == "packed" and not keeps_apart(model):
         raise ConfigError(
-            f"`training.batching` is packed, but packed texts of a {model.config.model_type} model would attend to each other.",
+            f"`training.batching` is packed, but packed texts of a {model.config.model_type} model would attend to each other",
             "Set it to grouped.",
         )
     if config.lora:
@@ -133,7 +127,7 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
         settings._n_gpu = min(1, settings.n_gpu)
         trainer = _Trainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}", "Remove or fix them.") from None
     if config.batching == "packed":
         trainer.data_collator = Rows(tokenizer.pad_token_id)
     if config.batching == "grouped" or settings.world_size > 1:
@@ -162,7 +156,7 @@ def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
     if config.batch_size % parts:
         raise ConfigError(
             f"`training.batch_size` ({config.batch_size}) is not divisible by {processes} processes x `training.accumulate` "
-            f"({config.accumulate}).",
+            f"({config.accumulate})",
             f"Set it to a multiple of {parts}.",
         )
     arguments = {

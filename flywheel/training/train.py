@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flywheel.config import Config, TrainingConfig
+from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError
 from flywheel.records import Facts
-from flywheel.training.examples import Example
 from flywheel.training.job import Job
 
-if TYPE_CHECKING:
-    from flywheel.core.progress import Advance
 
+def train_generator(job: Job, advance: Advance) -> Facts:
+    """Fine-tune a generator and save it whole; returns its rows, dropped rows and loss.
 
-def train_generator(
-    start: str,
-    folder: Path,
-    examples: Sequence[Example],
-    config: TrainingConfig,
-    *,
-    seed: int,
-    advance: Advance,
-    checkpoints: Path,
-    base: Path = Path("."),
-    trust_remote_code: bool = False,
-) -> Facts:
-    """Fine-tune the generator at ``start`` and save it, whole, in ``folder``; returns its rows, dropped rows and loss.
-
-    ``checkpoints`` is a folder that a stopped training resumes from; it is removed at the end. The path in
-    ``training.accelerate_config`` is relative to ``base``. Raises ConfigError for settings that do not fit this machine, the
-    generator or trl, DataError where there is nothing to train on, ModelError where the loss is not a number, EngineError
-    where memory runs out or a training process fails, and what ``advance`` raises.
+    Raises ConfigError for settings that do not fit this machine, the generator or trl, DataError where there is nothing to
+    train on, ModelError where the loss is not a number, EngineError where memory runs out or a training process fails, and
+    what ``advance`` raises.
     """
-    if not examples:
+    if not job.examples:
         raise DataError(
-            "No task of this round has a finished candidate, so there is nothing to train on.",
+            "no task of this round has a finished candidate, so there is nothing to train on",
             "Look at `candidates.finish_reason`: raise `sampling.max_tokens` where it is length, lower it where it is "
             "prompt-too-long.",
         )
-    job = Job(
-        start=start, folder=folder, examples=examples, config=config, seed=seed, checkpoints=checkpoints,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
-    if config.processes > 1 or config.accelerate_config is not None:
+    if job.config.processes > 1 or job.config.accelerate_config is not None:
         from flywheel.training.launch import launch
 
-        return launch(job, _accelerate_config(config, base), advance)
+        return launch(job, _accelerate_config(job.config, job.base), advance)
     from flywheel.training.sft import free_memory, train
 
     try:
@@ -61,7 +40,16 @@ def check_training(config: Config, model: Path) -> None:
     """Raise ConfigError where the ``training`` section does not fit this machine or the model, before a round starts."""
     training, file = config.training, _accelerate_config(config.training, config.base)
     if file is not None:
-        _check_accelerate_config(file)
+        from accelerate.commands.config.config_args import load_config_from_file
+
+        hint = "Write one with `accelerate config`."
+        if not file.is_file():
+            raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist", hint)
+        try:
+            load_config_from_file(str(file))
+        except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over
+            text = " ".join(str(error).split())[:200]
+            raise ConfigError(f"accelerate cannot read {file} of `training.accelerate_config`: {text}", hint) from None
     if training.processes > 1:
         from flywheel.training.launch import has_gpus
 
@@ -80,16 +68,3 @@ def check_training(config: Config, model: Path) -> None:
 
 def _accelerate_config(config: TrainingConfig, base: Path) -> Path | None:
     return base / Path(config.accelerate_config).expanduser() if config.accelerate_config is not None else None
-
-
-def _check_accelerate_config(file: Path) -> None:
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    hint = "Write one with `accelerate config`."
-    if not file.is_file():
-        raise ConfigError(f"`training.accelerate_config` names {file}, which does not exist.", hint)
-    try:
-        load_config_from_file(str(file))
-    except Exception as error:  # of any kind: a parser's, or what accelerate stumbles over
-        text = " ".join(str(error).split())[:200]
-        raise ConfigError(f"accelerate cannot read {file} of `training.accelerate_config`: {text}", hint) from None

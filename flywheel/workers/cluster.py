@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from flywheel.config import ClusterConfig, Config
 from flywheel.engines.generator import ENDPOINT, local_engine
 from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Model
-from flywheel.workers.pools import Generating, Pool, Scoring
+from flywheel.workers.pools import Pool, start_engine, start_scorer
 from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Step, Workers
 from flywheel.workspace import Workspace
@@ -22,13 +23,13 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     """
     if config.engine.name == "auto" and settings.gpus_per_worker:
         raise ConfigError(
-            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine.",
+            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine",
             "Set `engine.name` to the engine of the nodes: vllm or transformers.",
         )
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("`cluster` needs Ray, which is not installed.", "Run `pip install 'flywheel-bon[ray]'`.") from None
+        raise EngineError("`cluster` needs Ray, which is not installed", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:
@@ -60,12 +61,11 @@ def cluster_workers(
     if not generator.path.startswith(ENDPOINT):
         engine = local_engine(config).model_copy(update={"workers": settings.cpus_per_worker})
         pools[Step.GENERATE] = Pool(
-            worker=Generating(settings=engine, generator=stored(generator), cache=workspace.models.resolve() / "converted"),
+            start=partial(start_engine, engine, stored(generator), workspace.models.resolve() / "converted"),
             size=settings.workers, cpus=settings.cpus_per_worker, gpus=settings.gpus_per_worker,
         )  # fmt: skip
     if reward is not None:
         pools[Step.SCORE] = Pool(
-            worker=Scoring(config=config, reward_model=stored(reward)),
-            size=settings.scorers, cpus=1, gpus=settings.gpus_per_scorer,
+            start=partial(start_scorer, config, stored(reward)), size=settings.scorers, cpus=1, gpus=settings.gpus_per_scorer,
         )  # fmt: skip
     return RayWorkers(pools, retries=settings.retries)

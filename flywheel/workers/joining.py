@@ -44,7 +44,7 @@ def connect(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RuntimeError, ConnectionError, ValueError, OSError, SystemExit) as error:
         raise EngineError(
-            f"Cannot join the Ray cluster at {address}: {' '.join(str(error).split())}",
+            f"cannot join the Ray cluster at {address}: {' '.join(str(error).split())}",
             "Start one with `ray start --head`, or fix `cluster.address`.",
         ) from None
     finally:
@@ -78,15 +78,15 @@ def _versions() -> dict[str, str]:
 
 def _check_versions() -> None:
     """Raise EngineError for a node whose libraries are not those of this process: its completions could differ."""
-    task, expected = ray.remote(num_cpus=0)(_versions), _versions()
+    task = ray.remote(num_cpus=0)(_versions)
     for node in _alive():
-        here = NodeAffinitySchedulingStrategy(node, soft=False)
         try:
-            found = ray.get(task.options(scheduling_strategy=here).remote(), timeout=60)
+            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            there = ray.get(task.options(scheduling_strategy=strategy).remote(), timeout=60)
         except Exception as error:  # whatever keeps flywheel from starting there
-            raise EngineError(f"Node {node[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
-        if other := [f"{name} {found[name]} instead of {expected[name]}" for name in expected if found[name] != expected[name]]:
-            raise EngineError(f"Node {node[:8]} has {', '.join(other)}.", "Install the same versions on all nodes.")
+            raise EngineError(f"node {node[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
+        if other := [f"{name} {there[name]} instead of {here}" for name, here in _versions().items() if there[name] != here]:
+            raise EngineError(f"node {node[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
 
 
 def check_room(settings: ClusterConfig) -> None:
@@ -98,8 +98,8 @@ def check_room(settings: ClusterConfig) -> None:
         cpus, gpus = map(sum, zip(*workers, strict=True))
         sizes = ", ".join(f"{count} of {cpus:g} cores and {gpus:g} GPUs" for (cpus, gpus), count in Counter(nodes).items())
         raise ConfigError(
-            f"The {len(workers)} workers and scorers of `cluster` need {cpus:g} cores and {gpus:g} GPUs in all, and do not fit "
-            f"on its nodes: {sizes}.",
+            f"the {len(workers)} workers and scorers of `cluster` need {cpus:g} cores and {gpus:g} GPUs in all, and do not fit "
+            f"on its nodes: {sizes}",
             "Lower the numbers in `cluster`, or add nodes.",
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flywheel.errors import RESUME, EngineError, FlywheelError, first_line
-from flywheel.workers.pools import Pool
+from flywheel.workers.pools import Handler, Pool
 from flywheel.workers.work import Failed, Step, Work
 
 DEATHS_AT_START = 3
@@ -52,7 +52,7 @@ class RayWorkers:
             for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
                 yield from self._run(window, steps, attempts)
         except ray.exceptions.RayError as error:
-            raise EngineError(f"The Ray cluster failed: {first_line(error)}", RESUME) from None
+            raise EngineError(f"the Ray cluster failed: {first_line(error)}", RESUME) from None
 
     def close(self) -> None:
         """Do nothing: models are in memory only during a run."""
@@ -108,20 +108,20 @@ class _Actor:
         silence()
         self._step, self._attempts, self._retries = step, attempts, retries
         self._error: FlywheelError | None = None
-        self._work: Callable[[Work], Work]
+        self._work: Handler
         # The other processes of the pool may be starting, too.
         if ray.get(attempts.begin.remote((step, START))) > DEATHS_AT_START + pool.size:
             self._error = EngineError(
-                "The workers of the cluster die while they load their model, most likely because memory runs out.",
+                "the workers of the cluster die while they load their model, most likely because memory runs out",
                 "Lower `cluster.workers` or `cluster.scorers`, or use larger nodes.",
             )
             return
         try:
-            self._work = pool.worker.start()
+            self._work = pool.start()
         except FlywheelError as error:
             self._error = error
         except Exception as error:
-            self._error = EngineError(f"A worker of the cluster cannot start: {first_line(error)}", "Fix the cause.")
+            self._error = EngineError(f"a worker of the cluster cannot start: {first_line(error)}", "Fix the cause.")
         attempts.end.remote((step, START))
 
     def __call__(self, batch: pa.Table) -> pa.Table:

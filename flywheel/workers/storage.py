@@ -48,10 +48,8 @@ class Stored:
         """The folder on this node: in place, or fetched once; raises ModelError where it is missing or not what was stored."""
         if self.storage is None:
             if not self.folder.is_dir():
-                raise ModelError(
-                    f"No model folder at {self.folder} on this node.",
-                    "Share the workspace's folder with all nodes, or set `cluster.storage`.",
-                )
+                hint = "Share the workspace's folder with all nodes, or set `cluster.storage`."
+                raise ModelError(f"no model folder at {self.folder} on this node", hint)
             return self.folder
         from filelock import FileLock
 
@@ -69,7 +67,7 @@ class Stored:
                 files.get_file(name, str(folder / Path(name).name))
         (folder / COMPLETE).unlink(missing_ok=True)
         if digest_model(folder) != self.digest:
-            raise ModelError(f"{self._address} is not the model that was stored there.", "Delete it to have it stored again.")
+            raise ModelError(f"{self._address} is not the model that was stored there", "Delete it to have it stored again.")
 
 
 def check_storage(storage: str) -> None:
@@ -92,6 +90,5 @@ def _storage(address: str, kind: type[FlywheelError], action: str) -> Iterator[t
     try:
         yield url_to_fs(address)
     except Exception as error:  # permissions, names, networks
-        raise kind(
-            f"Cannot {action} {address} of `cluster.storage`: {first_line(error)}", "Fix the address or its permissions."
-        ) from None
+        message = f"cannot {action} {address} of `cluster.storage`: {first_line(error)}"
+        raise kind(message, "Fix the address or its permissions.") from None

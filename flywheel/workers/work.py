@@ -61,14 +61,13 @@ class Workers(Protocol):
 def finished(work: Work | Failed) -> Work:
     """A chunk that the caller cannot do without; raises EngineError where it failed."""
     if isinstance(work, Failed):
-        raise EngineError(f"A chunk failed: {work.error}", "Fix the cause, then run the same command to resume.")
+        raise EngineError(f"a chunk failed: {work.error}", "Fix the cause, then run the same command to resume.")
     return work
 
 
 def generate(work: Work, engine: Engine) -> Work:
     """The chunk with the completions that it asks for; without a request it stays the same."""
-    request = work.request
-    if request is None:
+    if (request := work.request) is None:
         return work
     completions = engine.generate(request.prompts, n=request.n, sampling=request.sampling, seed=request.seed)
     return replace(work, completions=completions)

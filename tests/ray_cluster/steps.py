@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flywheel.errors import DataError, EngineError
-from flywheel.workers.pools import Worker
+from flywheel.workers.pools import Handler
 from flywheel.workers.work import Work
 
 
@@ -22,7 +22,7 @@ class Trouble:
     kind: str = "none"
     seconds: float = 0.0
 
-    def start(self) -> Callable[[Work], Work]:
+    def start(self) -> Handler:
         if self.kind == "missing":
             raise EngineError("No such model.", "Get it.")
         if self.kind == "cannot":
@@ -48,14 +48,14 @@ class Trouble:
 class Slow:
     """A real worker that takes its time, and leaves the name of its node in a folder."""
 
-    worker: Worker
+    start_worker: Callable[[], Handler]
     seconds: float
     nodes: Path
 
-    def start(self) -> Callable[[Work], Work]:
+    def start(self) -> Handler:
         import ray
 
-        started = self.worker.start()
+        started = self.start_worker()
         (self.nodes / ray.get_runtime_context().get_node_id()).touch()
 
         def do(work: Work) -> Work:

@@ -69,7 +69,7 @@ def test_other_versions_on_the_nodes(
     ray.shutdown()
     monkeypatch.setattr(joining, "__version__", "99.0")  # of this process; the nodes import the real one
     done = refused(cli, copy(built, tmp_path), address=cluster.address)
-    assert done.error.endswith(f"has flywheel {__version__} instead of 99.0.")
+    assert done.error.endswith(f"has flywheel {__version__} instead of 99.0")
     ray.shutdown()
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flywheel.errors import RESUME
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
-from flywheel.workers.pools import Generating
+from flywheel.workers.pools import Handler, start_engine
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.ray_cluster.conftest import NODE
@@ -93,9 +94,11 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
 ) -> None:
     nodes = tmp_path / "nodes"
     nodes.mkdir()
-    monkeypatch.setattr(
-        "flywheel.workers.cluster.Generating", lambda **fields: Slow(worker=Generating(**fields), seconds=0.2, nodes=nodes)
-    )
+
+    def start_slowly(*arguments: Any) -> Handler:
+        return Slow(start_worker=partial(start_engine, *arguments), seconds=0.2, nodes=nodes).start()
+
+    monkeypatch.setattr("flywheel.workers.cluster.start_engine", start_slowly)
     workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
     run_next_round(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.errors import ModelError, StoreError
 from flywheel.workers.joining import connect
-from flywheel.workers.pools import Generating, Pool
+from flywheel.workers.pools import Pool, start_engine
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Step, Work, finished
@@ -76,14 +77,14 @@ def test_nodes_generate_what_this_process_would_with_a_model_from_the_store(clus
     connect(cluster.address)
     settings = EngineConfig(name="ctranslate2", workers=1)
     stored(f"{bucket}/nodes").store()
-    worker = Generating(settings=settings, generator=stored(f"{bucket}/nodes", NOWHERE), cache=NOWHERE)
+    start = partial(start_engine, settings, stored(f"{bucket}/nodes", NOWHERE), NOWHERE)
     request = Request(
         prompts=["Instruction: Write the bigger number."] * 3,
         n=2,
         sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=8),
         seed=3,
     )
-    workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=2, cpus=1, gpus=0)}, retries=0)
+    workers = RayWorkers({Step.GENERATE: Pool(start=start, size=2, cpus=1, gpus=0)}, retries=0)
     done = [finished(work) for work in workers.run([Work(request=request)] * 4, Step.GENERATE)]
     engine = load(settings, NANO, cache=tmp_path, digest="nano")
     expected = engine.generate(request.prompts, n=request.n, sampling=request.sampling, seed=request.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.workers.joining import connect
-from flywheel.workers.pools import Generating, Pool
+from flywheel.workers.pools import Pool, start_engine
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.storage import Stored
 from flywheel.workers.work import Step, Work, finished, generate
@@ -36,7 +37,7 @@ def test_a_worker_generates_with_vllm_what_this_process_would(cluster: Any, prom
     finally:
         engine.close()
     connect(cluster.address)
-    worker = Generating(settings=SETTINGS, generator=Stored(folder=NANO, digest=digest_model(NANO)), cache=tmp_path)
-    workers = RayWorkers({Step.GENERATE: Pool(worker=worker, size=1, cpus=1, gpus=0)}, retries=0)
+    start = partial(start_engine, SETTINGS, Stored(folder=NANO, digest=digest_model(NANO)), tmp_path)
+    workers = RayWorkers({Step.GENERATE: Pool(start=start, size=1, cpus=1, gpus=0)}, retries=0)
     there = [finished(work).completions for work in workers.run(chunks, Step.GENERATE)]
     assert there == here

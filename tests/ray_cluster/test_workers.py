@@ -34,7 +34,7 @@ def chunks(count: int) -> Iterator[Work]:
 
 
 def pool(size: int = 2, **trouble: Any) -> Pool:
-    return Pool(worker=Trouble(**trouble), size=size, cpus=1, gpus=0)
+    return Pool(start=Trouble(**trouble).start, size=size, cpus=1, gpus=0)
 
 
 def run(pools: list[Pool], chunks: Iterator[Work], *, retries: int) -> Iterator[Work | Failed]:

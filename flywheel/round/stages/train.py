@@ -10,7 +10,7 @@ from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Chunk, Model, ModelKind, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
-from flywheel.training import train_generator, training_examples
+from flywheel.training import Job, train_generator, training_examples
 from flywheel.training.examples import Examples
 
 
@@ -24,12 +24,13 @@ def train(context: RoundContext) -> None:
         context.close()
         folder = workspace.models / f"generator-{context.name}"
         with publish(folder) as unfinished:
-            facts = train_generator(
-                str(workspace.locate(start)), unfinished, _examples(context, start), config.training,
-                seed=derive(config.seed, context.round.tasks_of, "train"), advance=stage.progress.to,
+            job = Job(
+                start=str(workspace.locate(start)), folder=unfinished, examples=_examples(context, start),
+                config=config.training, seed=derive(config.seed, context.round.tasks_of, "train"), base=config.base,
                 checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
-                base=config.base, trust_remote_code=config.engine.trust_remote_code,
+                trust_remote_code=config.engine.trust_remote_code,
             )  # fmt: skip
+            facts = train_generator(job, stage.progress.to)
         model = Model(
             kind=ModelKind.GENERATOR, name=context.name, path=workspace.inside(folder), digest=digest_model(folder),
             parent=start.model_id, recipe=config.training.model_dump(), facts=facts,
