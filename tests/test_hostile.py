@@ -373,7 +373,7 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"", "has no rows"),
     ("t.jsonl", b"\0" * 50, "is not JSON"),
     ("t.jsonl.gz", b"no gzip", "cannot read"),
-    ("t.jsonl.gz", gzip.compress(b"{}" * 999)[:-9], "cannot read"),
+    ("t.jsonl.gz", gzip.compress(b"{}" * 999, mtime=0)[:-9], "cannot read"),
 ]
 
 
@@ -387,14 +387,14 @@ def test_a_hostile_file_of_tasks_is_refused(key: str, name: str, content: bytes,
 
 def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.setattr("flywheel.instructions.tasks.LARGEST", 10**6)
-    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8))
+    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8, mtime=0))
     refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "Split the file")
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
     ("d.json", b"[" * 100_000, "is not JSON"),
     ("d.json", b"\xff\xfe\0", "is not JSON"),
-    ("d.json.gz", gzip.compress(b"[1]")[:-9], "is not JSON"),
+    ("d.json.gz", gzip.compress(b"[1]", mtime=0)[:-9], "is not JSON"),
     ("d.json", b"[5]", "must be an object"),
     ("d.csv", b"a,b\n1", "another number of cells"),
     ("d.csv", b"a,b\n" + b"x" * 200_000 + b",1", "d.csv"),
