@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from flywheel.cli.options import AsJson, Overrides, named_workspace
+from flywheel.cli.options import AsJson, Constraints, Input, Overrides, named_workspace, opened
 from flywheel.cli.stopping import finishing
 from flywheel.errors import ConfigError, DataError
 
@@ -33,14 +35,12 @@ class Part(StrEnum):
 def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Build whatever the reward model is missing: slice, members, merge, self-test; print its held-out accuracies."""
     from flywheel.report import reward as report
-
-    workspace, config = _opened(overrides)
     from flywheel.reward.build import build_reward_model
 
-    with finishing(), workspace.at_work():
-        workspace.store.migrate()
-        merged = build_reward_model(config, workspace, _watched(config))
-    report.print_built([workspace.store.model(one) for one in merged.facts.members], merged, as_json=as_json)
+    with _at_work(overrides) as lab:
+        merged = build_reward_model(*lab)
+        members = [lab.workspace.store.model(member) for member in merged.facts.members]
+    report.print_built(members, merged, as_json=as_json)
 
 
 @app.command("slice")
@@ -72,18 +72,14 @@ def train(
 ) -> None:
     """Train members of the config, without merging them."""
     from flywheel.report import reward as report
-
-    workspace, config = _opened(overrides)
-    wanted = names or list(config.reward.members)
-    for name in wanted:
-        if name not in config.reward.members:
-            raise ConfigError(f"no member {name!r}", f"The config has {', '.join(config.reward.members)}.")
     from flywheel.reward.build import Lab
 
-    with finishing(), workspace.at_work():
-        workspace.store.migrate()
-        lab = Lab(config, workspace, _watched(config))
-        trained = list(lab.members(wanted).values())
+    with _at_work(overrides) as lab:
+        members = lab.config.reward.members
+        for name in names or ():
+            if name not in members:
+                raise ConfigError(f"no member {name!r}", f"The config has {', '.join(members)}.")
+        trained = list(Lab(*lab).members(names or list(members)).values())
     report.print_members(trained, as_json=as_json)
 
 
@@ -129,16 +125,14 @@ def search(
     Prints the best and what to write into the config to use it.
     """
     from flywheel.report import reward as report
-
-    workspace, config = _opened(overrides)
-    if trials or not config.reward.search.trials:
-        config = workspace.config([*(overrides or []), f"reward.search.trials={trials or 48}"])
     from flywheel.reward.build import Lab
 
-    with finishing(), workspace.at_work():
-        workspace.store.migrate()
-        lab = Lab(config, workspace, _watched(config))
-        found = lab.search(lab.members())
+    tried = [f"reward.search.trials={trials}"] if trials else []
+    with _at_work([*(overrides or []), *tried]) as lab:
+        if not lab.config.reward.search.trials:
+            lab = lab._replace(config=lab.workspace.config([*(overrides or []), "reward.search.trials=48"]))
+        search = Lab(*lab)
+        found = search.search(search.members())
     report.print_search(found, as_json=as_json)
 
 
@@ -154,20 +148,13 @@ def eval_command(
 
     if chart is not None and chart.suffix not in (".png", ".svg"):
         raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
-    workspace, config = _opened(overrides)
     from flywheel.evaluation.judges import function_judge
     from flywheel.reward.report import evaluate_reward_model
     from flywheel.reward.sources import Split
 
-    with finishing(), workspace.at_work():
-        workspace.store.migrate()
-        found = evaluate_reward_model(
-            config,
-            workspace,
-            _watched(config),
-            function_judge(config.evaluation.judge),
-            split=Split(split.value),
-        )  # fmt: skip
+    with _at_work(overrides) as lab:
+        judge = function_judge(lab.config.evaluation.judge)
+        found = evaluate_reward_model(*lab, judge, split=Split(split.value))
     if chart is not None:
         from flywheel.report.reward_chart import reward_chart, save_chart
 
@@ -196,8 +183,8 @@ def score(
     model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
     texts: Annotated[list[str], typer.Argument(help="Outputs to score; whole texts without --instruction.")],
     instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction they answer.")] = None,
-    text: Annotated[str, typer.Option("--input", help="The input of the task.")] = "None",
-    constraints: Annotated[str, typer.Option("--constraints", help="The constraints on the output.")] = "None",
+    text: Input = "None",
+    constraints: Constraints = "None",
     as_json: AsJson = False,
 ) -> None:
     """Score texts with a reward model, best first."""
@@ -237,23 +224,28 @@ def pairs(
     report.print_pairs(made, to, as_json=as_json)
 
 
-def _opened(overrides: list[str] | None) -> tuple[Workspace, Config]:
-    """The workspace, created with the nano preset where it is missing, and its configuration."""
-    from flywheel.config import find, load
+class Opened(NamedTuple):
+    """What the lab works with."""
 
-    workspace = named_workspace()
-    if not workspace.exists:
-        load(find("nano"), overrides or [])
-        workspace.init(find("nano"))
-    return workspace, workspace.config(overrides or [])
+    config: Config
+    workspace: Workspace
+    progress: Progress
 
 
-def _watched(config: Config) -> Progress:
-    """Progress that stops the work where the budget is spent or a signal asks to stop."""
-    from flywheel.report.progress import Terminal
-    from flywheel.round.budget import Budget
+@contextmanager
+def _at_work(overrides: list[str] | None) -> Iterator[Opened]:
+    """Open and lock the workspace, created with the nano preset where it is missing; the budget and signals stop the work."""
+    with finishing():
+        from flywheel.report.progress import Terminal
+        from flywheel.round.budget import Budget
 
-    return Budget(config.budget, config.prices).watch(Terminal())
+        wheel = opened(overrides)
+        config = wheel.configured()
+        if not wheel.workspace.exists:
+            opened().create()
+        with wheel.workspace.at_work():
+            wheel.workspace.store.migrate()
+            yield Opened(config, wheel.workspace, Budget(config.budget, config.prices).watch(Terminal()))
 
 
 def _refuse_existing(folder: Path) -> None:
