@@ -126,7 +126,7 @@ def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_row
         assert not workspace.store.progress("r1", stage).finished
         return driver.returncode, said.strip().splitlines()[-1]
 
-    assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"stopped: {RESUME}")
+    assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"hint: {RESUME}")
     code, _ = ended(Stage.ANSWER, signal.SIGKILL)
     assert code == -signal.SIGKILL
     went_on = subprocess.run(command, capture_output=True, text=True)
