@@ -97,7 +97,7 @@ class Server:
 
             def handle_error(self, *arguments: Any) -> None:
                 """A client that went away is no news."""
-                if not isinstance(sys.exception(), ConnectionError):
+                if not isinstance(sys.exception(), OSError | ValueError):  # ValueError: its file is closed already
                     super().handle_error(*arguments)
 
         self._listener = Listener(("127.0.0.1", 0), Handler)

@@ -360,8 +360,8 @@ def test_an_option_that_means_harm_is_refused_and_no_secret_repeated(option: str
 
 TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"\xff\xfe", "cannot read"),
-    ("t.jsonl", b"[" * 100_000, "nested too deeply"),
-    ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "a number too long"),
+    ("t.jsonl", b"[" * 100_000, "line 1"),
+    ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "line 1"),
     ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
     ("t.jsonl", b'{"instruction": 5}', "must be a text"),
     ("t.jsonl", b'{"instruction": null}', "must be a text"),
