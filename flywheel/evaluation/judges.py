@@ -122,7 +122,7 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
         reason = f"the judge {name} failed ({reason_of(error)})"
-        raise DataError(reason, "Fix it, then run the same command to resume.") from None
+        raise DataError(reason, "Fix the judge, then run the same command to resume.") from None
     if len(numbers) != len(rows):
         counts = f"{len(numbers)} numbers for {len(rows)} outputs"
         raise DataError(f"the judge {name} returned {counts}", "Return one number per output.")

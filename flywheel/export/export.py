@@ -46,7 +46,7 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     A push that fails keeps the folder.
     """
     if options.public and options.push_to is None:
-        raise ConfigError("--public needs --push", "Add `--push OWNER/NAME` or remove --public.")
+        raise ConfigError("--public needs --push", "Add --push OWNER/NAME, or remove --public.")
     if options.pairs and options.shape == Shape.COLUMNS:
         raise ConfigError("--pairs does not support --shape columns", "Use `--shape prompt-completion` or messages.")
     folder = expanded(options.to).resolve()
