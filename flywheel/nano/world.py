@@ -77,8 +77,7 @@ def split_list(text: str) -> list[str]:
 
 def _words(text: str) -> list[str] | None:
     words = split_list(text)
-    valid = len(words) >= 2 and all(word in CATEGORY_OF for word in words) and len(set(words)) == len(words)
-    return words if valid else None
+    return words if len(words) >= 2 and len(CATEGORY_OF.keys() & words) == len(words) else None
 
 
 def numbers(text: str) -> tuple[int, int] | None:
@@ -90,23 +89,15 @@ def numbers(text: str) -> tuple[int, int] | None:
 
 
 def _on_words(function: Callable[[list[str]], str]) -> Callable[[str], str | None]:
-    def answer(text: str) -> str | None:
-        words = _words(text)
-        return function(words) if words else None
-
-    return answer
+    return lambda text: function(words) if (words := _words(text)) else None
 
 
 def _draw_words(least: int, most: int) -> Callable[[random.Random], str]:
-    def draw(rng: random.Random) -> str:
-        return ", ".join(rng.sample(WORDS, rng.randint(least, most)))
-
-    return draw
+    return lambda rng: ", ".join(rng.sample(WORDS, rng.randint(least, most)))
 
 
 def _draw_key(table: dict[str, str]) -> Callable[[random.Random], str]:
-    keys = sorted(table)
-    return lambda rng: rng.choice(keys)
+    return lambda rng: rng.choice(sorted(table))
 
 
 def _draw_one_animal(rng: random.Random) -> str:
@@ -123,10 +114,7 @@ def find_animal(text: str) -> str | None:
 
 
 def _draw_numbers(top: int) -> Callable[[random.Random], str]:
-    def draw(rng: random.Random) -> str:
-        return ", ".join(str(number) for number in rng.sample(range(1, top), 2))
-
-    return draw
+    return lambda rng: ", ".join(map(str, rng.sample(range(1, top), 2)))
 
 
 def _larger(text: str) -> str | None:
