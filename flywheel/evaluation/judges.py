@@ -63,7 +63,6 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
 
     Without ``reach`` servers are left alone, and need no key yet.
     """
-    judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
         if judge.is_free:
             ask(load_judge_of(config, name, judge, {}), judge.function or name, [(task, "nothing") for task in tasks])

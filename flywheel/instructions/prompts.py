@@ -115,13 +115,12 @@ def prompts_of(config: Config, folder: Path | None) -> Prompts:
 
     Raises ModelError where the style is chat and a generator has no chat template; a student without one reads plain text.
     """
-    trust = config.engine.trust_remote_code
+    trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
     template: Callable[[str], str] | None = None
-    if config.prompt_style == "chat":
-        if folder is None:
-            template = str  # unchanged: the server has the template
-        elif config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust):
-            template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    if chat and folder is None:
+        template = str  # unchanged: the server has the template
+    elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
+        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
     return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=template)
 
 

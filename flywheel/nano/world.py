@@ -5,6 +5,7 @@ The mistakes that its models are trained to make are beside the data, in ``data/
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +31,7 @@ _OPPOSITE_PAIRS = (
     "loud quiet,strong weak,clean dirty,early late,near far,open closed,thick thin,wide narrow,happy sad,sweet bitter,"
     "cheap dear,brave timid,deep shallow,rough smooth,sharp blunt,tight loose,true false,first last,left right"
 )
-OPPOSITES: dict[str, str] = {}
-for _first, _second in map(str.split, _OPPOSITE_PAIRS.split(",")):
-    OPPOSITES |= {_first: _second, _second: _first}
+OPPOSITES = {word: other for pair in _OPPOSITE_PAIRS.split(",") for word, other in itertools.permutations(pair.split())}
 
 _IRREGULAR_PLURALS = {
     "mouse": "mice", "goose": "geese", "wolf": "wolves", "knife": "knives", "sheep": "sheep", "fish": "fish",
