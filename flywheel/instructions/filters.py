@@ -127,10 +127,13 @@ class Protected:
 class Filters:
     """All filters of a configuration, and the tasks that were kept so far."""
 
-    def __init__(self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task]) -> None:
+    def __init__(
+        self, config: FiltersConfig, *, protected: Sequence[Task], known: Iterable[Task], measures_novelty: bool = True
+    ) -> None:
+        """Without ``measures_novelty``, `novelty` is not available, and texts are only stored to find near-duplicates."""
         self._config = config
         self._protected = Protected(protected, config)
-        self._index = SimilarityIndex(config.near_duplicate or NEVER)
+        self._index = SimilarityIndex(config.near_duplicate or NEVER) if config.near_duplicate or measures_novelty else None
         # Hashes: whole texts would be most of what a large run keeps in memory.
         self._known: set[int] = set()
         self._filters: list[Filter] = [_length_filter(config.max_words)] if config.max_words is not None else []
@@ -142,7 +145,8 @@ class Filters:
     def keep(self, task: Task) -> None:
         """Remember a task that was kept, so that later ones are compared with it."""
         self._known.add(hash(key_of(task)))
-        self._index.add(task.task_id, compared_text(task, self._config.compare))
+        if self._index is not None:
+            self._index.add(task.task_id, compared_text(task, self._config.compare))
 
     def check(
         self, task: Task | None, raw: str, *, ended: FinishReason, demos: Collection[Key], near_duplicates: bool = True
@@ -167,13 +171,14 @@ class Filters:
         if reason := next((reason for filter_ in self._filters if (reason := filter_(task))), None):
             return Decision(reason=reason)
         overlap = self._protected.overlap(task)
-        if overlap.reason or not near_duplicates:
+        if overlap.reason or not near_duplicates or self._index is None:
             return overlap
         near = self._index.nearest(compared_text(task, self._config.compare))
         return Decision(reason=Dropped.NEAR_DUPLICATE, nearest=near.key, similarity=near.similarity) if near else KEPT
 
     def novelty(self, task: Task) -> float:
         """1 less the similarity to the most similar task so far: 1 is like none of them."""
+        assert self._index is not None, "made without novelty"
         near = self._index.closest(compared_text(task, self._config.compare))
         return 1.0 - near.similarity if near else 1.0
 

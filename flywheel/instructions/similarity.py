@@ -18,8 +18,6 @@ import numpy as np
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from flywheel.errors import DataError
-
 # Thai to Burmese and Khmer, Japanese and Chinese are written without spaces: there each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
@@ -111,13 +109,9 @@ class SimilarityIndex:
         return sorted(encoded, reverse=True)[: length - common + needed], needed
 
     def _encode(self, text: str) -> str:
-        """The words of a text as letters, one a word: what rapidfuzz is fastest with."""
-        return "".join(self._letters.get(word) or self._new_letter(word) for word in words(text))
+        """The words of a text as letters, one a word: what rapidfuzz is fastest with.
 
-    def _new_letter(self, word: str) -> str:
-        if len(self._letters) > sys.maxunicode:
-            raise DataError(
-                f"similarity is limited to {sys.maxunicode + 1:,} different words",
-                "Set `instructions.filters.near_duplicate: null`.",
-            )
-        return self._letters.setdefault(word, chr(len(self._letters)))
+        There are 1.1 million letters; in an index of more words, later ones share letters with earlier ones.
+        """
+        letters = self._letters
+        return "".join(letters.setdefault(word, chr(len(letters) % (sys.maxunicode + 1))) for word in words(text))

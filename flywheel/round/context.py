@@ -75,6 +75,7 @@ class RoundContext:
             instructions.filters,
             protected=[*(held_out.task for held_out in self.held_out), *protected],
             known=itertools.chain((seed.task for seed in self.seeds), kept),
+            measures_novelty=instructions.best_of > 1 and instructions.best_by == "novelty",
         )
 
     @cached_property
