@@ -35,9 +35,8 @@ def check(task: Task, output: str) -> Check | None:
 def _inside(form: Callable[[str], str], text: str) -> str | None:
     """The answer inside a form, or None if the text does not have that form."""
     before, after = form("\0").split("\0")
-    if len(text) < len(before) + len(after) or not text.startswith(before) or not text.endswith(after):
-        return None
-    return text[len(before) : len(text) - len(after)]
+    inside = text.removeprefix(before).removesuffix(after)
+    return inside if form(inside) == text else None
 
 
 def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:
