@@ -7,7 +7,7 @@ field, or of the section that it holds, is its description.
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
@@ -37,15 +37,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, use_attribute_docstrings=True
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would take YAML's true as 1."""
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and annotation is not bool and annotation is not Any:
-            raise ValueError("true and false are not allowed here")
-        return value
 
     @model_validator(mode="after")
     def _refuse_problems(self) -> Self:
