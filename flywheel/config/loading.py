@@ -9,7 +9,6 @@ import difflib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -20,10 +19,10 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from flywheel.config.section import Invalid, Problem, Section
+from flywheel.config.section import Problem, Section
 from flywheel.config.sections import Config
 from flywheel.core.assets import presets
-from flywheel.core.files import encodable
+from flywheel.core.files import encodable, expanded
 from flywheel.core.safe_text import SECRET_NAME, holds_secret
 from flywheel.errors import ConfigError
 
@@ -33,8 +32,6 @@ DEEPEST = 50
 """Levels of nesting."""
 ALIASES = 10
 """Aliases of a file: each can double what came before it."""
-SHOWN = 200
-"""Characters of an invalid value that a message quotes."""
 START = "Start from the config that `flywheel init` creates."
 BASE_NOTE = "relative paths start here; by default, in the folder of this file"
 S = TypeVar("S", bound=Section)
@@ -45,11 +42,10 @@ def find(name: str) -> Path:
     names = presets()
     if name in names:
         return names[name]
-    with suppress(OSError, ValueError, RuntimeError):  # a name that cannot be a path: too long, or of no user's home
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path.resolve()
-    raise ConfigError(f"no preset or config file {_shown(name)}", _nearest(name, sorted(names), "Available presets"))
+    path = expanded(name)
+    if path.is_file():
+        return path.resolve()
+    raise ConfigError(f"no preset or config file {name!r}", _nearest(name, sorted(names), "Available presets"))
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -96,9 +92,9 @@ def _problems(section: type[Section], details: ErrorDetails, name: str) -> Itera
     if location[-1:] == ["[key]"]:
         location = location[:-2]
     key = ".".join([name, *location] if name else location)
-    cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, Invalid):
-        return [(f"{key}.{message}".lstrip("."), hint) for message, hint in cause.problems]
+    if kind == "value_error":
+        (problems,) = details["ctx"]["error"].args
+        return [(f"{key}.{message}".lstrip("."), hint) for message, hint in problems]
     if kind == "missing":
         return [(f"missing config key {key!r}", START)]
     if kind == "extra_forbidden":
@@ -106,8 +102,8 @@ def _problems(section: type[Section], details: ErrorDetails, name: str) -> Itera
         return [(f"unknown config key {key!r}", _nearest(location[-1], known, "Valid keys", parent))]
     if kind == "string_pattern_mismatch":
         hint = "Use at most 64 letters, digits, spaces, dots, dashes and underscores, with a letter or digit first."
-        return [(f"invalid name {_shown(details['input'])} in {key}", hint)]
-    return [(f"{key} = {_shown(details['input'])} must {details['msg'].partition(' should ')[2]}", "")]
+        return [(f"invalid name {details['input']!r:.200} in {key}", hint)]
+    return [(f"{key} = {details['input']!r:.200} must {details['msg'].partition(' should ')[2]}", "")]
 
 
 def _nearest(name: str, names: Sequence[str], label: str, parent: str = "") -> str:
@@ -125,20 +121,14 @@ def _keys(section: type[Section], location: Sequence[str]) -> list[str]:
     return sorted(section.model_fields)
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-
-
 def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The values of a file with the overrides, and its text."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LONGEST + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"config file {path} not found", "Create one with `flywheel init`.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "Check its permissions, and save it as UTF-8.") from None
+        hint = "Check that the file exists, is readable, and is UTF-8. `flywheel init` creates one."
+        raise ConfigError(f"cannot read {path}: {error}", hint) from None
     values = read_yaml(text, str(path))
     if not isinstance(values, dict):
         kind = "nothing" if values is None else type(values).__name__

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -30,14 +29,9 @@ class EndpointConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         """Here and not on the fields, so that no message quotes a value that may be a secret."""
-        try:
-            address = urlsplit(self.base_url)
-            valid = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-        except ValueError:
-            valid = False
         if "@" in self.base_url:
             yield "base_url contains a user name or password", "Remove it. `key_env` names the variable with the API key."
-        elif not valid or not self.base_url.isprintable() or re.search(r"[\s<>\"{}|\\^`]", self.base_url):
+        elif not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:[1-9]\d{0,4})?(/[!-~]*)?", self.base_url):
             yield f"base_url = {self.base_url!r} is not a valid URL", "Use a URL such as http://localhost:8000/v1."
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
             hint = "Use a name in capital letters, such as OPENAI_API_KEY, and store the API key in that variable."

@@ -20,15 +20,7 @@ Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A number that fits into a column of the database."""
 Problem = tuple[str, str]
-"""A message and its hint."""
-
-
-class Invalid(ValueError):
-    """Values that do not fit together."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(message for message, _ in problems))
-        self.problems = problems
+"""A message, which starts with a key of the section, and its hint."""
 
 
 class Section(BaseModel):
@@ -41,7 +33,7 @@ class Section(BaseModel):
     @model_validator(mode="after")
     def _refuse_problems(self) -> Self:
         if problems := list(self.problems()):
-            raise Invalid(problems)
+            raise ValueError(problems)
         return self
 
     def problems(self) -> Iterable[Problem]:

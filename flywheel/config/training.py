@@ -160,10 +160,8 @@ class RewardConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.merge.method == "slerp" and not self.search.trials and len(self.members) != 2:
-            yield (
-                f"merge.method = 'slerp' needs exactly two members, not {len(self.members)}",
-                "Set `merge.method` to ties or linear.",
-            )
+            hint = "Set `reward.merge.method` to ties or linear."
+            yield f"merge.method = 'slerp' needs exactly two members, not {len(self.members)}", hint
 
 
 class TrainingConfig(Section):
