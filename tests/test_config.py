@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from flywheel.config import Config, Section, as_text, find, load, parse
+from flywheel.config import Config, as_text, find, load, parse
+from flywheel.config.section import Section
 from flywheel.core.assets import presets
 from flywheel.errors import ConfigError
 from flywheel.instructions.tasks import read_lines

@@ -47,10 +47,10 @@ class Config(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.training.paraphrases and not self.instructions.paraphrases.per_winner:
-            yield "training.paraphrases = True needs paraphrases", "Set `instructions.paraphrases.per_winner` to at least 1."
+            yield "training.paraphrases needs paraphrases", "Set `instructions.paraphrases.per_winner` to at least 1."
         if self.engine.name == "openai" and self.training.student is None:
             hint = "Set `training.student` to a local model, which is trained in place of the generator."
-            yield "engine.name = 'openai' needs training.student, as an endpoint's model cannot be trained", hint
+            yield "engine.name = 'openai' needs training.student: the model of an endpoint cannot be trained", hint
         if self.budget.cost is not None and not any(self.prices.model_dump().values()):
             yield f"budget.cost = {self.budget.cost} needs a price", "Set `prices.hour` or `prices.million_tokens`."
         cap, longest = self.sampling.max_tokens, self.training.max_length

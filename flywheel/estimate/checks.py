@@ -17,14 +17,6 @@ from flywheel.estimate.plan import Plan, Planner, Work
 from flywheel.records import Stage
 from flywheel.workspace import Workspace
 
-SMALLER = "set engine.compute_type to a smaller type, or use a smaller generator"
-FIXES: Mapping[str, str] = {
-    **dict.fromkeys((Stage.PROPOSE, Stage.ANSWER, Stage.PARAPHRASE, Stage.EVALUATE), SMALLER),
-    Stage.TRAIN: "set training.lora, or raise training.accumulate",
-    "merge": "lower reward.layers, or use a smaller base",
-}
-"""What helps against too little memory, by the last word of a work's name."""
-
 
 def warnings_of(models: Mapping[str, Path], workspace: Workspace, planner: Planner, plan: Plan) -> Iterator[str]:
     """What the user should know before the round starts; ``models`` are folders by config key."""
@@ -49,7 +41,11 @@ def memory_short(works: Sequence[Work], available: int) -> Iterator[str]:
     """Work that needs more memory than the device has."""
     for work in works:
         if work.memory and work.memory > available:
-            fix = FIXES.get(work.name.rpartition(" ")[2], "set reward.lora, or lower reward.layers")
+            fix = "set reward.lora, or lower reward.layers"
+            if work.name.endswith(Stage.TRAIN):
+                fix = "set training.lora, or raise training.accumulate"
+            elif work.tokens:
+                fix = "set engine.compute_type to a smaller type, or use a smaller generator"
             yield f"{work.name} needs at least {decimal(work.memory)} of {decimal(available)} memory; {fix}"
 
 

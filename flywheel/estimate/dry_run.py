@@ -7,7 +7,6 @@ estimates from the machine's speed were off by up to a factor of eleven.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,8 @@ from flywheel.estimate.plan import Plan, Planner
 from flywheel.instructions.tasks import read_seeds, read_tasks
 from flywheel.records import ModelKind, Stage
 from flywheel.reward.build import configured_reward_model
-from flywheel.reward.data import PreferenceSet, separate
-from flywheel.reward.reading import read_set
-from flywheel.reward.sources import SUFFIXES, find_source, read_source
+from flywheel.reward.recipe import read_sets
+from flywheel.reward.sources import SUFFIXES
 from flywheel.round.checks import check_inputs
 from flywheel.workspace import Workspace
 
@@ -53,7 +51,8 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     # A recipe's digest reads the base's weights and all data: only if there is something to compare it with.
     recorded = downloaded and workspace.store.path.exists() and workspace.store.models(ModelKind.REWARD)
     built = recorded and configured_reward_model(config, workspace)
-    work = [] if built else list(planner.reward_model(_local_sets(config)))
+    on_hub = any(_is_on_hub(config, member.data) for member in config.reward.members.values())
+    work = [] if built else list(planner.reward_model({} if on_hub else read_sets(config)))
     for name in rounds:
         stages = [stage for stage in planner.stages() if name != "r0" or stage.name == Stage.EVALUATE]
         work += [replace(stage, name=f"{name} {stage.name}") for stage in stages]
@@ -68,11 +67,6 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     return replace(plan, warnings=list(warnings_of(models, workspace, planner, plan)))
 
 
-def _local_sets(config: Config) -> Mapping[str, PreferenceSet]:
-    """The preference data by member, without that on the hub."""
-    sets = {}
-    for name, member in config.reward.members.items():
-        source, path = member.data, config.path(member.data)
-        if path.exists() or "/" not in source or source.startswith((".", "/", "~")) or source.endswith(SUFFIXES):
-            sets[name] = read_set(read_source(find_source(source, path)), member)
-    return separate(sets)
+def _is_on_hub(config: Config, data: str) -> bool:
+    is_path = "/" not in data or data.startswith((".", "/", "~")) or data.endswith(SUFFIXES)
+    return not is_path and not config.path(data).exists()

@@ -100,10 +100,10 @@ class Planner:
         yield self._measured(replace(evaluate, rows=evaluate.rows * (2 + len(judges))))
 
     def reward_model(self, sets: Mapping[str, PreferenceSet]) -> Iterator[Work]:
-        """The build of the reward model; the steps of a member whose data is not in ``sets`` are unknown."""
+        """The build of the reward model; without ``sets``, the steps of its members are unknown."""
         reward = self.config.reward
         if reward.joint.epochs:
-            data = pool(sets, seed=reward.seed) if len(sets) == len(reward.members) else None
+            data = pool(sets, seed=reward.seed) if sets else None
             yield self._member("joint", data, training_settings(reward, reward.joint))
         for name, member in reward.members.items():
             yield self._member(f"member {name}", sets.get(name), training_settings(reward, member))

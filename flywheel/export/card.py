@@ -77,14 +77,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case float():
-            return f"{value:.3f}"
-        case int() if not isinstance(value, bool):
-            return f"{value:,}"
-    return _escaped(str(value))
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if type(value) is int else _escaped(str(value))
 
 
 def _escaped(text: str) -> str:

@@ -107,16 +107,14 @@ def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: S
     path, policy = workspace.store.path, str(rounds[-1].policy)
     counts = dict.fromkeys((row.round for row in rounds), 0)
 
+    def records(name: str, attempts: range) -> Sequence[exporting.Pick | exporting.Pair]:
+        return exporting.pairs(path, name, attempts) if options.pairs else exporting.picks(path, name, policy, attempts)
+
     def blocks() -> Iterator[list[dict[str, Any]]]:
         for row in rounds:
             prompts = _prompts(workspace, row, options.row_shape)
             for attempts in workspace.store.spans(row.tasks_of, BULK):
-                records: Sequence[exporting.Pick | exporting.Pair] = (
-                    exporting.pairs(path, row.tasks_of, attempts)
-                    if options.pairs
-                    else exporting.picks(path, row.tasks_of, policy, attempts)
-                )
-                block = [as_row(record, options, prompts) for record in records]
+                block = [as_row(record, options, prompts) for record in records(row.tasks_of, attempts)]
                 counts[row.round] += len(block)
                 if block:
                     yield block

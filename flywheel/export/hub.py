@@ -11,9 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from flywheel.core.safe_text import without_secrets
 from flywheel.errors import ConfigError, StoreError, first_line
-
-STALE = ["data/train-*.parquet", "train.parquet", "train.jsonl"]
-"""Files of an earlier push that a loader would read along with the new ones."""
+from flywheel.export.files import PATTERNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +41,10 @@ def push(folder: Path, name: str, *, public: bool) -> Pushed:
     api = HfApi()
     try:
         url = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
+        # A loader would read the files of an earlier push along with the new ones.
+        stale = list(PATTERNS.values())
         api.upload_folder(
-            repo_id=name, repo_type="dataset", folder_path=folder, delete_patterns=STALE, commit_message="flywheel export"
+            repo_id=name, repo_type="dataset", folder_path=folder, delete_patterns=stale, commit_message="flywheel export"
         )
         private = bool(api.repo_info(name, repo_type="dataset").private)
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
