@@ -46,6 +46,15 @@ def card(
     kind = "preference pairs" if options.pairs else "winners" if last.policy == Policy.BEST else "selections"
     name = f"flywheel {kind} of {rounds[0].round}" + (f" to {last.round}" if len(rounds) > 1 else "")
     recipe = {"merge": reward.merge, "weights": reward.weights, "accuracy": reward.accuracy}
+    files = [{"split": "train", "path": PATTERNS[options.form]}]
+    front_matter = DatasetCardData(
+        pretty_name=name,
+        task_categories=["text-generation"],
+        tags=["synthetic", "best-of-n", "flywheel", "trl", *(["preference", "dpo"] if options.pairs else ["sft"])],
+        configs=[{"config_name": "default", "data_files": files, "default": True}],
+        # As `datasets` itself writes them on the hub.
+        dataset_info={"config_name": "default", "features": features(options.columns)._to_yaml_list()},
+    )
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"escape": _escaped, "cell": _cell}
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -58,7 +67,7 @@ def card(
         pairs=options.pairs,
         shape=options.row_shape,
         columns=options.columns,
-        front_matter=_front_matter(name, options),
+        front_matter=front_matter,
         generator=public(last.config["generator"]),
         recipe=_fenced({part: dict(values) for part, values in recipe.items() if values}),
         config=_fenced({key: value for key, value in last.config.items() if key != "base"}),
@@ -101,16 +110,3 @@ def _fenced(values: Mapping[str, Any]) -> str:
 def public(text: str) -> str:
     """A text without secrets, parameters of URLs, and the home folder."""
     return HOME.sub("~/", QUERY.sub(r"\1", without_secrets(text)))
-
-
-def _front_matter(name: str, options: ExportOptions) -> str:
-    files = [{"split": "train", "path": PATTERNS[options.form]}]
-    columns = features(options.columns)._to_yaml_list()  # as `datasets` itself writes them on the hub
-    data = DatasetCardData(
-        pretty_name=name,
-        task_categories=["text-generation"],
-        tags=["synthetic", "best-of-n", "flywheel", "trl", *(["preference", "dpo"] if options.pairs else ["sft"])],
-        configs=[{"config_name": "default", "data_files": files, "default": True}],
-        dataset_info={"config_name": "default", "features": columns},
-    )
-    return str(data.to_yaml())
