@@ -9,6 +9,7 @@ import difflib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -42,9 +43,10 @@ def find(name: str) -> Path:
     names = presets()
     if name in names:
         return names[name]
-    path = expanded(name)
-    if path.is_file():
-        return path.resolve()
+    with suppress(OSError):  # a path that is too long
+        path = expanded(name)
+        if path.is_file():
+            return path.resolve()
     raise ConfigError(f"no preset or config file {name!r}", _nearest(name, sorted(names), "Available presets"))
 
 

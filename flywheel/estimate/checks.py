@@ -88,7 +88,7 @@ def _thinking(config: Config, models: Mapping[str, Path]) -> Iterator[str]:
         if key in models and is_downloaded(models[key]):
             tokenizer = AutoTokenizer.from_pretrained(models[key], trust_remote_code=config.engine.trust_remote_code)
             if "enable_thinking" in str(tokenizer.chat_template):
-                yield f"{key} thinks before it answers, which uses up the tokens; set chat_arguments.enable_thinking=false"
+                yield f"the chat template of {key} enables thinking by default; set chat_arguments.enable_thinking=false"
 
 
 def _budget_short(budget: BudgetConfig, plan: Plan) -> Iterator[str]:
