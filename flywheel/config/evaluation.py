@@ -41,7 +41,7 @@ class JudgeConfig(Section):
     def problems(self) -> Iterator[Problem]:
         needed = {"verifier": "function", "model": "model", "llm": "model"}[self.kind]
         if getattr(self, needed) is None:
-            yield f"{needed} is missing, which kind = {self.kind!r} needs", f"Set `{needed}` of the judge."
+            yield f"{needed} is required for kind = {self.kind!r}", f"Set `{needed}` of the judge."
 
 
 class EvaluationConfig(Section):
@@ -78,7 +78,7 @@ class EvaluationConfig(Section):
     def problems(self) -> Iterator[Problem]:
         if ":" not in self.judge and self.judge not in self.judges:
             hint = "Add it to `evaluation.judges`, or set `evaluation.judge` to a Python function, as module:function."
-            yield f"judge = {self.judge!r} is not defined", hint
+            yield f"judge = {self.judge!r} is not one of evaluation.judges", hint
 
     @property
     def judges_candidates(self) -> bool:

@@ -170,8 +170,8 @@ def read_yaml(text: str, name: str) -> Any:
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             aliases += isinstance(event, AliasEvent)
             if depth > DEEPEST or aliases > ALIASES:
-                message = f"{name} is nested more than {DEEPEST} levels deep, or has more than {ALIASES} aliases"
-                raise ConfigError(message, "Use fewer levels and aliases.")
+                most = f"{DEEPEST} levels of nesting" if depth > DEEPEST else f"{ALIASES} aliases"
+                raise ConfigError(f"{name} has more than {most}", "Check that it is the right file.")
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         place = f"{name}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}"
@@ -181,14 +181,14 @@ def read_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"invalid YAML in {place}: {error.problem or error.context}", "Fix the syntax.") from None
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What a date with 13 months raises, or !!bool maybe.
-        raise ConfigError(f"invalid value in {name} ({type(error).__name__})", "Put texts in quotes.") from None
+        raise ConfigError(f"invalid value in {name} ({type(error).__name__})", "Put strings in quotes.") from None
 
 
 def _refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:
     """Raise ConfigError for secrets and broken text: a config is stored with every round. It never quotes a secret."""
     key = ".".join(path)
     if len(path) > DEEPEST:
-        raise ConfigError(f"config key {key[:60]!r}… is nested more than {DEEPEST} levels deep", "Use fewer levels.")
+        raise ConfigError(f"config key {key[:60]!r}… has more than {DEEPEST} levels of nesting", "Use fewer levels.")
     if isinstance(value, dict):
         for name, nested in value.items():
             _refuse_unfit(name, (*path, "(a key)"))

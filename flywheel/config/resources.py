@@ -66,7 +66,7 @@ class EngineConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if (self.name == "scripted") != (self.script is not None):
-            yield "script requires name = 'scripted', and the reverse", "Set both or neither."
+            yield "script and name = 'scripted' require each other", "Set both or neither."
         if self.compute_type == "int8" and self.name in ("vllm", "transformers"):
             hint = "Set `engine.compute_type` to float32, bfloat16 or float16, or `engine.name` to ctranslate2."
             yield f"compute_type = 'int8' is not supported by name = {self.name!r}", hint
