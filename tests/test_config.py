@@ -37,6 +37,7 @@ def nano(*overrides: str) -> Config:
         ("sampling.temperature=.nan", "sampling.temperature = nan", ""),
         ("training.start=nowhere", "training.start = 'nowhere' must be 'previous' or 'base'", ""),
         ("training.lora=3", "training.lora = 3", ""),
+        ("training.lora.targets=3", "training.lora.targets = 3 must be a valid string", ""),
         ("sampling.max_tokens=512", "sampling.max_tokens = 512", "training.max_length"),
         ("training.processes=3", "training.batch_size = 32", "33"),
         ("training.paraphrases=true", "training.paraphrases", "instructions.paraphrases.per_winner"),

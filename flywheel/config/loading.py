@@ -93,6 +93,8 @@ def _problems(section: type[Section], details: ErrorDetails, name: str) -> Itera
     kind, location = details["type"], [str(part) for part in details["loc"]]
     if location[-1:] == ["[key]"]:
         location = location[:-2]
+    if location[-1:] in (["str"], ["tuple[str, ...]"]):  # the alternatives of a union
+        location.pop()
     key = ".".join([name, *location] if name else location)
     if kind == "value_error":
         (problems,) = details["ctx"]["error"].args
@@ -140,7 +142,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     try:
         values = json.loads(json.dumps(values, default=str))
     except (TypeError, ValueError, RecursionError) as error:  # a list as a key, an alias in its own value
-        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use strings as keys.") from None
+        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use string keys, and no recursive aliases.") from None
     _refuse_unfit(values)
     return {"base": str(path.parent)} | values, text
 
