@@ -142,7 +142,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     try:
         values = json.loads(json.dumps(values, default=str))
     except (TypeError, ValueError, RecursionError) as error:  # a list as a key, an alias in its own value
-        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use string keys, and no recursive aliases.") from None
+        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use string keys, no recursive aliases.") from None
     _refuse_unfit(values)
     return {"base": str(path.parent)} | values, text
 
