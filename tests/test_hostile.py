@@ -302,7 +302,7 @@ YAML = [
     ("a: [1", "line 1"),
     ("%YAML 9.9\n---\na: 1", "line 1"),
     ("a: 1\n---\nb: 2", "line 2"),
-    ("just a text", "str"),
+    ("just a text", "mapping"),
 ]
 
 

@@ -135,8 +135,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"cannot read {path}: {error}", hint) from None
     values = read_yaml(text, str(path))
     if not isinstance(values, dict):
-        kind = "nothing" if values is None else type(values).__name__
-        raise ConfigError(f"{path} must contain a YAML mapping, not {kind}", START)
+        raise ConfigError(f"{path} is not a YAML mapping of keys to values", START)
     for override in overrides:
         _override(values, override)
     try:

@@ -36,15 +36,13 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
         check_inputs(config, reach=False)
     seeds, held_out = read_seeds(config.path(config.instructions.seeds)), read_tasks(config.path(config.evaluation.tasks))
     generator = describe(config, models.get("generator"), config.engine, seeds, held_out)
-    student, trained = models.get("training.student"), generator
-    if student is not None:
-        trained = describe(config, student, local_engine(config), seeds, held_out)
+    student = models.get("training.student")
     planner = Planner(
         config=config,
         state=read_state(workspace, config, config.identity() | {"engine.name": generator.engine.name}, restart=restart),
         held_out=len(held_out),
         generator=generator,
-        trained=trained,
+        trained=describe(config, student, local_engine(config), seeds, held_out) if student else generator,
         reward=shape_of(models["reward.base"], layers=config.reward.layers),
     )
     rounds, done = planner.state.rounds, planner.state.done
@@ -56,7 +54,7 @@ def dry_run(workspace: Workspace, config: Config, *, restart: bool = False) -> P
     for name in rounds:
         stages = [stage for stage in planner.stages() if name != "r0" or stage.name == Stage.EVALUATE]
         work += [replace(stage, name=f"{name} {stage.name}") for stage in stages]
-    shapes = {"generator": generator.shape, "student": trained.shape if student else None, "reward": planner.reward}
+    shapes = {"generator": generator.shape, "student": planner.trained.shape if student else None, "reward": planner.reward}
     plan = Plan(
         round=rounds[-1],
         engine=generator.engine,
