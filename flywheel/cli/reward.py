@@ -139,27 +139,17 @@ def search(
 @app.command("eval")
 def eval_command(
     split: Annotated[Part, typer.Option("--split", help="Which held-out rows.")] = Part.TEST,
-    chart: Annotated[Path | None, typer.Option("--chart", help="Also draw a chart, a .png or .svg file.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
     from flywheel.report.reward import print_reward_report
-
-    if chart is not None and chart.suffix not in (".png", ".svg"):
-        raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
-    from flywheel.evaluation.judges import function_judge
     from flywheel.reward.report import evaluate_reward_model
     from flywheel.reward.sources import Split
 
     with _at_work(overrides) as lab:
-        judge = function_judge(lab.config.evaluation.judge)
-        found = evaluate_reward_model(*lab, judge, split=Split(split.value))
-    if chart is not None:
-        from flywheel.report.reward_chart import reward_chart, save_chart
-
-        save_chart(reward_chart(found), chart)
-    print_reward_report(found, as_json=as_json)
+        report = evaluate_reward_model(*lab, split=Split(split.value))
+    print_reward_report(report, as_json=as_json)
 
 
 @app.command()

@@ -155,14 +155,8 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     ]
     print_rows((f"{report.split} accuracy", *sets, "average", "worst loss"), accuracies)
     print_line()
-    measures: list[tuple[Any, ...]] = []
-    for scorer in scorers:
-        regret = scorer.regret and _interval(scorer.regret)
-        measures.append((scorer.name, scorer.length_correlation, scorer.calibration_error, regret, scorer.seconds_per_1000))
-    if report.regret_by_chance is not None:
-        measures.append(("random choice", None, None, f"{report.regret_by_chance:.3f}", None))
-    heading = f"regret in {report.candidates}" if report.candidates else "regret"
-    print_rows(("scorer", "length correlation", "calibration error", heading, "s per 1,000 texts"), measures)
+    measures = [(scorer.name, scorer.length_correlation, scorer.seconds_per_1000) for scorer in scorers]
+    print_rows(("scorer", "length correlation", "s per 1,000 texts"), measures)
     print_line()
     rows = [(name, *(None if name == other else shares[name][other] for other in shares)) for name in shares]
     print_rows(("disagreement", *shares), rows)

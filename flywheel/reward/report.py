@@ -1,6 +1,6 @@
 """The report on a reward model: is the merge worth using, and what is it blind to.
 
-Members, merge, ensembles and the length baseline on every set, and on candidates that rounds have stored.
+Members, merge, ensembles and the length baseline on every set.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ import numpy as np
 from flywheel.config import Config
 from flywheel.core.progress import Progress
 from flywheel.core.statistics import Estimate, mean_of_means, wilson
-from flywheel.records import FinishReason, Judge
 from flywheel.reward import measures
 from flywheel.reward.build import Lab
-from flywheel.reward.measures import Array, Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
+from flywheel.reward.measures import Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
 from flywheel.reward.merge import RECIPE
 from flywheel.reward.model import load_scorer
 from flywheel.reward.sources import Split
-from flywheel.reward.text import Answer, Scorer
 from flywheel.workspace import Workspace
 
-CANDIDATE_TASKS = 500
-"""Stored tasks whose candidates all scorers score."""
 LENGTH = "length"
 JOINT = "joint"
 MERGED = "merged"
@@ -56,9 +52,6 @@ class ScorerReport:
     lost_on: str | None
     length_correlation: float
     """Spearman's correlation of score and characters, on average over the sets."""
-    calibration_error: float
-    regret: Estimate | None
-    """Judge points lost by its selections among stored candidates, against the best candidate of each task."""
     seconds_per_1000: float | None
     """Time to score a thousand texts."""
 
@@ -78,33 +71,14 @@ class RewardReport:
     sentence: str
     disagreement: Mapping[str, Mapping[str, float]]
     """Share of rows on which one member is right and the other is not."""
-    regret_by_chance: float | None
-    candidates: str | None
-    """The round whose candidates were judged."""
     recipe: str
     """mergekit's YAML of the merge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidates:
-    """Stored candidates of some tasks, with the judge's scores."""
-
-    round: str
-    answers: Sequence[Answer]
-    worth: Array
-    """Shape (tasks, n)."""
-
-
-def evaluate_reward_model(
-    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split
-) -> RewardReport:
-    """Measure the configured reward model, built if missing, beside everything that could replace it.
-
-    ``judge`` is asked about stored candidates, to see what the selections of each scorer lose.
-    """
+def evaluate_reward_model(config: Config, workspace: Workspace, progress: Progress, *, split: Split) -> RewardReport:
+    """Measure the configured reward model, built if missing, beside everything that could replace it."""
     lab, confidence = Lab(config, workspace, progress), config.evaluation.confidence
     members, merged = lab.members(), lab.reward_model()
-    candidates = _stored_candidates(workspace, judge)
     rows: dict[str, SetRows] = {name: rows_of(data, *sorted({Split.VALIDATION, split})) for name, data in lab.sets.items()}
     models = {**members, **({JOINT: lab.start()} if config.reward.joint.epochs else {}), MERGED: merged}
     loaded = {name: load_scorer(workspace.locate(model), config) for name, model in models.items()}
@@ -119,7 +93,6 @@ def evaluate_reward_model(
         scored[how] = measures.ensemble([scored[name] for name in members], how=how)
         seconds[how] = sum(seconds[name] for name in members)
     scored[LENGTH] = measures.by_length(rows)
-    regrets = _regrets(loaded, list(members), candidates, confidence) if candidates else {}
     lengths = score_sets(Length(), rows)
     specialists = {name: accuracy(scored[name][name], split) for name in members}
 
@@ -135,8 +108,6 @@ def evaluate_reward_model(
             lost=None if name == LENGTH else lost[most],
             lost_on=None if name == LENGTH else most,
             length_correlation=_mean(correlations),
-            calibration_error=_mean(measures.calibration_error(scores, split) for scores in sets.values()),
-            regret=regrets.get(name),
             seconds_per_1000=seconds.get(name),
         )
 
@@ -145,7 +116,6 @@ def evaluate_reward_model(
     single = max(validation, key=lambda name: validation[name])
     gains = [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows]
     gain = mean_of_means(gains, confidence=confidence)
-    worth = candidates.worth if candidates else None
     return RewardReport(
         split=str(split),
         confidence=confidence,
@@ -161,8 +131,6 @@ def evaluate_reward_model(
             a: {b: _mean(measures.disagreement(scored[a][name], scored[b][name], split) for name in rows) for b in members}
             for a in members
         },
-        regret_by_chance=None if worth is None else float((worth.max(axis=1) - worth.mean(axis=1)).mean()),
-        candidates=candidates.round if candidates else None,
         recipe=(workspace.locate(merged) / RECIPE).read_text(encoding="utf-8"),
     )
 
@@ -198,44 +166,3 @@ def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows
 def _apart(scorer: ScorerReport, other: ScorerReport) -> str:
     points = 100 * (scorer.average - other.average)
     return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
-
-
-def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None:
-    """Candidates of the latest round that has some, judged; None where there is no round or the judge cannot tell."""
-    for round in reversed([round.round for round in workspace.store.rounds() if round.number > 0]):
-        attempts = next(iter(workspace.store.spans(round, CANDIDATE_TASKS)), range(0))
-        candidates = workspace.store.candidates(round, attempts)
-        tasks = [task for task in workspace.store.tasks_of(round, attempts) if task.task_id in candidates]
-        n = max((len(candidates[task.task_id]) for task in tasks), default=0)
-        groups = [(task, candidates[task.task_id]) for task in tasks if len(candidates[task.task_id]) == n]
-        if not groups:
-            continue
-        answers = [
-            Answer(task=task, output=candidate.output, finished=candidate.finish_reason == FinishReason.STOP)
-            for task, group in groups
-            for candidate in group
-        ]
-        judged = judge([(task, candidate.output) for task, group in groups for candidate in group])
-        worth = np.array(judged, dtype=float).reshape(len(groups), n)  # None becomes NaN
-        finished = np.array([answer.finished for answer in answers]).reshape(len(groups), n)
-        usable = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)
-        kept = [answer for place, answer in enumerate(answers) if usable[place // n]]
-        return _Candidates(round=round, answers=kept, worth=worth[usable]) if kept else None
-    return None
-
-
-def _regrets(
-    scorers: Mapping[str, Scorer], members: Sequence[str], candidates: _Candidates, confidence: float
-) -> dict[str, Estimate]:
-    """What the selections of each scorer, ensemble and the length lose."""
-    worth, answers = candidates.worth, candidates.answers
-    finished = np.reshape([answer.finished for answer in answers], worth.shape)
-    scores = {
-        name: np.reshape(scorer.score_answers(answers), worth.shape) for name, scorer in {**scorers, LENGTH: Length()}.items()
-    }
-    scaled = [(scores[name] - scores[name].mean()) / (scores[name].std() or 1.0) for name in members]
-    scores |= {"mean": np.mean(scaled, axis=0), "min": np.min(scaled, axis=0)}
-    return {
-        name: mean_of_means([measures.regret(np.where(finished, given, -np.inf), worth)], confidence=confidence)
-        for name, given in scores.items()
-    }
