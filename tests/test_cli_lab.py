@@ -167,12 +167,12 @@ def test_members_that_cannot_be_merged(name: str, quoted: str, folders: dict[str
 @pytest.mark.parametrize(
     ("arguments", "quoted"),
     [
-        (["{thumbs}=nan", "{pairs}=1"], "the member"),
-        (["{thumbs}=0", "{pairs}=1"], "the member"),
-        (["{thumbs}=-1", "{pairs}=1"], "the member"),
-        (["{thumbs}=inf", "{pairs}=1"], "the member"),
-        (["{thumbs}", "{pairs}=1"], "the member"),
-        (["{thumbs}=1", "{thumbs}=2"], "is named twice"),
+        (["{thumbs}=nan", "{pairs}=1"], "=nan'"),
+        (["{thumbs}=0", "{pairs}=1"], "=0'"),
+        (["{thumbs}=-1", "{pairs}=1"], "=-1'"),
+        (["{thumbs}=inf", "{pairs}=1"], "=inf'"),
+        (["{thumbs}", "{pairs}=1"], "FOLDER=WEIGHT"),
+        (["{thumbs}=1", "{thumbs}=2"], "duplicate member"),
         (["{thumbs}=1e300", "{pairs}=1e308"], "NaN or infinite"),
         (["{thumbs}=1", "{pairs}=1", "--to", "/proc/x"], "cannot write /proc/x"),
         (["{thumbs}=1"], "got 1"),
@@ -265,5 +265,5 @@ def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
     refused(
         cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--column", "text", "--to", tmp_path / "x"),
         "'text'",
-        "--column takes WHAT=NAME",
+        "text=input_text",
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from flywheel.report.tables import counts, print_json, print_line, print_rows, print_table
-from flywheel.store.reading import Table
+import yaml
+
+from flywheel.report.tables import counts, print_json, print_line, print_rows
 
 if TYPE_CHECKING:
     from flywheel.core.statistics import Estimate
@@ -21,51 +22,27 @@ if TYPE_CHECKING:
 SHOWN_TRIALS = 5
 
 
-def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> None:
-    """Held-out accuracies of the members and the merge, dropped rows, and how the merge was chosen."""
-    table = _accuracy_table([*members, merged])
+def print_models(models: Sequence[Model], *, as_json: bool) -> None:
+    """Held-out accuracies of members, and of their merge where it is the last; dropped rows, and how the merge was chosen."""
     if as_json:
-        print_json(table.as_dicts())
+        print_json(
+            [{"name": model.name, "model_id": model.model_id, "path": model.path} | asdict(model.facts) for model in models]
+        )
         return
-    print_table(table)
-    for line in filter(None, map(_dropped, members)):
-        print_line(line)
-    if search := merged.facts.search:
+    sets = list(models[-1].facts.accuracy)
+    accuracies = [(model.name, model.facts.accuracy) for model in models]
+    rows = [(name, *map(accuracy.get, sets), fmean(accuracy.values())) for name, accuracy in accuracies]
+    print_rows(("model", *sets, "average"), rows)
+    for model in models:
+        if model.facts.rows:
+            dropped = f"; dropped {counts(model.facts.dropped)}" if model.facts.dropped else ""
+            print_line(f"{model.name}: trained on {model.facts.rows:,} rows{dropped}")
+    if search := models[-1].facts.search:
         beats, used = ("beats", "the merge") if search.merged else ("does not beat", f"{search.single} alone")
         print_line(
             f"the best of {search.trials} merges {beats} {search.single} alone on the validation splits "
             f"({search.best.accuracy:.3f} against {search.single_accuracy:.3f}); the reward model is {used}"
         )
-
-
-def print_members(members: Sequence[Model], *, as_json: bool) -> None:
-    """Members that were trained."""
-    if as_json:
-        print_json([_member_row(model) for model in members])
-        return
-    print_table(_accuracy_table(members))
-    for model in members:
-        print_line(_dropped(model) or f"{model.name}: trained on all {model.facts.rows:,} rows")
-
-
-def _member_row(model: Model) -> dict[str, Any]:
-    facts = {name: getattr(model.facts, name) for name in ("rows", "dropped", "loss", "seconds", "accuracy")}
-    return {"name": model.name, "model_id": model.model_id, "path": model.path} | facts
-
-
-def _accuracy_table(models: Sequence[Model]) -> Table:
-    """Held-out accuracy of each model on every set, with the average."""
-    sets = list(models[-1].facts.accuracy)
-    rows = []
-    for model in models:
-        accuracy = model.facts.accuracy
-        rows.append((model.name, *map(accuracy.get, sets), sum(accuracy.values()) / len(accuracy)))
-    return Table(columns=("model", *sets, "average"), rows=rows)
-
-
-def _dropped(model: Model) -> str:
-    reasons = counts(model.facts.dropped)
-    return f"{model.name}: trained on {model.facts.rows:,} rows; dropped {reasons}" if reasons else ""
 
 
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
@@ -103,14 +80,9 @@ def print_search(search: Search, *, as_json: bool) -> None:
         print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
         return
     print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
-    print_line("reward:")
-    for name, weight in plan.weights.items():
-        print_line(f"  members.{name}.weight: {weight:g}")
+    members = {name: {"weight": weight} for name, weight in plan.weights.items()}
     merge = plan.merge.model_dump(include={"method", "density", "normalize"})
-    print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in plan.weights.items())
-    options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
-    print_line(f"or for one command: {weights} {options}")
+    print_line(yaml.safe_dump({"reward": {"members": members, "merge": merge}}, sort_keys=False).rstrip())
 
 
 def print_recipe(recipe: str, folder: Path, *, as_json: bool) -> None:
