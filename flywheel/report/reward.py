@@ -13,10 +13,9 @@ import yaml
 from flywheel.report.tables import counts, print_json, print_line, print_rows
 
 if TYPE_CHECKING:
-    from flywheel.core.statistics import Estimate
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.report import RewardReport, ScorerReport
+    from flywheel.reward.report import RewardReport
     from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
@@ -123,8 +122,12 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     print_line(report.sentence)
     print_line()
     accuracies = [
-        (scorer.name, *(_interval(scorer.accuracy[name]) for name in sets), scorer.average, _loss(scorer)) for scorer in scorers
-    ]
+        (
+            scorer.name, *(f"{part.value:.3f} ({part.low:.3f} to {part.high:.3f})" for part in scorer.accuracy.values()),
+            scorer.average, f"{-100 * scorer.lost:+.1f} points on {scorer.lost_on}",
+        )
+        for scorer in scorers
+    ]  # fmt: skip
     print_rows((f"{report.split} accuracy", *sets, "average", "worst loss"), accuracies)
     print_line()
     measures = [(scorer.name, scorer.length_correlation, scorer.seconds_per_1000) for scorer in scorers]
@@ -140,11 +143,3 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     print_rows(("set", "kind", "train", "validation", "test", "dropped"), sizes)
     print_line()
     print_line(report.recipe.rstrip())
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _loss(scorer: ScorerReport) -> str:
-    return "" if scorer.lost is None else f"{-100 * scorer.lost:+.1f} points on {scorer.lost_on}"

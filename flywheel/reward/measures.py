@@ -100,11 +100,6 @@ def rank_correlation(scores: Array, others: Array) -> float:
     return float(stats.spearmanr(scores.ravel(), others.ravel()).statistic)
 
 
-def disagreement(scored: SetScores, other: SetScores, split: Split) -> float:
-    """The share of rows on which one scorer is right and the other is not."""
-    return float(np.mean(outcomes(scored, split) != outcomes(other, split)))
-
-
 def ensemble(members: Sequence[Mapping[str, SetScores]], *, how: str) -> dict[str, SetScores]:
     """The mean or lowest of the members' scores, set by set, in standard deviations over all validation outputs of all sets.
 
@@ -133,9 +128,9 @@ class Length:
 
 def by_length(sets: Mapping[str, SetRows]) -> dict[str, SetScores]:
     """The baseline that sees only how long an output is; the validation split says whether long or short is better."""
-    scored = score_sets(Length(), sets)
-    signs = {name: 1.0 if area_under_curve(lengths, Split.VALIDATION) >= 0.5 else -1.0 for name, lengths in scored.items()}
-    return {
-        name: replace(lengths, scores={split: signs[name] * values for split, values in lengths.scores.items()})
-        for name, lengths in scored.items()
-    }
+
+    def signed(lengths: SetScores) -> SetScores:
+        sign = 1.0 if area_under_curve(lengths, Split.VALIDATION) >= 0.5 else -1.0
+        return replace(lengths, scores={split: sign * values for split, values in lengths.scores.items()})
+
+    return {name: signed(lengths) for name, lengths in score_sets(Length(), sets).items()}

@@ -6,10 +6,9 @@ Members, merge, ensembles and the length baseline on every set.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
@@ -47,9 +46,9 @@ class ScorerReport:
     accuracy: Mapping[str, Estimate]
     """By set, with Wilson intervals."""
     average: float
-    lost: float | None
-    """Accuracy lost against the specialist on the set where most is lost; None for the length baseline."""
-    lost_on: str | None
+    lost: float
+    """Accuracy lost against the specialist, on the set where most is lost."""
+    lost_on: str
     length_correlation: float
     """Spearman's correlation of score and characters, on average over the sets."""
     seconds_per_1000: float | None
@@ -80,13 +79,12 @@ def evaluate_reward_model(config: Config, workspace: Workspace, progress: Progre
     lab, confidence = Lab(config, workspace, progress), config.evaluation.confidence
     members, merged = lab.members(), lab.reward_model()
     rows: dict[str, SetRows] = {name: rows_of(data, *sorted({Split.VALIDATION, split})) for name, data in lab.sets.items()}
+    texts = sum(len(row.answers) for splits in rows.values() for split_rows in splits.values() for row in split_rows)
     models = {**members, **({JOINT: lab.start()} if config.reward.joint.epochs else {}), MERGED: merged}
-    loaded = {name: load_scorer(workspace.locate(model), config) for name, model in models.items()}
-    texts = sum(len(row.answers) for data in lab.sets.values() for row in data.rows if row.split in (Split.VALIDATION, split))
     scored: dict[str, dict[str, SetScores]] = {}
     seconds: dict[str, float] = {}
-    for name, scorer in loaded.items():
-        started = time.perf_counter()
+    for name, model in models.items():
+        scorer, started = load_scorer(workspace.locate(model), config), time.perf_counter()
         scored[name] = score_sets(scorer, rows)
         seconds[name] = 1000 * (time.perf_counter() - started) / texts
     for how in ENSEMBLES:
@@ -94,27 +92,23 @@ def evaluate_reward_model(config: Config, workspace: Workspace, progress: Progre
         seconds[how] = sum(seconds[name] for name in members)
     scored[LENGTH] = measures.by_length(rows)
     lengths = score_sets(Length(), rows)
-    specialists = {name: accuracy(scored[name][name], split) for name in members}
+    right = {name: {key: outcomes(scores, split) for key, scores in sets.items()} for name, sets in scored.items()}
 
-    def report_on(name: str, sets: Mapping[str, SetScores]) -> ScorerReport:
-        accuracies = {key: wilson(outcomes(scores, split), confidence=confidence) for key, scores in sets.items()}
-        lost = {key: specialists[key] - estimate.value for key, estimate in accuracies.items()}
-        most = max(lost, key=lambda key: lost[key])
-        correlations = [measures.rank_correlation(sets[key].scores[split], lengths[key].scores[split]) for key in sets]
+    def report_on(name: str) -> ScorerReport:
+        accuracies = {key: wilson(values, confidence=confidence) for key, values in right[name].items()}
+        lost = {key: float(right[key][key].mean()) - estimate.value for key, estimate in accuracies.items()}
+        lost_on = max(lost, key=lambda key: lost[key])
+        pairs = [(scored[name][key].scores[split], lengths[key].scores[split]) for key in rows]
         return ScorerReport(
-            name=name,
-            accuracy=accuracies,
-            average=_mean(estimate.value for estimate in accuracies.values()),
-            lost=None if name == LENGTH else lost[most],
-            lost_on=None if name == LENGTH else most,
-            length_correlation=_mean(correlations),
+            name=name, accuracy=accuracies, average=fmean(estimate.value for estimate in accuracies.values()),
+            lost=lost[lost_on], lost_on=lost_on, length_correlation=fmean(measures.rank_correlation(*pair) for pair in pairs),
             seconds_per_1000=seconds.get(name),
-        )
+        )  # fmt: skip
 
-    scorers = [report_on(name, sets) for name, sets in scored.items()]
-    validation = {name: _mean(accuracy(scores, Split.VALIDATION) for scores in scored[name].values()) for name in members}
+    scorers = [report_on(name) for name in scored]
+    validation = {name: fmean(accuracy(scores, Split.VALIDATION) for scores in scored[name].values()) for name in members}
     single = max(validation, key=lambda name: validation[name])
-    gains = [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows]
+    gains = [right[MERGED][key] - right[single][key] for key in rows]
     gain = mean_of_means(gains, confidence=confidence)
     return RewardReport(
         split=str(split),
@@ -127,16 +121,9 @@ def evaluate_reward_model(config: Config, workspace: Workspace, progress: Progre
         single=single,
         gain=gain,
         sentence=_sentence(scorers, single, gain, sum(map(len, gains)), merged_of=len(merged.facts.weights)),
-        disagreement={
-            a: {b: _mean(measures.disagreement(scored[a][name], scored[b][name], split) for name in rows) for b in members}
-            for a in members
-        },
+        disagreement={a: {b: fmean((right[a][key] != right[b][key]).mean() for key in rows) for b in members} for a in members},
         recipe=(workspace.locate(merged) / RECIPE).read_text(encoding="utf-8"),
     )
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int, *, merged_of: int) -> str:
@@ -145,24 +132,23 @@ def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows
     merged, best = named[MERGED], max((named[name] for name in ENSEMBLES), key=lambda scorer: scorer.average)
     figures = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) on average"
     if merged_of == 1:
-        worth = f"{single} selects alone: no merge that was tried beat it on the validation splits"
+        parts = [f"{single} selects alone: no merge that was tried beat it on the validation splits"]
     elif gain.low > 0:
-        worth = f"merged beats the best single member, {single}, by {figures}: it is worth using"
+        parts = [f"use the merge: it beats the best single member ({single}) by {figures}"]
     elif gain.high < 0:
-        worth = f"merged is worse than the best single member, {single}, by {figures}: use {single} alone"
+        parts = [f"use {single}, the best single member, alone: the merge differs by {figures}"]
     else:
-        worth = f"merged and the best single member, {single}, cannot be told apart on {rows:,} rows: {figures}"
-    most = f"most on {merged.lost_on}, {100 * (merged.lost or 0):.1f} points of its specialist"
-    lost = f"it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
+        parts = [f"no clear difference between the merge and the best single member ({single}) on {rows:,} rows: {figures}"]
+    parts.append(f"largest loss against a specialist: {max(0, 100 * merged.lost):.1f} points on {merged.lost_on}")
     ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)
-    others = [lost, f"the ensemble ({best.name}) has {_apart(best, merged)} at {ratio:.1f} times the time"]
+    parts.append(f"the {best.name} ensemble scores {_apart(best, merged)} and takes {ratio:.1f} times as long")
     if JOINT in named:
-        others.append(f"the joint training they started from has {_apart(named[JOINT], merged)}")
+        parts.append(f"joint training alone scores {_apart(named[JOINT], merged)}")
     if named[LENGTH].average >= merged.average:
-        others.append(f"length alone has {_apart(named[LENGTH], merged)}: do not use it")
-    return "; ".join([worth, *others])
+        parts.append(f"length alone scores {_apart(named[LENGTH], merged)}: do not use this reward model")
+    return "; ".join(parts)
 
 
 def _apart(scorer: ScorerReport, other: ScorerReport) -> str:
     points = 100 * (scorer.average - other.average)
-    return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
+    return f"{abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"

@@ -86,10 +86,6 @@ def test_the_length_baseline_learns_its_direction_on_the_validation_split(longer
     assert measures.accuracy(found, Split.TEST) == 1.0
 
 
-def test_disagreement_is_the_share_on_which_one_is_right_and_the_other_wrong() -> None:
-    assert measures.disagreement(pairs((2, 1), (2, 1)), pairs((2, 1), (1, 2)), Split.TEST) == 0.5
-
-
 def test_rank_correlation_of_a_constant_is_nothing() -> None:
     assert measures.rank_correlation(np.ones(5), np.arange(5.0)) == 0.0
     assert measures.rank_correlation(np.arange(5.0), np.arange(5.0) ** 3) == pytest.approx(1.0)
