@@ -1,4 +1,4 @@
-"""What a cell of preference data says: an output, and what was asked for it.
+"""Answers from the cells of preference data: an output with its task.
 
 A cell is a text, an object with its own task, a message list, or a transcript of "Human:" and "Assistant:" turns. Whatever
 its form, a reward model reads it in the form in which it will score: the answer prompt of the run, then the output.
@@ -66,7 +66,8 @@ def refuse_unreadable(answers: Sequence[Answer]) -> None:
     """Raise DataError for the first answer that no model can read."""
     for number, answer in enumerate(answers, start=1):
         if not is_text(answer):
-            raise DataError(f"text {number} or its prompt is too long or not valid Unicode", "Fix or remove it.")
+            message = f"text {number} or its prompt has over {LONGEST_FIELD:,} characters or an unpaired surrogate"
+            raise DataError(message, f"Fix or remove text {number}.")
 
 
 def _own_task(cell: Mapping[str, Any]) -> tuple[Answer, str]:

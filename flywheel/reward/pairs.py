@@ -30,9 +30,8 @@ def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict
     if not pairs:
         likes = sum(row.liked for row in thumbs.rows if isinstance(row, Thumb))
         raise DataError(
-            f"no value of {column!r} has both likes and dislikes; in all there are {likes} likes and "
-            f"{len(thumbs.rows) - likes} dislikes",
-            "Group by another column, or change which labels are likes.",
+            f"no group of {column!r} has both likes and dislikes ({likes} likes, {len(thumbs.rows) - likes} dislikes in all)",
+            "Group by another column, or change --threshold or --liked.",
         )
     try:
         write_whole(to, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
