@@ -118,7 +118,7 @@ def _read_json(path: Path) -> Located:
             raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split the file.")
         rows = json.loads(text)
     except (ValueError, RecursionError, *UNPACKING) as error:
-        raise DataError(f"cannot read {path} as JSON: {reason_of(error)[:200]}", "Fix the file.") from None
+        raise DataError(f"{path} is not JSON: {reason_of(error)[:200]}", "Fix the file.") from None
     if not is_list:
         yield from _read_jsonl(path)
     for number, row in enumerate(rows, start=1):
