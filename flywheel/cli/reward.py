@@ -108,7 +108,7 @@ def merge(
 
 @app.command()
 def search(
-    trials: Annotated[int, typer.Option("--trials", min=3, help="Merges to try.")] = 48,
+    trials: Annotated[int, typer.Option("--trials", min=3, help="Merges to try.")] = 16,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

@@ -108,8 +108,6 @@ class SearchConfig(Section):
     """Merges to try; 0 takes the configured one."""
     methods: tuple[MergeMethod, ...] = ("ties", "linear", "dare_ties", "della")
     """Merge methods to try."""
-    halvings: Positive = 2
-    """Successive halvings: each tests the better third of the merges on three times the rows; the last one uses all rows."""
 
 
 class JointConfig(Section):

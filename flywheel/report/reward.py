@@ -62,16 +62,13 @@ def print_search(search: Search, *, as_json: bool) -> None:
         trials = [asdict(trial) for trial in search.trials]
         print_json(asdict(result) | {"weights": plan.weights, "merge": plan.merge.model_dump(), "tried": trials})
         return
-    last = max(trial.halving for trial in search.trials)
-    finalists = [trial for trial in search.trials if trial.halving == last]
-    finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
     sets = list(result.best.accuracies)
     rows = [
         (
             trial.method, trial.density, ", ".join(f"{name} {weight:g}" for name, weight in trial.weights.items()),
             trial.retained, *(trial.accuracies[name] for name in sets), trial.accuracy,
         )
-        for trial in finalists[:SHOWN_TRIALS]
+        for trial in search.trials[:SHOWN_TRIALS]
     ]  # fmt: skip
     print_rows(("merge", "density", "weights", "worst kept", *sets, "average"), rows)
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"

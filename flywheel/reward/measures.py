@@ -28,11 +28,6 @@ class SetScores:
     liked: Mapping[Split, Labels] | None
     """Labels of thumbs; None for pairs."""
 
-    def first(self, rows: int) -> SetScores:
-        """The same with at most ``rows`` rows of each split."""
-        liked = self.liked and {split: labels[:rows] for split, labels in self.liked.items()}
-        return SetScores(scores={split: scores[:rows] for split, scores in self.scores.items()}, liked=liked)
-
 
 def score_sets(scorer: Scorer, sets: Mapping[str, SetRows]) -> dict[str, SetScores]:
     """Score the rows of several sets."""
