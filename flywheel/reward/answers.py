@@ -56,7 +56,7 @@ def read_answer(cell: Any, instruction: Any, *, fields: Mapping[str, str], whole
 
 
 def is_text(answer: Answer) -> bool:
-    """Whether every part is a text that a tokenizer reads, of a length that a model might."""
+    """Whether every part is valid Unicode of a length that a model can read."""
     task = answer.task
     parts = (answer.output, *((task.instruction, task.input, task.constraints) if task else ()))
     return all(len(part) <= LONGEST_FIELD and encodable(part) for part in parts)
@@ -112,7 +112,7 @@ def _last_turn(turns: Turns) -> tuple[Answer, str]:
 
 
 def _task(turns: Turns) -> Task:
-    """What the turns before the reply ask: the only human turn itself, or the whole dialogue so far."""
+    """The turns before the reply as a task: the only human turn, or the whole dialogue so far."""
     if len(turns) == 1:
         return Task(instruction=turns[0][1], input="None")
     return Task(instruction="\n\n".join(f"{speaker}: {text}" for speaker, text in turns), input="None")

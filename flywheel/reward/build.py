@@ -1,7 +1,4 @@
-"""Build the reward model of a configuration: slice, members, merge, each recorded as it is finished.
-
-What a model is made from is its *recipe*; a model whose recipe is recorded is not built again.
-"""
+"""Build the reward model of a configuration: slice, members, merge, each recorded as it is finished."""
 
 from __future__ import annotations
 
@@ -103,7 +100,7 @@ class Lab:
         return model
 
     def start(self) -> Model:
-        """What the members start from: the base, trained on all sets together where the config says so."""
+        """The start of the members: the base, trained on all sets together where the config says so."""
         base = self.base()
         if not self._reward.joint.epochs:
             return base

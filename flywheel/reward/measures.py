@@ -1,4 +1,4 @@
-"""How good scores are: pure functions of what a scorer gave the rows of a set."""
+"""How good scores are: pure functions of the scores of a dataset's rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SetRows = Mapping[Split, Sequence[Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetScores:
-    """What a scorer gave the rows of one set, split by split."""
+    """The scores of one set's rows, by split."""
 
     scores: Mapping[Split, Array]
     """Shape (rows, 1) for thumbs, (rows, 2) for pairs, the chosen output first."""
@@ -115,14 +115,14 @@ def ensemble(members: Sequence[Mapping[str, SetScores]], *, how: str) -> dict[st
 
 
 class Length:
-    """The scorer that sees only how many characters an output has."""
+    """Scores an output by its number of characters."""
 
     def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         return [float(len(answer.output)) for answer in answers]
 
 
 def by_length(sets: Mapping[str, SetRows]) -> dict[str, SetScores]:
-    """The baseline that sees only how long an output is; the validation split says whether long or short is better."""
+    """The length baseline; whether long or short is better comes from the validation split."""
 
     def signed(lengths: SetScores) -> SetScores:
         sign = 1.0 if area_under_curve(lengths, Split.VALIDATION) >= 0.5 else -1.0

@@ -55,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a training was like."""
+    """The result of a training."""
 
     facts: Facts
     curve: tuple[CurvePoint, ...]
@@ -64,8 +64,7 @@ class Trained:
 def train_member(job: Job, advance: Advance) -> Trained:
     """Train one member and save it whole, adapters merged in; ``advance`` is called with the steps done and their total.
 
-    Raises ConfigError for an argument that the trainer does not take, DataError where no row fits, ModelError where the loss
-    is not a number.
+    Raises ConfigError for an argument that the trainer does not take, DataError if no row fits, ModelError for a NaN loss.
     """
     started = time.monotonic()
     data, settings = job.data, job.settings
@@ -147,9 +146,9 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _curve(history: Sequence[Mapping[str, Any]], *, every: int) -> tuple[CurvePoint, ...]:
-    """What the trainer logged, without its summary of the whole run: means over ``every`` steps, and all evaluations.
+    """The trainer's log without its final summary: means over ``every`` steps, and all evaluations.
 
-    The trainer could take the means, but forgets the steps before a checkpoint that it resumes from.
+    The trainer's own means would miss the steps before a checkpoint that it resumes from.
     """
     last = max((int(entry["step"]) for entry in history), default=0)
     values: dict[tuple[int, str], list[float]] = {}

@@ -32,7 +32,7 @@ ONE_BASE = "Merge only models that were trained from the same base."
 def merge_folders(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> str:
     """Merge members with their weights on their base, outside of a workspace; returns mergekit's YAML.
 
-    Raises ModelError where they were not made from one base, or one of them is no reward model.
+    Raises ModelError unless all are reward models from this base.
     """
     if len(members) < 2:
         raise ConfigError(f"a merge needs at least two members, got {len(members)}", "Add another FOLDER=WEIGHT.")

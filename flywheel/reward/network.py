@@ -22,7 +22,7 @@ Ids = Sequence[int]
 class Network:
     """A sequence classification model with its tokenizer, in eval mode; batches are padded on the right.
 
-    Raises ModelError for a folder that is no whole classifier of at most ``most_labels`` labels.
+    Raises ModelError for a folder that is not a complete classifier of at most ``most_labels`` labels.
     """
 
     def __init__(self, folder: Path, *, device: str | None, dtype: str, most_labels: int) -> None:

@@ -20,10 +20,7 @@ from flywheel.reward.text import Answer
 
 
 def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict[str, Any]:
-    """Read thumbs, write the pairs of their groups as jsonl; returns counts.
-
-    Raises DataError where no group has both likes and dislikes.
-    """
+    """Write the pairs of each group of thumbs as jsonl; returns counts. Raises DataError where no group has a pair."""
     config = config.model_copy(update={"columns": {**config.columns, "group": column}})
     thumbs = read_set(read_source(find_source(config.data, Path(config.data))), config)
     pairs = list(group_into_pairs(thumbs, seed=seed))

@@ -26,7 +26,7 @@ _Cells = tuple[SourceRow, *tuple[Any, ...]]
 
 
 def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
-    """Thumbs or pairs from rows of any kind; raises DataError for columns or labels that make no sense."""
+    """Thumbs or pairs from rows of any kind; raises DataError for invalid columns or labels."""
     source_rows = list(rows)
     if not source_rows:
         raise DataError(f"{config.data} has no rows", "Add rows, or name another file.")
@@ -72,7 +72,7 @@ class _Reader:
         }
 
     def preferences(self) -> Iterator[Row]:
-        """The usable rows, in order; raises DataError for missing columns and cells that make no sense."""
+        """The usable rows, in order; raises DataError for missing columns and invalid cells."""
         kinds = {"thumbs": self._thumbs, "pairs": self._pairs, "rankings": self._rankings, "ratings": self._ratings}
         for row, *cells in kinds[self._config.kind]():
             try:

@@ -1,7 +1,4 @@
-"""The report on a reward model: is the merge worth using, and what is it blind to.
-
-Members, merge, ensembles and the length baseline on every set.
-"""
+"""The report on a reward model: members, merge, ensembles and the length baseline on every set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of preference data from wherever they are: files, folders, saved datasets, hub ids."""
+"""Rows of preference data from files, folders, saved datasets and hub ids."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SourceRow:
     where: str
     """File and line or row, for messages."""
     split: Split | None
-    """None where the source has no splits of its own."""
+    """None where the source names no splits."""
 
 
 def find_source(name: str, path: Path) -> list[Path]:
