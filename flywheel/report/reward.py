@@ -73,7 +73,7 @@ def print_search(search: Search, *, as_json: bool) -> None:
     print_rows(("merge", "density", "weights", "worst kept", *sets, "average"), rows)
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
     if not result.merged:
-        print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
+        print_line(f"no merge beats the best single member, {result.single} {figures}: use it alone")
         return
     print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
     members = {name: {"weight": weight} for name, weight in plan.weights.items()}
