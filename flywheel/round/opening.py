@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any
 
 from flywheel.config import Config
-from flywheel.core.model_folders import check_model
 from flywheel.core.version import __version__
 from flywheel.engines.generator import choose_engine, initial_generator, initial_student
 from flywheel.errors import StoreError
@@ -128,13 +127,10 @@ def _models_after(parent: Round | None, workspace: Workspace, config: Config) ->
 
     Raises ModelError where what the parent trained has changed on disk.
     """
-    trained = initial_student(config, workspace) if parent is None else _trained_by(parent, workspace)
+    if parent is None:
+        trained = initial_student(config, workspace)
+    else:
+        assert parent.generator_out is not None
+        trained = workspace.store.model(parent.generator_out)
+        workspace.refuse_altered([trained])
     return (trained if config.training.student is None else initial_generator(config, workspace)), trained
-
-
-def _trained_by(parent: Round, workspace: Workspace) -> Model:
-    assert parent.generator_out is not None
-    model = workspace.store.model(parent.generator_out)
-    check_model(workspace.locate(model))
-    workspace.refuse_altered([model])
-    return model

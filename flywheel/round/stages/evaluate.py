@@ -16,7 +16,8 @@ from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import open_stage
+from flywheel.round.stage import open_stage, scores_of
+from flywheel.round.stages.answer import candidates_of
 from flywheel.round.stages.judge import load_judges
 from flywheel.round.verdict import mean_metric
 from flywheel.workers.work import Step, Work, finished
@@ -65,23 +66,12 @@ def _trained(context: RoundContext) -> Model:
 
 def _judged(context: RoundContext, work: Work, judges: Mapping[str, Judge]) -> Chunk[Candidate | Score]:
     """The outputs of a chunk with the scores of the reward model and of the judges, which are by model id."""
-    assert work.request is not None
     texts = [(task, completion.text) for task, group in zip(work.tasks, work.completions, strict=True) for completion in group]
-    outputs = [
-        Candidate(
-            task_id=task.task_id, candidate=number, output=completion.text, finish_reason=completion.finish_reason,
-            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
-        )
-        for task, group in zip(work.tasks, work.completions, strict=True)
-        for number, completion in enumerate(group)
-    ]  # fmt: skip
-    given = {context.reward_model: work.scores} | {model_id: judge(texts) for model_id, judge in judges.items()}
-    scores = [
-        Score(task_id=output.task_id, candidate=output.candidate, model_id=model_id, score=float(score))
-        for model_id, values in given.items()
-        for output, score in zip(outputs, values, strict=True)
-        if score is not None
-    ]
+    outputs = candidates_of(work)
+    places = [(output.task_id, output.candidate) for output in outputs]
+    scores = scores_of(places, context.reward_model, work.scores)
+    for model_id, judge in judges.items():
+        scores += scores_of(places, model_id, judge(texts))
     tokens = sum(output.tokens for output in outputs)
     return Chunk(rows=[*outputs, *scores], last=False, tokens=tokens, prompt_tokens=prompt_tokens(work.completions))
 
