@@ -318,7 +318,7 @@ def test_a_machine_or_generator_that_cannot_is_a_clear_error(
     shutil.copytree(NANO, tmp_path / "short")
     short = json.loads((tmp_path / "short" / "config.json").read_text()) | {"max_position_embeddings": 8}
     (tmp_path / "short" / "config.json").write_text(json.dumps(short))
-    with pytest.raises(DataError, match=r"80 training texts.* context of 8 tokens"):
+    with pytest.raises(DataError, match=r"80 training texts .* 8 tokens"):
         train(tmp_path, examples, CONFIG, str(tmp_path / "short"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
@@ -327,4 +327,4 @@ def test_a_machine_or_generator_that_cannot_is_a_clear_error(
         train(tmp_path, examples, but(dtype="bfloat16"))
     with pytest.raises(ConfigError, match=r"`training\.processes` is 2, .* 1 GPU\b") as fewer:
         train(tmp_path, examples, but(processes=2))
-    assert fewer.value.hint == "Set it to 1 or less."
+    assert "`training.processes` to 1" in fewer.value.hint

@@ -25,8 +25,8 @@ class Job:
     seed: int
     checkpoints: Path
     """A folder that a stopped training resumes from; it is removed at the end."""
-    base: Path = Path(".")
-    """The path in ``training.accelerate_config`` is relative to it."""
+    accelerate_config: Path | None = None
+    """The file that ``training.accelerate_config`` names."""
     trust_remote_code: bool = False
 
     @contextlib.contextmanager

@@ -26,7 +26,8 @@ def train(context: RoundContext) -> None:
         with publish(folder) as unfinished:
             job = Job(
                 start=str(workspace.locate(start)), folder=unfinished, examples=_examples(context, start),
-                config=config.training, seed=derive(config.seed, context.round.tasks_of, "train"), base=config.base,
+                config=config.training, seed=derive(config.seed, context.round.tasks_of, "train"),
+                accelerate_config=config.path(accelerate) if (accelerate := config.training.accelerate_config) else None,
                 checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
                 trust_remote_code=config.engine.trust_remote_code,
             )  # fmt: skip
