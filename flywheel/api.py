@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,17 +145,13 @@ class Flywheel:
 
         settings = [*_as_settings(overrides), *([f"sampling.n={n}"] if n is not None else [])]
         policy = _policy(control) if control is not None else None
-        for turn in run_rounds(
+        for name in run_rounds(
             self.workspace, self.config(settings), self.progress,
             repeat=repeat, until_flat=until == "flat", control=policy, restart=restart,
         ):  # fmt: skip
-            if turn.round == "r1":
+            if name == "r1":
                 finish("r0")
-            finish(turn.round)
-            if turn.control is not None:
-                finish(turn.control)
-            if turn.stop is not None:
-                logging.getLogger("flywheel").warning(turn.stop)
+            finish(name)
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:

@@ -35,7 +35,7 @@ def train(job: Job, advance: Advance) -> Facts:
     """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
     no_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if job.config.dtype == "bfloat16" and no_bfloat16:
-        raise ConfigError("this GPU does not support `training.dtype` bfloat16", "Set `training.dtype` to float32.")
+        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support", "Set `training.dtype` to float32.")
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
