@@ -153,7 +153,7 @@ def test_time_that_is_up_stops_every_stage(
 def test_a_training_that_is_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
     prompts = Prompts(asset("prompts"))
     winners = [Winner(task=task, output="zebra") for task in held_out_tasks()[:48]]
-    examples = training_examples(winners, [], prompts, proposal_share=0.0, names=(0,))
+    examples = list(training_examples(winners, [], prompts, proposal_share=0.0, names=(0,)))
     config = TrainingConfig(epochs=2, learning_rate=1e-3, batch_size=8, max_length=256)
 
     def train(folder: Path, stop_at: int | None) -> None:

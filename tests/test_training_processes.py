@@ -44,7 +44,7 @@ def examples(prompts: Prompts) -> list[Example]:
     tasks = held_out_tasks()
     winners = [Winner(task=task, output="zebra") for task in tasks[:40]]
     proposals = [(tasks[start : start + 3], tasks[start + 3]) for start in range(0, 80, 4)]
-    return training_examples(winners, proposals, prompts, proposal_share=0.3, names=(0,))[:51]
+    return list(training_examples(winners, proposals, prompts, proposal_share=0.3, names=(0,)))[:51]
 
 
 @pytest.fixture

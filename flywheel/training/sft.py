@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 from array import array
@@ -41,8 +42,9 @@ def train(job: Job, advance: Advance) -> Facts:
         tokenizer.pad_token = tokenizer.eos_token
     try:
         with job.scratch() as folder:
-            rows, lengths = _rows(job, tokenizer, folder / "texts.arrow")
-            return _train(job, rows, lengths, tokenizer, advance)
+            rows, lengths, too_long = _rows(job, tokenizer, folder / "texts.arrow")
+            loss = _train(job, rows, lengths, tokenizer, advance)
+            return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
     except (MemoryError, RuntimeError) as error:
         if not short_of_memory(error):
             raise
@@ -57,7 +59,8 @@ def train(job: Job, advance: Advance) -> Facts:
             torch.cuda.empty_cache()
 
 
-def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> Facts:
+def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> float:
+    """Train and save the generator; returns the mean loss."""
     trainer = _trainer(job, rows, lengths, tokenizer)
     result = train_resumably(trainer, job.checkpoints, minutes=job.config.checkpoint_minutes, advance=advance)
     # Of every step and all processes, which the trainer's own figure is not after a resume.
@@ -70,31 +73,35 @@ def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTraine
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
         discard(job.checkpoints)
-    too_long = len(job.examples) - len(rows)
-    return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
+    return loss
 
 
-def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int]]:
-    """The examples that fit, mapped into memory from a file, and the tokens of each."""
+def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int], int]:
+    """The examples that fit, mapped into memory from a file, the tokens of each, and the number of those that are too long."""
     settings = AutoConfig.from_pretrained(job.start, trust_remote_code=job.trust_remote_code).get_text_config()
     context = getattr(settings, "max_position_embeddings", None) or job.config.max_length
     limit = min(job.config.max_length, context)
-    kept = array("q")
+    kept, total, examples = array("q"), 0, iter(job.examples)
     schema = pa.schema({"prompt": pa.string(), "completion": pa.string()})
     with pa.ipc.new_stream(file, schema) as writer:
-        for start in range(0, len(job.examples), CHUNK):
-            examples = job.examples[start : start + CHUNK]
-            texts = [example.prompt + example.completion + tokenizer.eos_token for example in examples]
+        while chunk := list(itertools.islice(examples, CHUNK)):
+            texts = [example.prompt + example.completion + tokenizer.eos_token for example in chunk]
             lengths = [len(ids) for ids in tokenizer(texts).input_ids]
-            fitting = [asdict(example) for example, length in zip(examples, lengths, strict=True) if length <= limit]
+            fitting = [asdict(example) for example, length in zip(chunk, lengths, strict=True) if length <= limit]
             writer.write_table(pa.Table.from_pylist(fitting, schema=schema))
             kept.extend(length for length in lengths if length <= limit)
+            total += len(chunk)
+    if total == 0:
+        raise DataError(
+            "no task of this round has a finished candidate, so there is nothing to train on",
+            "Raise `sampling.max_tokens` if `candidates.finish_reason` is length; lower it if it is prompt-too-long.",
+        )
     if not kept:
         raise DataError(
-            f"all {len(job.examples)} training texts are longer than {limit} tokens",
+            f"all {total} training texts are longer than {limit} tokens",
             f"Raise `training.max_length` ({job.config.max_length}) or use a generator with a longer context.",
         )
-    return Dataset.from_file(str(file)), kept
+    return Dataset.from_file(str(file)), kept, total - len(kept)
 
 
 def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:

@@ -7,7 +7,7 @@ from pathlib import Path
 from flywheel.config import Config
 from flywheel.core.functions import reason_of
 from flywheel.core.progress import Advance
-from flywheel.errors import ConfigError, DataError
+from flywheel.errors import ConfigError
 from flywheel.records import Facts
 from flywheel.training.job import Job
 
@@ -19,11 +19,6 @@ def train_generator(job: Job, advance: Advance) -> Facts:
     train on, ModelError where the loss is not a number, EngineError where memory runs out or a training process fails, and
     what ``advance`` raises.
     """
-    if not job.examples:
-        raise DataError(
-            "no task of this round has a finished candidate, so there is nothing to train on",
-            "Raise `sampling.max_tokens` if `candidates.finish_reason` is length; lower it if it is prompt-too-long.",
-        )
     if job.config.processes > 1 or job.accelerate_config is not None:
         from flywheel.training.launch import launch
 

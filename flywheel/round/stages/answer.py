@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flywheel.config import Config
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, prompt_tokens
 from flywheel.engines.generator import sampling_of
+from flywheel.instructions.prompts import Prompts
 from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Stage, Task
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import chunks, open_stages, scores_of
@@ -94,16 +96,18 @@ def scoring_work(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
     )
 
 
+def answering_work(config: Config, prompts: Prompts, tasks: Sequence[Task], *, n: int, seed: int) -> Work:
+    """Tasks, to be answered n times each."""
+    texts = [prompts.answer(task) for task in tasks]
+    return Work(tasks=tasks, request=Request(prompts=texts, n=n, sampling=sampling_of(config), seed=seed))
+
+
 def _to_answer(context: RoundContext, done: int) -> Iterator[Work]:
     """The kept tasks with their prompts, chunk by chunk after the first ``done``."""
-    read = chunks(context, done, lambda attempts: context.store.tasks_of(context.name, attempts))
+    config, read = context.config, chunks(context, done, lambda attempts: context.store.tasks_of(context.name, attempts))
     for index, tasks in enumerate(read, start=done):
-        prompts = [context.prompts.answer(task) for task in tasks]
-        seed = derive(context.config.seed, context.name, "answer", index)
-        yield Work(
-            tasks=tasks,
-            request=Request(prompts=prompts, n=context.config.sampling.n, sampling=sampling_of(context.config), seed=seed),
-        )
+        seed = derive(config.seed, context.name, "answer", index)
+        yield answering_work(config, context.prompts, tasks, n=config.sampling.n, seed=seed)
 
 
 def _to_score(context: RoundContext, done: int) -> Iterator[Work]:

@@ -10,14 +10,14 @@ import numpy as np
 
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
-from flywheel.engines.contract import Request, prompt_tokens
-from flywheel.engines.generator import ENDPOINT, sampling_of
+from flywheel.engines.contract import prompt_tokens
+from flywheel.engines.generator import ENDPOINT
 from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage, scores_of
-from flywheel.round.stages.answer import candidates_of
+from flywheel.round.stages.answer import answering_work, candidates_of
 from flywheel.round.stages.judge import load_judges
 from flywheel.round.verdict import mean_metric
 from flywheel.workers.work import Step, Work, finished
@@ -38,17 +38,12 @@ def evaluate(context: RoundContext) -> None:
             prompts = load_prompts(context.config, context.workspace, model)
             # The seed does not depend on the round: every generator is measured with the same random numbers.
             chunks = (
-                Work(
-                    tasks=tasks[start : start + size],
-                    request=Request(
-                        prompts=[prompts.answer(task) for task in tasks[start : start + size]],
-                        n=config.samples,
-                        sampling=sampling_of(context.config),
-                        seed=derive(context.config.seed, "evaluate", start // size),
-                    ),
+                answering_work(
+                    context.config, prompts, tasks[start : start + size],
+                    n=config.samples, seed=derive(context.config.seed, "evaluate", start // size),
                 )
                 for start in starts
-            )
+            )  # fmt: skip
             with closing(context.workers_for(model)) as workers:
                 for start, work in zip(starts, workers.run(chunks, Step.GENERATE, Step.SCORE), strict=True):
                     stage.commit(_judged(context, finished(work), judges))
