@@ -10,13 +10,13 @@ from typing import Any
 
 from flywheel.errors import ConfigError
 
-HINT = "Name it module:function, in a module that Python can import, such as a file in a folder of PYTHONPATH."
+HINT = "Write `module:function`, and add the module's folder to PYTHONPATH if Python cannot import the module."
 
 
 def load_function(name: str, key: str) -> Callable[..., Any]:
     """The function ``module:function``; raises ConfigError, which names the config key, where there is none."""
     if not all(name.partition(":")):
-        raise ConfigError(f"{key} is {name!r}", HINT)
+        raise ConfigError(f"{key} = {name!r} is not of the form module:function", HINT)
     try:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises at import

@@ -33,10 +33,8 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
     if proposing and not rounds:
         rounds = [open_round(workspace, config, reward)]
     unfinished = next((row for row in rounds if row.status != "done" and (row.number > 0 or not proposing)), None)
-    if unfinished:
-        parent = next((row for row in rounds if row.round == unfinished.parent), None)
-    else:
-        parent = rounds[-1] if rounds else None
+    earlier = [row for row in rounds if unfinished is None or row.number < unfinished.number]
+    parent = earlier[-1] if earlier else None
     _follow_moved(workspace, config)
     generator, trained = _models_after(parent, workspace, config)
     engine = choose_engine(config)
@@ -78,13 +76,13 @@ def open_control(workspace: Workspace, policy: Policy, of: str) -> Round:
     rounds = {row.round: row for row in store.rounds(controls=True)}
     beside, name = rounds.get(of), f"{of}-{policy}"
     if beside is None or beside.status != "done" or beside.number == 0:
-        raise StoreError(f"{of} has no candidates to select from yet", "Finish it with `flywheel round`.")
+        raise StoreError(f"{of} has no candidates to select from yet", f"Finish {of} with `flywheel round`.")
     if name in rounds:
         if rounds[name].status != "done":
             store.set_status(name, "running")
         return rounds[name]
     if not any(True for _ in store.winners([of], policy=policy)):
-        raise StoreError(f"the policy {policy} selected nothing in {of}", "Choose another --control.")
+        raise StoreError(f"the policy {policy} selected no candidate in {of}", "Choose another --control.")
     identity = {**beside.identity, "policy": str(policy)}
     opened = replace(
         beside, round=name, policy=policy, status="running", generator_out=None,
@@ -107,9 +105,7 @@ def _resume(unfinished: Round, workspace: Workspace, identity: Mapping[str, Any]
     refuse_changes([unfinished], identity)
     workspace.store.set_status(unfinished.round, "running")
     if unfinished.reward_model is None and reward is not None:
-        unfinished = replace(
-            unfinished, reward_model=reward.model_id, identity=identity, fingerprint=fingerprint(identity)
-        )  # fmt: skip
+        unfinished = replace(unfinished, reward_model=reward.model_id, identity=identity, fingerprint=fingerprint(identity))
         workspace.store.set_reward_model(unfinished)
     return unfinished
 
