@@ -20,9 +20,9 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
     try:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises at import
-        raise ConfigError(f"cannot import {key} {name!r}: {reason_of(error)}", HINT) from None
+        raise ConfigError(f"cannot import {name!r} ({key}): {reason_of(error)}", HINT) from None
     if not callable(function):
-        raise ConfigError(f"{key} {name!r} is not a function", HINT)
+        raise ConfigError(f"{key} = {name!r} is not a function", HINT)
     return function
 
 

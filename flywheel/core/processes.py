@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from flywheel.core.progress import Advance
-from flywheel.errors import BudgetSpent, EngineError, FlywheelError, Stopped, first_line
+from flywheel.errors import RESUME, BudgetSpent, EngineError, FlywheelError, Stopped, first_line
 
 PATIENCE_S = 60.0
 """How long a process may take to end; torch gives its own processes half of it."""
@@ -134,7 +134,7 @@ class Process(Child):
         if code == -signal.SIGKILL or re.search(r"Signal 9 \(SIGKILL\)|<Signals\.SIGKILL", output):
             return EngineError("a training process was killed, most likely because memory ran out", self._memory_hint)
         lines = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.split("\n")
-        return EngineError(f"a training process failed: {text or lines[-1]}", "Fix the cause, then resume.")
+        return EngineError(f"a training process failed: {text or lines[-1]}", f"Fix the cause. {RESUME}")
 
 
 def run_training(train: Callable[[Advance], Any] | None = None) -> None:
