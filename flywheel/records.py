@@ -1,8 +1,4 @@
-"""The records that travel between the stages: frozen, slotted, keyword-only.
-
-A record is data and nothing else; what happens to it is a function of a station. The file is long because it is the
-glossary: every record that more than one package uses, in one place.
-"""
+"""The glossary: every record that more than one package uses. A record is data; what happens to it is a function elsewhere."""
 
 from __future__ import annotations
 
@@ -245,7 +241,6 @@ class Facts:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Rows of its data that were left out, by reason."""
     loss: float | None = None
-    """Mean training loss."""
     seconds: float | None = None
     """Training time, loading and saving included."""
     accuracy: Mapping[str, float] = field(default_factory=dict)
@@ -322,9 +317,9 @@ class Chunk(Generic[Row]):
     last: bool
     """Whether the stage is done with these rows."""
     tokens: int = 0
-    """Tokens generated for them."""
+    """Tokens generated."""
     prompt_tokens: int = 0
-    """Tokens read for them."""
+    """Tokens read."""
     metrics: Sequence[Metric] = ()
     """Figures of the stage, committed with the rows and not counted among them."""
 
@@ -340,10 +335,9 @@ class ProposalProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """Progress of a stage of a round."""
+    """Committed chunks of a stage of a round."""
 
     chunks: int
-    """Number of committed chunks."""
     finished: bool
 
 

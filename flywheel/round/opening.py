@@ -35,8 +35,11 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
     unfinished = next((row for row in rounds if row.status != "done" and (row.number > 0 or not proposing)), None)
     earlier = [row for row in rounds if unfinished is None or row.number < unfinished.number]
     parent = earlier[-1] if earlier else None
-    _follow_moved(workspace, config)
-    generator, trained = _models_after(parent, workspace, config)
+    first = initial_generator(config, workspace)
+    student = first if config.training.student is None else initial_student(config, workspace)
+    _follow_moved(workspace, first, student)
+    trained = _trained_by(parent, workspace) if parent else student
+    generator = trained if config.training.student is None else first
     engine = choose_engine(config)
     held_out = read_held_out(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
@@ -110,23 +113,17 @@ def _resume(unfinished: Round, workspace: Workspace, identity: Mapping[str, Any]
     return unfinished
 
 
-def _follow_moved(workspace: Workspace, config: Config) -> None:
+def _follow_moved(workspace: Workspace, *initial: Model) -> None:
     """Record where the configured generator or student is now, if it has moved: in another checkout, on another machine."""
     recorded = {model.model_id: model for model in workspace.store.models(ModelKind.GENERATOR)}
-    for model in (initial_generator(config, workspace), initial_student(config, workspace)):
+    for model in initial:
         if model.model_id in recorded and recorded[model.model_id].path != model.path:
             workspace.store.record_model(model)
 
 
-def _models_after(parent: Round | None, workspace: Workspace, config: Config) -> tuple[Model, Model]:
-    """The generator after a parent round, and what was trained last: the same, unless a student is trained.
-
-    Raises ModelError where what the parent trained has changed on disk.
-    """
-    if parent is None:
-        trained = initial_student(config, workspace)
-    else:
-        assert parent.generator_out is not None
-        trained = workspace.store.model(parent.generator_out)
-        workspace.refuse_altered([trained])
-    return (trained if config.training.student is None else initial_generator(config, workspace)), trained
+def _trained_by(parent: Round, workspace: Workspace) -> Model:
+    """What a round has trained; raises ModelError where it has changed on disk."""
+    assert parent.generator_out is not None
+    trained = workspace.store.model(parent.generator_out)
+    workspace.refuse_altered([trained])
+    return trained
