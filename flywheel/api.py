@@ -145,13 +145,13 @@ class Flywheel:
 
         settings = [*_as_settings(overrides), *([f"sampling.n={n}"] if n is not None else [])]
         policy = _policy(control) if control is not None else None
-        for name in run_rounds(
+        for turn in run_rounds(
             self.workspace, self.config(settings), self.progress,
             repeat=repeat, until_flat=until == "flat", control=policy, restart=restart,
         ):  # fmt: skip
-            if name == "r1":
+            if turn == "r1":
                 finish("r0")
-            finish(name)
+            finish(turn)
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:
