@@ -22,7 +22,7 @@ def local_folder(source: str) -> Path:
     Raises ModelError for a missing folder, missing or corrupt weights, or a hub id that cannot be downloaded.
     """
     folder = Path(source)
-    if not folder.exists():
+    if not folder.exists() and source.count("/") < 2 and not source.startswith(("/", ".", "~")):
         folder = _download(source)
     check_model(folder)
     return folder
@@ -111,8 +111,6 @@ def chat_format(
 
 
 def _download(source: str) -> Path:
-    if source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        raise ModelError(f"no model folder at {source}", FIX_PATH)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
