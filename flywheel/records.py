@@ -1,4 +1,4 @@
-"""The glossary: every record that more than one package uses. A record is data; what happens to it is a function elsewhere."""
+"""Every record that more than one package uses: frozen, slotted, keyword-only data. It is long because it is the glossary."""
 
 from __future__ import annotations
 
