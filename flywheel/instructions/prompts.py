@@ -18,9 +18,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from flywheel.config import Config
 from flywheel.core.assets import asset
 from flywheel.core.functions import reason_of
-from flywheel.core.model_folders import chat_format, has_chat_format
+from flywheel.core.model_folders import chat_format
 from flywheel.engines.generator import ENDPOINT
-from flywheel.errors import ConfigError
+from flywheel.errors import ConfigError, ModelError
 from flywheel.records import Model, Reworded, Task
 from flywheel.workspace import Workspace
 
@@ -115,12 +115,13 @@ def prompts_of(config: Config, folder: Path | None) -> Prompts:
 
     Raises ModelError where the style is chat and a generator has no chat template; a student without one reads plain text.
     """
-    trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
     template: Callable[[str], str] | None = None
-    if chat and folder is None:
+    if config.prompt_style == "chat" and folder is None:
         template = str  # unchanged: the server has the template
-    elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
-        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    elif config.prompt_style == "chat" and folder is not None:
+        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=config.engine.trust_remote_code)
+        if template is None and config.engine.name != "openai":
+            raise ModelError(f"the tokenizer of {folder} has no chat template", "Set `prompt_style` to completion.")
     return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=template)
 
 

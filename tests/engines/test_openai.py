@@ -575,7 +575,7 @@ def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"base_url": "localhost:8000/v1"}, "engine.endpoint: base_url = 'localhost:8000/v1'"),
+        ({"base_url": "localhost:8000/v1"}, "engine.endpoint.base_url = 'localhost:8000/v1'"),
         ({"base_url": "http://host:port/v1"}, "base_url = 'http://host:port/v1'"),
         ({"base_url": "http://my host/v1"}, "base_url = 'http://my host/v1'"),
         ({"base_url": "http://host\x1b[2J/v1"}, "base_url = "),

@@ -283,7 +283,7 @@ def test_yaml_is_read_or_refused(text: str) -> None:
     try:
         value = read_yaml(text, "it")
     except ConfigError as error:
-        assert str(error).startswith("it ")
+        assert "it" in error.message.replace(",", " ").split()
         return
     repr(value)
     with tempfile.TemporaryDirectory() as folder:
