@@ -331,8 +331,8 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
     ("content", "quoted"),
     [
         ("", "seeds.jsonl has no rows"),
-        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all' has 2 tasks"),
-        ('{"set": 1, "instruction": "A", "input": "x"}\n{"instruction": "B", "input": "x"}', "seed set '1' has 1 tasks"),
+        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all'"),
+        ('{"set": 1, "instruction": "A", "input": "x"}\n{"instruction": "B", "input": "x"}', "seed set '1'"),
         ('{"instruction": "\\ud800", "input": "x"}\n' * 3, "line 1: 'instruction'"),
         ('{"instruction": " ", "input": "x"}', "line 1: 'instruction'"),
         ('{"instruction": "A"', "line 1 is not JSON"),

@@ -36,8 +36,8 @@ class Demos:
             if seed.set_name is not None:
                 self._sets.setdefault(seed.set_name, []).append(seed.task)
         if len(self._pool) < DEMOS:
-            hint = f"Add seed tasks until there are at least {DEMOS}."
-            raise ConfigError(f"{config.seeds} has only {len(self._pool)} different tasks", hint)
+            hint = f"Add seed tasks; a prompt shows {DEMOS} of them."
+            raise ConfigError(f"{config.seeds} has fewer than {DEMOS} different tasks: {len(self._pool)}", hint)
         self._winners = diverse(winners, *names, compare=config.filters.compare) if self._mode == "evolving" else []
 
     def choose(self, number: int) -> list[Task]:
