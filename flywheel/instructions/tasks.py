@@ -105,7 +105,8 @@ def read_seeds(path: Path) -> list[SeedTask]:
     seeds = [SeedTask(task=_task(row, path), set_name=_name(row, "set", default), kind=_name(row, "kind")) for row in rows]
     for name, size in Counter(seed.set_name for seed in seeds if seed.set_name is not None).items():
         if size < DEMOS:
-            raise DataError(f"{path}: seed set {name!r} has fewer than {DEMOS} tasks: {size}", f"Add tasks; a prompt shows {DEMOS} of one set.")
+            hint = f"Add tasks; a prompt shows {DEMOS} of one set."
+            raise DataError(f"{path}: seed set {name!r} has fewer than {DEMOS} tasks: {size}", hint)
     return seeds
 
 
@@ -113,5 +114,6 @@ def read_reworded(path: Path) -> list[Reworded]:
     """Pairs of an instruction and an alternative wording; a prompt shows 2."""
     rows = read_lines(path)
     if len(rows) < REWORDED_DEMOS:
-        raise DataError(f"{path} has fewer than {REWORDED_DEMOS} pairs: {len(rows)}", f"Add pairs; a prompt shows {REWORDED_DEMOS} of them.")
+        hint = f"Add pairs; a prompt shows {REWORDED_DEMOS} of them."
+        raise DataError(f"{path} has fewer than {REWORDED_DEMOS} pairs: {len(rows)}", hint)
     return [Reworded(instruction=_text(row, "instruction", path), alternative=_text(row, "alternative", path)) for row in rows]
