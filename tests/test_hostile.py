@@ -363,13 +363,13 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"[" * 100_000, "line 1"),
     ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "line 1"),
     ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
-    ("t.jsonl", b'{"instruction": 5}', "must be a text"),
-    ("t.jsonl", b'{"instruction": null}', "must be a text"),
+    ("t.jsonl", b'{"instruction": 5}', "'instruction'"),
+    ("t.jsonl", b'{"instruction": null}', "'instruction'"),
     ("t.jsonl", b'{"instruction": "\x1b[2J"}', "is not JSON"),
-    ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "must be a text"),
+    ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "'instruction'"),
     ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000"),
-    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000"),
-    ("t.jsonl", b"[1]", "must be an object"),
+    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "line 1"),
+    ("t.jsonl", b"[1]", "line 1"),
     ("t.jsonl", b"", "has no rows"),
     ("t.jsonl", b"\0" * 50, "is not JSON"),
     ("t.jsonl.gz", b"no gzip", "cannot read"),
@@ -388,7 +388,7 @@ def test_a_hostile_file_of_tasks_is_refused(key: str, name: str, content: bytes,
 def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.setattr("flywheel.instructions.tasks.LARGEST", 10**6)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8, mtime=0))
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "Split the file")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "bomb.jsonl.gz")
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
