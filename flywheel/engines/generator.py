@@ -12,7 +12,7 @@ from flywheel.config import Config, EngineConfig
 from flywheel.core.files import digest_model
 from flywheel.core.model_folders import local_folder
 from flywheel.engines.contract import Engine, Sampling
-from flywheel.engines.factory import Choice, check, choose, load
+from flywheel.engines.factory import Choice, choose, load
 from flywheel.records import Model, ModelKind, Round
 from flywheel.workspace import Workspace
 
@@ -59,12 +59,6 @@ def training_start(round_: Round, config: Config, workspace: Workspace) -> Model
 def choose_engine(config: Config) -> Choice:
     """The engine for a configuration's generator, and why."""
     return choose(config.engine, generator_folder(config))
-
-
-def check_engine(config: Config) -> None:
-    """Raise where the engine could not start on this machine; on a cluster only its nodes need it."""
-    if config.cluster is None:
-        check(config.engine, generator_folder(config))
 
 
 def local_engine(config: Config) -> EngineConfig:

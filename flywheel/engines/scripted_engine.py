@@ -28,7 +28,7 @@ class ScriptedEngine:
         try:
             lines = script.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read {script}: {error}", "Fix `engine.script`.") from None
+            raise DataError(f"cannot read `engine.script`: {error}", "Fix the path or the file.") from None
         texts: dict[str, list[_Line]] = {}
         for number, content in enumerate(lines, start=1):
             if content.strip():
@@ -36,10 +36,8 @@ class ScriptedEngine:
                     line = _Line.model_validate_json(content)
                 except ValidationError:
                     hint = "Write an object with `text`, and optionally `finish_reason` (stop or length) and `when`."
-                    raise DataError(f"{script}, line {number} is invalid: {content[:60]!r}", hint) from None
+                    raise DataError(f"{script}, line {number}: invalid text {content[:60]!r}", hint) from None
                 texts.setdefault(line.when, []).append(line)
-        if not texts:
-            raise DataError(f"{script} has no texts", "Add lines to it or fix `engine.script`.")
         self._texts: dict[str, Iterator[_Line]] = {when: itertools.cycle(group) for when, group in texts.items()}
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
@@ -51,7 +49,7 @@ class ScriptedEngine:
     def _next(self, prompt: str, sampling: Sampling) -> Completion:
         when = next((part for part in self._texts if part and part in prompt), "")
         if when not in self._texts:
-            message = f"engine.script has no text for a prompt that ends with {prompt[-40:]!r}"
+            message = f"`engine.script` has no text for a prompt that ends with {prompt[-40:]!r}"
             raise DataError(message, "Add a line without `when`.")
         line = next(self._texts[when])
         text, reason = cut_at_stop(line.text, sampling.stop, line.finish_reason)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -27,11 +28,13 @@ WATCH_EVERY_S = 3.0
 MISSES = 3
 """Unanswered looks in a row after which the head is reported."""
 _log = logging.getLogger("flywheel")
+_stopped, _usage = threading.Event(), ""
+"""What ends the thread that watches the cluster, and the resources in use as it last saw them."""
 
 
 def connect(address: str) -> None:
     """Join a cluster; raises EngineError where there is none, or where its nodes have other versions than this process."""
-    global _watch
+    global _stopped, _usage
     if ray.is_initialized():
         return
     if address == "auto":
@@ -56,12 +59,11 @@ def connect(address: str) -> None:
     except EngineError:
         ray.shutdown()  # or the next call would take the cluster as joined
         raise
-    if _watch:
-        _watch.stopped.set()
-    _watch = Watch(ray.get_runtime_context().gcs_address)
-    _watch.start()
-    atexit.register(_watch.stopped.set)  # before Ray's own, which was registered at its import
-    _log.warning("%-22s %s, %s", "cluster", ray.get_runtime_context().gcs_address, _watch.usage)
+    _stopped.set()
+    _stopped, _usage, head = threading.Event(), _resources_in_use(), ray.get_runtime_context().gcs_address
+    threading.Thread(target=_watch, args=(head, _stopped), daemon=True).start()
+    atexit.register(_stopped.set)  # before Ray's own, which was registered at its import
+    _log.warning("%-22s %s, %s", "cluster", head, _usage)
 
 
 def _knock(address: str) -> None:
@@ -79,27 +81,26 @@ def _versions() -> dict[str, str]:
 def _check_versions() -> None:
     """Raise EngineError for a node whose libraries are not those of this process: its completions could differ."""
     task = ray.remote(num_cpus=0)(_versions)
-    for node in _alive():
+    for node_id in (node["NodeID"] for node in _alive()):
         try:
-            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
             there = ray.get(task.options(scheduling_strategy=strategy).remote(), timeout=60)
         except Exception as error:  # whatever keeps flywheel from starting there
-            raise EngineError(f"node {node[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
+            raise EngineError(f"node {node_id[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
         if other := [f"{name} {there[name]} instead of {here}" for name, here in _versions().items() if there[name] != here]:
-            raise EngineError(f"node {node[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
+            raise EngineError(f"node {node_id[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
 
 
 def check_room(settings: ClusterConfig) -> None:
     """Raise ConfigError where the workers do not fit on the nodes of the cluster."""
     workers = [(float(settings.cpus_per_worker), settings.gpus_per_worker)] * settings.workers
     workers += [(1.0, settings.gpus_per_scorer)] * settings.scorers
-    nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+    nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _alive()]
     if not _fit(workers, nodes):
         cpus, gpus = map(sum, zip(*workers, strict=True))
-        sizes = ", ".join(f"{count} of {cpus:g} cores and {gpus:g} GPUs" for (cpus, gpus), count in Counter(nodes).items())
+        sizes = ", ".join(f"{count} with {cpus:g} cores and {gpus:g} GPUs" for (cpus, gpus), count in Counter(nodes).items())
         raise ConfigError(
-            f"the {len(workers)} workers and scorers of `cluster` need {cpus:g} cores and {gpus:g} GPUs in all, and do not fit "
-            f"on its nodes: {sizes}",
+            f"{len(workers)} workers and scorers need {cpus:g} cores and {gpus:g} GPUs and do not fit on the nodes: {sizes}",
             "Lower the numbers in `cluster`, or add nodes.",
         )
 
@@ -117,51 +118,34 @@ def _fit(workers: Sequence[tuple[float, float]], nodes: Sequence[tuple[float, fl
 
 def resources() -> str:
     """The cores, GPUs and shared memory in use when last seen; empty where no cluster was joined."""
-    return _watch.usage if _watch else ""
+    return _usage
 
 
-class Watch(threading.Thread):
-    """Looks at the cluster from a thread of its own, because calls to a head that is gone block.
+def _watch(head: str, stopped: threading.Event) -> None:
+    """Look at the cluster every few seconds, in a thread of its own, because calls to a head that is gone block.
 
-    Reports nodes that leave and join, and a head that does not answer: Ray ends this process a minute later, without a message.
+    Reports a head that does not answer: Ray ends this process a minute later, without a message.
     """
-
-    def __init__(self, address: str) -> None:
-        super().__init__(daemon=True)
-        self._address, self._nodes, self.usage = address, _alive(), _usage()
-        self.stopped = threading.Event()
-
-    def run(self) -> None:
+    global _usage
+    missed = 0
+    while not stopped.wait(WATCH_EVERY_S):
+        try:
+            _knock(head)
+        except OSError:
+            missed += 1
+            if missed == MISSES:
+                _log.warning("The head of the Ray cluster at %s does not answer. Start it again. %s", head, RESUME)
+            continue
         missed = 0
-        while not self.stopped.wait(WATCH_EVERY_S):
-            try:
-                _knock(self._address)
-            except OSError:
-                missed += 1
-                if missed == MISSES:
-                    _log.warning("The head of the Ray cluster at %s does not answer. Start it again. %s", self._address, RESUME)
-                continue
-            missed = 0
-            with suppress(Exception):  # this process may be leaving the cluster
-                self._look()
-
-    def _look(self) -> None:
-        self.usage, nodes = _usage(), _alive()
-        if lost := len(self._nodes - nodes):
-            _log.warning("Nodes that left the cluster: %d (%d remain). Their chunks are repeated.", lost, len(nodes))
-        if new := len(nodes - self._nodes):
-            _log.warning("Nodes that joined the cluster: %d (%d now).", new, len(nodes))
-        self._nodes = nodes
+        with suppress(Exception):  # this process may be leaving the cluster
+            _usage = _resources_in_use()
 
 
-_watch: Watch | None = None
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def _usage() -> str:
+def _resources_in_use() -> str:
     total, free = ray.cluster_resources(), ray.available_resources()
 
     def used(name: str, unit: float = 1.0) -> str:

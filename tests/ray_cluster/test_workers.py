@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import pickle
 import subprocess
 import sys
 import threading
@@ -60,7 +58,7 @@ def test_a_chunk_that_always_fails_is_returned_as_failed_and_the_others_are_done
 
 def test_a_chunk_whose_process_always_dies_is_returned_as_failed() -> None:
     done = list(run([pool(at=2, kind="dies")], chunks(6), retries=1))
-    assert outcomes(done) == [[0], [1], "its process died 2 times", [3], [4], [5]]
+    assert outcomes(done) == [[0], [1], "the worker process died 2 times", [3], [4], [5]]
 
 
 def test_what_the_user_can_fix_is_raised() -> None:
@@ -82,17 +80,6 @@ def test_a_worker_that_cannot_start_says_why(kind: str, message: str) -> None:
         list(run([pool(size=1, kind=kind)], chunks(6), retries=1))
 
 
-def test_chunks_that_wait_are_taken_by_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flywheel.workers.ray_workers.WINDOW_BYTES", 5 * len(pickle.dumps(next(chunks(1)))))
-    taken = []
-    rest = run([pool(at=7, kind="raises")], (taken.append(work) or work for work in chunks(12)), retries=0)
-    first = next(rest)
-    assert len(taken) <= 5
-    done = [first, *rest]
-    assert outcomes(done) == [[number] if number != 7 else "ValueError: no such luck" for number in range(12)]
-    assert [work.index for work in done if isinstance(work, Failed)] == [7]
-
-
 def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
     node = cluster.worker_nodes and next(iter(cluster.worker_nodes))
 
@@ -110,29 +97,20 @@ def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
     assert outcomes(done) == [[number] for number in range(30)]
 
 
-def test_nodes_that_leave_and_join_are_reported(
-    cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("flywheel"), "propagate", True)  # the command line takes it away
-
-    def wait_for(line: str) -> None:
+def test_the_nodes_of_the_cluster_are_counted(cluster: Any) -> None:
+    def wait_for(nodes: int) -> None:
         deadline = time.monotonic() + 90
-        while line not in caplog.messages:
-            assert time.monotonic() < deadline, caplog.messages
+        while not resources().startswith(f"{nodes} nodes: 0/{nodes} cores, "):
+            assert time.monotonic() < deadline, resources()
             time.sleep(0.5)
 
-    # Those that other tests took away may still be counted.
-    deadline = time.monotonic() + 90
-    while not resources().startswith("4 nodes: 0/4 cores, "):
-        assert time.monotonic() < deadline, resources()
-        time.sleep(0.5)
-    caplog.clear()
+    wait_for(4)  # those that other tests took away may still be counted
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
     try:
-        wait_for("Nodes that left the cluster: 1 (3 remain). Their chunks are repeated.")
+        wait_for(3)
     finally:
         cluster.add_node(**NODE)
-    wait_for("Nodes that joined the cluster: 1 (4 now).")
+    wait_for(4)
 
 
 def test_a_head_that_is_gone_is_reported(tmp_path: Path) -> None:
