@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from flywheel.config import ClusterConfig, Config
@@ -27,12 +26,6 @@ def join_cluster(config: Config, settings: ClusterConfig) -> None:
     check_room(settings)
     if settings.storage is not None:
         check_storage(settings.storage)
-
-
-def resources() -> str:
-    """The resources in use on the cluster, in one line; empty where none was joined."""
-    joining = sys.modules.get("flywheel.workers.joining")
-    return joining.resources() if joining else ""
 
 
 def cluster_workers(

@@ -28,13 +28,10 @@ WATCH_EVERY_S = 3.0
 MISSES = 3
 """Unanswered looks in a row after which the head is reported."""
 _log = logging.getLogger("flywheel")
-_stopped, _usage = threading.Event(), ""
-"""What ends the thread that watches the cluster, and the resources in use as it last saw them."""
 
 
 def connect(address: str) -> None:
     """Join a cluster; raises EngineError where there is none, or where its nodes have other versions than this process."""
-    global _stopped, _usage
     if ray.is_initialized():
         return
     if address == "auto":
@@ -59,11 +56,11 @@ def connect(address: str) -> None:
     except EngineError:
         ray.shutdown()  # or the next call would take the cluster as joined
         raise
-    _stopped.set()
-    _stopped, _usage, head = threading.Event(), _resources_in_use(), ray.get_runtime_context().gcs_address
-    threading.Thread(target=_watch, args=(head, _stopped), daemon=True).start()
-    atexit.register(_stopped.set)  # before Ray's own, which was registered at its import
-    _log.warning("%-22s %s, %s", "cluster", head, _usage)
+    head, total, stopped = ray.get_runtime_context().gcs_address, ray.cluster_resources(), threading.Event()
+    threading.Thread(target=_watch, args=(head, stopped), daemon=True).start()
+    atexit.register(stopped.set)  # before Ray's own, which was registered at its import
+    sizes = len(_alive()), total.get("CPU", 0.0), total.get("GPU", 0.0)
+    _log.warning("%-22s %s, nodes: %d, cores: %g, GPUs: %g", "cluster", head, *sizes)
 
 
 def _knock(address: str) -> None:
@@ -116,18 +113,12 @@ def _fit(workers: Sequence[tuple[float, float]], nodes: Sequence[tuple[float, fl
     return True
 
 
-def resources() -> str:
-    """The cores, GPUs and shared memory in use when last seen; empty where no cluster was joined."""
-    return _usage
-
-
 def _watch(head: str, stopped: threading.Event) -> None:
-    """Look at the cluster every few seconds, in a thread of its own, because calls to a head that is gone block.
+    """Report nodes that leave and join, and a head that does not answer: Ray ends this process a minute later, silently.
 
-    Reports a head that does not answer: Ray ends this process a minute later, without a message.
+    In a thread of its own, because calls to a head that is gone block.
     """
-    global _usage
-    missed = 0
+    nodes, missed = {node["NodeID"] for node in _alive()}, 0
     while not stopped.wait(WATCH_EVERY_S):
         try:
             _knock(head)
@@ -138,19 +129,12 @@ def _watch(head: str, stopped: threading.Event) -> None:
             continue
         missed = 0
         with suppress(Exception):  # this process may be leaving the cluster
-            _usage = _resources_in_use()
+            before, nodes = nodes, {node["NodeID"] for node in _alive()}
+            if lost := len(before - nodes):
+                _log.warning("Nodes that left the cluster: %d (%d remain). Their chunks are repeated.", lost, len(nodes))
+            if new := len(nodes - before):
+                _log.warning("Nodes that joined the cluster: %d (%d now).", new, len(nodes))
 
 
 def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _resources_in_use() -> str:
-    total, free = ray.cluster_resources(), ray.available_resources()
-
-    def used(name: str, unit: float = 1.0) -> str:
-        return f"{(total.get(name, 0.0) - free.get(name, 0.0)) / unit:,.0f}/{total.get(name, 0.0) / unit:,.0f}"
-
-    gpus = f"{used('GPU')} GPUs, " if total.get("GPU") else ""
-    nodes = len(_alive())
-    return f"{nodes} node{'s' * (nodes > 1)}: {used('CPU')} cores, {gpus}{used('object_store_memory', 2**20)} MiB"

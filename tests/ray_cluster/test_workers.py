@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from flywheel.errors import DataError, EngineError
 from flywheel.records import Task
-from flywheel.workers.joining import connect, resources
+from flywheel.workers.joining import WATCH_EVERY_S, connect
 from flywheel.workers.pools import Pool
 from flywheel.workers.ray_workers import RayWorkers
 from flywheel.workers.work import Failed, Step, Work
@@ -97,20 +99,30 @@ def test_a_node_that_goes_takes_nothing_with_it(cluster: Any) -> None:
     assert outcomes(done) == [[number] for number in range(30)]
 
 
-def test_the_nodes_of_the_cluster_are_counted(cluster: Any) -> None:
-    def wait_for(nodes: int) -> None:
+def test_nodes_that_leave_and_join_are_reported(
+    cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flywheel"), "propagate", True)  # the command line takes it away
+
+    def wait_for(line: str) -> None:
         deadline = time.monotonic() + 90
-        while not resources().startswith(f"{nodes} nodes: 0/{nodes} cores, "):
-            assert time.monotonic() < deadline, resources()
+        while line not in caplog.messages:
+            assert time.monotonic() < deadline, caplog.messages
             time.sleep(0.5)
 
-    wait_for(4)  # those that other tests took away may still be counted
+    # Those that other tests took away may still be counted.
+    deadline = time.monotonic() + 90
+    while sum(node["Alive"] for node in ray.nodes()) != 4:
+        assert time.monotonic() < deadline, ray.nodes()
+        time.sleep(0.5)
+    time.sleep(2 * WATCH_EVERY_S)
+    caplog.clear()
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
     try:
-        wait_for(3)
+        wait_for("Nodes that left the cluster: 1 (3 remain). Their chunks are repeated.")
     finally:
         cluster.add_node(**NODE)
-    wait_for(4)
+    wait_for("Nodes that joined the cluster: 1 (4 now).")
 
 
 def test_a_head_that_is_gone_is_reported(tmp_path: Path) -> None:
@@ -128,7 +140,7 @@ def test_a_head_that_is_gone_is_reported(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     assert driver.stderr is not None
     try:
-        assert f"{address}, 1 node: 0/1 cores" in driver.stderr.readline()
+        assert f"{address}, nodes: 1, cores: 1, GPUs: 0" in driver.stderr.readline()
         other.head_node.kill_gcs_server(check_alive=False)
         assert any(f"The head of the Ray cluster at {address} does not answer." in line for line in driver.stderr)
     finally:
