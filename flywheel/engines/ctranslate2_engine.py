@@ -163,14 +163,11 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
         try:
             with publish(folder) as unfinished:
                 converter.convert(str(unfinished), quantization=quantization, force=True)
-                _name_missing_tokens(unfinished / "config.json")
+                # Of tokenizers without a start token: CTranslate2 does not load a config with null tokens.
+                settings = json.loads((path := unfinished / "config.json").read_text(encoding="utf-8"))
+                missing = [name for name in ("bos_token", "unk_token") if settings.get(name, "") is None]
+                settings |= dict.fromkeys(missing, settings["eos_token"])
+                path.write_text(json.dumps(settings), encoding="utf-8")
         except (ValueError, NotImplementedError) as error:
             raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
     return folder
-
-
-def _name_missing_tokens(path: Path) -> None:
-    """Replace null tokens, as of tokenizers without a start token: CTranslate2 does not load such a config."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    missing = {name: config["eos_token"] for name in ("bos_token", "unk_token") if config.get(name, "") is None}
-    path.write_text(json.dumps(config | missing), encoding="utf-8")

@@ -45,13 +45,14 @@ def check(config: EngineConfig, model: Path | None) -> None:
     name = choose(config, model).name
     if name == "openai":
         from flywheel.engines import openai_engine  # noqa: F401 - raises where its package is missing
-    elif name == "ctranslate2":
+
+        return
+    device(config)
+    if name == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import check_machine
 
         check_machine(config)
-    elif name != "scripted":
-        device(config)
-    if name == "vllm":
+    elif name == "vllm":
         from flywheel.engines.vllm_engine import check_release
 
         check_release()
@@ -59,10 +60,6 @@ def check(config: EngineConfig, model: Path | None) -> None:
 
 def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engine:
     """Start the engine on a generator's folder; ``cache`` is for converted weights, filed under the ``digest`` of the model."""
-    if config.script is not None:
-        from flywheel.engines.scripted_engine import ScriptedEngine
-
-        return ScriptedEngine(Path(config.script))
     name = choose(config, model).name
     if name == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import CTranslate2Engine

@@ -64,9 +64,9 @@ def choose_engine(config: Config) -> Choice:
 def local_engine(config: Config) -> EngineConfig:
     """The engine settings for a model on disk: the configured ones, or ``auto`` for the student of an endpoint."""
     settings = config.engine
-    if settings.name == "openai":
-        return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
-    return settings if settings.script is None else settings.model_copy(update={"script": str(config.path(settings.script))})
+    if settings.name != "openai":
+        return settings
+    return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
 
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:

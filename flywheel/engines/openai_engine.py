@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 from flywheel.config import EngineConfig
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
-from flywheel.engines.texts import too_long
 from flywheel.errors import ConfigError, EngineError
-from flywheel.records import Completion, FinishReason
+from flywheel.records import Completion
 
 try:
     import httpx2
@@ -137,10 +136,8 @@ class OpenAIEngine:
                     if len(reply.choices) < n:  # some servers send one, whatever n is
                         self._dialect = replace(self._dialect, choices=min(self._dialect.choices, len(reply.choices)))
                     return reply.completions(prompt=prompt, n=n, stop=sampling.stop)
-                if failure.too_long:
-                    return too_long(n)
-                if failure.refused:
-                    return [Completion(text="", tokens=0, finish_reason=FinishReason.LENGTH)] * n
+                if reason := failure.finish_reason:
+                    return [Completion(text="", tokens=0, finish_reason=reason)] * n
                 if not (simpler := dialect.after_failure(failure, n)):
                     served = await self._list_models() if failure.status == 404 else ()
                     raise self._error(failure, served=() if isinstance(served, Failure) else served)

@@ -13,6 +13,7 @@ import openai
 
 from flywheel.config import EndpointConfig
 from flywheel.errors import RESUME, ConfigError, EngineError, FlywheelError
+from flywheel.records import FinishReason
 
 SHOWN = 200
 """Characters of a server's message that ours shows."""
@@ -44,14 +45,11 @@ class Failure:
     """The Retry-After header."""
 
     @property
-    def too_long(self) -> bool:
-        """Whether the prompt is too long for the model."""
-        return self.status in (400, 413, 422) and bool(TOO_LONG.search(f"{self.code} {self.message}".lower()))
-
-    @property
-    def refused(self) -> bool:
-        """Whether a content filter refused the prompt."""
-        return self.status in (400, 403, 422) and bool(REFUSED.search(self.code.lower()))
+    def finish_reason(self) -> FinishReason | None:
+        """How the completions end where only this prompt failed: it is too long, or a content filter refused it."""
+        if self.status in (400, 413, 422) and TOO_LONG.search(f"{self.code} {self.message}".lower()):
+            return FinishReason.PROMPT_TOO_LONG
+        return FinishReason.LENGTH if self.status in (400, 403, 422) and REFUSED.search(self.code.lower()) else None
 
 
 def failure_of(error: openai.APIError) -> Failure:

@@ -30,7 +30,8 @@ RESERVED = frozenset(
     ("model", "prompt", "messages", "n", "best_of", "echo", "stream", "stop", "seed", "max_tokens", "max_completion_tokens")
 )
 """Fields that ``engine.args`` must not set."""
-LOWEST_LOGPROB = -1e6
+LIMIT = 1e6
+"""What no log-probability reaches."""
 LONGEST = 1_000_000
 """Characters of a completion."""
 
@@ -171,11 +172,10 @@ def _completion(choice: _Choice, stop: Sequence[str]) -> Completion:
 
 def _logprobs(logprobs: Any) -> list[float]:
     """Log-probabilities of a choice's tokens; empty where they are missing or implausible."""
-    if not isinstance(logprobs, dict):
-        return []
-    values = logprobs.get("token_logprobs")
-    if isinstance(tokens := logprobs.get("content"), list):  # a chat's, and llama.cpp's always
+    fields = logprobs if isinstance(logprobs, dict) else {}
+    values, tokens = fields.get("token_logprobs"), fields.get("content")  # the latter a chat's, and llama.cpp's always
+    if isinstance(tokens, list):
         values = [token.get("logprob") if isinstance(token, dict) else None for token in tokens]
-    values = values if isinstance(values, list) else []
-    plausible = all(isinstance(value, int | float) and LOWEST_LOGPROB < value < -LOWEST_LOGPROB for value in values)
-    return [float(value) for value in values] if plausible else []
+    if not isinstance(values, list) or not all(isinstance(value, int | float) and abs(value) < LIMIT for value in values):
+        return []
+    return [float(value) for value in values]
