@@ -172,14 +172,14 @@ class _CheckedClient(openai.DefaultAsyncHttpxClient):
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
-                    raise BrokenReply(f"more than {MOST_BYTES / 2**20:.0f} MB")
+                    raise BrokenReply(f"the response is larger than {MOST_BYTES / 2**20:.0f} MB")
         finally:
             await response.aclose()
         response._content = bytes(body)  # what its own aread() sets
         if request.method == "POST" and response.is_success:
             reply = response.extensions["reply"] = read_reply(response.content)
             if self.reports_usage and reply.usage is None:
-                raise BrokenReply("no usage")
+                raise BrokenReply("the response has no usage")
             self.reports_usage = reply.usage is not None
         return response
 
@@ -199,7 +199,7 @@ def _key(base_url: str, name: str) -> str | None:
     """The key in the environment, or None; raises ConfigError for OpenAI itself without one."""
     key = os.environ.get(name, "").strip()
     if not key and urlsplit(base_url).hostname == "api.openai.com":
-        raise ConfigError(f"{base_url} requires an API key", f"Run `read -rs {name} && export {name}`.")
+        raise ConfigError(f"{base_url} requires an API key", f"Set {name}: `read -rs {name} && export {name}`.")
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the API key in {name} has invalid characters", f"Set the environment variable {name} again.")
     return key or None

@@ -141,7 +141,7 @@ def read_reply(content: bytes) -> Reply:
         problem = error.errors(include_input=False, include_url=False)[0]
         raise BrokenReply(f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}") from None
     except (ValueError, RecursionError):
-        raise BrokenReply("not JSON") from None
+        raise BrokenReply("the response is not JSON") from None
 
 
 def estimate(text: str) -> int:

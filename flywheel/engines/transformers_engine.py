@@ -42,7 +42,8 @@ class TransformersEngine:
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self._device = device(config)
         if config.compute_type == "int8":
-            raise ConfigError("int8 is not available in transformers", "Set `engine.compute_type` to float32 or bfloat16.")
+            message = "`engine.compute_type` 'int8' needs ctranslate2, but the engine is transformers"
+            raise ConfigError(message, "Set `engine.compute_type` to float32 or bfloat16.")
         tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
         self._reader = Reader(model, tokenizer)
         if tokenizer.pad_token is None:
@@ -61,6 +62,7 @@ class TransformersEngine:
         while places:
             tokens = (len(ids[places[0]]) + sampling.max_tokens) * n
             batch = places[: max(1, self._batch_tokens // tokens)]
+            groups: list[list[Completion]] = []
             try:
                 groups = self._generate([ids[place] for place in batch], [derive(seed, place) for place in batch], n, sampling)
             except (MemoryError, RuntimeError) as error:
@@ -71,7 +73,6 @@ class TransformersEngine:
                         f"out of memory on {self._device}: {n} candidates of {tokens // n} tokens",
                         "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
                     ) from None
-                groups = []
             if not groups:  # from now on no batch is as large
                 self._free()
                 self._batch_tokens = len(batch) // 2 * tokens

@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
@@ -83,7 +82,8 @@ def _check_versions() -> None:
             strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
             there = ray.get(task.options(scheduling_strategy=strategy).remote(), timeout=60)
         except Exception as error:  # whatever keeps flywheel from starting there
-            raise EngineError(f"node {node_id[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
+            hint = "Install flywheel on every node."
+            raise EngineError(f"node {node_id[:8]} cannot run flywheel: {first_line(error)}", hint) from None
         if other := [f"{name} {there[name]} instead of {here}" for name, here in _versions().items() if there[name] != here]:
             raise EngineError(f"node {node_id[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
 
@@ -93,24 +93,15 @@ def check_room(settings: ClusterConfig) -> None:
     workers = [(float(settings.cpus_per_worker), settings.gpus_per_worker)] * settings.workers
     workers += [(1.0, settings.gpus_per_scorer)] * settings.scorers
     nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _alive()]
-    if not _fit(workers, nodes):
-        cpus, gpus = map(sum, zip(*workers, strict=True))
-        sizes = ", ".join(f"{count} with {cpus:g} cores and {gpus:g} GPUs" for (cpus, gpus), count in Counter(nodes).items())
-        raise ConfigError(
-            f"{len(workers)} workers and scorers need {cpus:g} cores and {gpus:g} GPUs and do not fit on the nodes: {sizes}",
-            "Lower the numbers in `cluster`, or add nodes.",
-        )
-
-
-def _fit(workers: Sequence[tuple[float, float]], nodes: Sequence[tuple[float, float]]) -> bool:
-    """Whether there is a node for each worker; the large ones are placed first."""
     free = list(nodes)
-    for cpus, gpus in sorted(workers, key=lambda worker: (worker[1], worker[0]), reverse=True):
+    for cpus, gpus in sorted(workers, key=lambda worker: (worker[1], worker[0]), reverse=True):  # the large ones first
         place = next((place for place, node in enumerate(free) if cpus <= node[0] and gpus <= node[1]), None)
         if place is None:
-            return False
+            need = "{:g} cores and {:g} GPUs".format(*map(sum, zip(*workers, strict=True)))
+            sizes = ", ".join(f"{count} with {node[0]:g} cores and {node[1]:g} GPUs" for node, count in Counter(nodes).items())
+            message = f"{len(workers)} workers and scorers need {need} and do not fit on the nodes: {sizes}"
+            raise ConfigError(message, "Lower the numbers in `cluster`, or add nodes.")
         free[place] = (free[place][0] - cpus, free[place][1] - gpus)
-    return True
 
 
 def _watch(head: str, stopped: threading.Event) -> None:

@@ -423,7 +423,7 @@ def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: 
     headers = {"content-encoding": "gzip"} if packed else {}
     answer = Answer(status=200, body=gzip.compress(body) if packed else body, headers=headers)
     with Says(lambda body: answer) as server:
-        assert "more than 1 MB" in failure(connect(server.url, retries=0)).message
+        assert "larger than 1 MB" in failure(connect(server.url, retries=0)).message
 
 
 def test_a_candidate_of_more_letters_than_any_model_writes_is_cut() -> None:
