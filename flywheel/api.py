@@ -234,9 +234,8 @@ class Flywheel:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
             from flywheel.report.progress import default_progress
-            from flywheel.workers.cluster import resources
 
-            self._progress = default_progress(resources)
+            self._progress = default_progress()
         return self._progress
 
 

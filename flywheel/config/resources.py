@@ -41,10 +41,8 @@ class EndpointConfig(Section):
 class EngineConfig(Section):
     """The engine that runs the generator."""
 
-    name: Literal["auto", "ctranslate2", "transformers", "vllm", "openai", "scripted"] = "auto"
-    """``auto`` takes the fastest engine for this machine and model, and says why; ``scripted`` replays texts, for tests."""
-    script: str | None = None
-    """scripted: the texts to replay, as jsonl with ``text`` and optionally ``finish_reason`` and ``when``."""
+    name: Literal["auto", "ctranslate2", "transformers", "vllm", "openai"] = "auto"
+    """``auto`` takes the fastest engine for this machine and model, and says why."""
     device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
     """``auto``, ``cpu``, or a GPU such as ``cuda``."""
     compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
@@ -65,8 +63,6 @@ class EngineConfig(Section):
     """Run code that comes with a model."""
 
     def problems(self) -> Iterator[Problem]:
-        if (self.name == "scripted") != (self.script is not None):
-            yield "script and name = 'scripted' require each other", "Set both or neither."
         if self.compute_type == "int8" and self.name in ("vllm", "transformers"):
             hint = "Set `engine.compute_type` to float32, bfloat16 or float16, or `engine.name` to ctranslate2."
             yield f"compute_type = 'int8' is not supported by name = {self.name!r}", hint
