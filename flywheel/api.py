@@ -105,7 +105,7 @@ class Flywheel:
     def configured(self, config: str | Path | None = None) -> Config:
         """The configuration that the workspace has, or would get; nothing is written. Raises as `ensure`."""
         workspace = self.workspace
-        workspace.refuse_lost_config()
+        workspace.refuse_incomplete()
         if not workspace.exists:
             return load(find(str(config or "nano")), self._overrides)
         if config is not None and as_text(find(str(config))) != workspace.config_file.read_text(encoding="utf-8-sig"):
@@ -134,10 +134,10 @@ class Flywheel:
         """
         from flywheel.round.repeat import run_rounds
 
-        if until not in (None, "flat"):
-            raise ConfigError(f"until is {until!r}", "Pass until='flat', or leave it out.")
-        if until is not None and repeat == 1:
-            raise ConfigError("until needs repeat, the most rounds to run", "Add it: --repeat 10 --until flat.")
+        check_until(until, repeat)
+        controls = [policy for policy in Policy if policy != Policy.BEST]
+        if control not in (None, *controls):
+            raise ConfigError(f"control {control!r} is not a selection policy", f"Choose {', '.join(controls)}.")
         finished: list[Round] = []
 
         def finish(name: str) -> None:
@@ -145,10 +145,9 @@ class Flywheel:
             on_round(finished[-1])
 
         settings = [*_as_settings(overrides), *([f"sampling.n={n}"] if n is not None else [])]
-        policy = _policy(control) if control is not None else None
         for turn in run_rounds(
-            self.workspace, self.config(settings), self.progress,
-            repeat=repeat, until_flat=until == "flat", control=policy, restart=restart,
+            self.workspace, self.config(settings), self.progress, repeat=repeat, until_flat=until is not None,
+            control=Policy(control) if control is not None else None, restart=restart,
         ):  # fmt: skip
             if turn.round == "r1":
                 finish("r0")
@@ -195,8 +194,9 @@ class Flywheel:
         """The rows of a SQL statement that reads, as a DuckDB relation in memory; the database is closed again."""
         import duckdb
 
-        table = reading.query(self.workspace.store.path, statement)
-        return duckdb.connect().from_arrow(table.as_arrow())
+        from flywheel.report.tables import as_arrow
+
+        return duckdb.connect().from_arrow(as_arrow(reading.query(self.workspace.store.path, statement)))
 
     def dataset(self, name: str, *, pairs: bool = False) -> datasets.Dataset:
         """The winners of a round, or its preference pairs, as a `datasets.Dataset`; a copy in memory."""
@@ -261,11 +261,12 @@ def open(
     return wheel
 
 
-def _policy(name: str) -> Policy:
-    controls = [str(policy) for policy in Policy if policy != Policy.BEST]
-    if name not in controls:
-        raise ConfigError(f"there is no control {name!r}", f"Choose one of {', '.join(controls)}.")
-    return Policy(name)
+def check_until(until: str | None, repeat: int) -> None:
+    """Raise ConfigError where `Flywheel.round` would not know how long to go on."""
+    if until not in (None, "flat"):
+        raise ConfigError(f"until is {until!r}, not 'flat'", "Pass until='flat', or leave it out.")
+    if until is not None and repeat == 1:
+        raise ConfigError("until needs repeat, the largest number of rounds", "Add --repeat 10 (from Python: repeat=10).")
 
 
 def _as_settings(overrides: Overrides) -> list[str]:

@@ -39,7 +39,6 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="A synthetic-data flywheel with best-of-N sampling.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,17 +70,10 @@ def options(
     State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
 
 
-class _Stderr(logging.Handler):
-    """Prints what the library logs."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(record.getMessage(), err=True)
-
-
 def run() -> None:
     """Run the command line; a FlywheelError or a fault of the machine becomes two lines and exit code 1."""
     log = logging.getLogger("flywheel")
-    log.handlers, log.propagate = [_Stderr()], False
+    log.handlers, log.propagate = [logging.StreamHandler()], False
     try:
         app()
     except Stopped as stopped:

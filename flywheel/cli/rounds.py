@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,21 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 ConfigOption = Annotated[str | None, typer.Option("--config", help="Preset name or YAML path for a new workspace.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished round and start it over.")]
-
-
-class Until(StrEnum):
-    """What `flywheel round --until` waits for."""
-
-    FLAT = "flat"
-
-
-class Control(StrEnum):
-    """The selection policies that a control can be trained on."""
-
-    RANDOM = "random"
-    MAX_LOGPROB = "max-logprob"
-    LONGEST = "longest"
-    FIRST = "first"
 
 
 @app.command()
@@ -49,9 +33,12 @@ def init(
 def round_command(
     n: Samples = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Rounds to run.")] = 1,
-    until: Annotated[Until | None, typer.Option("--until", help="Stop after evaluation.patience rounds without gain.")] = None,
+    until: Annotated[
+        Literal["flat"] | None, typer.Option("--until", help="Stop after evaluation.patience rounds without gain.")
+    ] = None,
     control: Annotated[
-        Control | None, typer.Option("--control", help="Also train and evaluate a generator on another policy's candidates.")
+        Literal["random", "max-logprob", "longest", "first"] | None,
+        typer.Option("--control", help="Also train and evaluate a generator on the candidates that another policy selects."),
     ] = None,
     config: ConfigOption = None,
     overrides: Overrides = None,
@@ -63,8 +50,10 @@ def round_command(
 
     --n and --set hold for this call; edit the workspace's config.yaml to change it for good.
     """
+    from flywheel.api import check_until
     from flywheel.report import tables
 
+    check_until(until, repeat)
     workspace = opened([*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
     if dry_run:
         _print_plan(workspace, config, restart=restart, as_json=as_json)
@@ -131,5 +120,4 @@ def _print_round(workspace: Flywheel, finished: Round) -> None:
 
     report.print_summary(finished.summary)
     if finished.summary["policy"] != "best":
-        base = f"r{finished.name[1:].partition('-')[0]}"
-        tables.print_line(workspace.compare(finished.name, base).sentence)
+        tables.print_line(workspace.compare(finished.name, finished.name.partition("-")[0]).sentence)

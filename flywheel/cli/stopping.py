@@ -28,14 +28,10 @@ def interruptible(hint: str = RESUME) -> Iterator[None]:
 
 def signal_behind(error: BaseException) -> int | None:
     """The signal that caused an error; a library that Ctrl-C interrupts may raise an error of its own."""
-    seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, KeyboardInterrupt):
-            return int(cause.args[0]) if cause.args else signal.SIGINT
-        seen.add(id(cause))
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__
-    return None
+    return None if cause is None else int(cause.args[0]) if cause.args else signal.SIGINT
 
 
 @contextmanager

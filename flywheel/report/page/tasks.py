@@ -37,19 +37,6 @@ class TaskPage:
     limit: int | None
     """Tasks per round that the caller asked for."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every task that has candidates is on the page."""
-        return self.shown == self.answered
-
-    @property
-    def summary(self) -> str:
-        """How many tasks of how many are on the page, by round where the rounds differ."""
-        shares = {name: f"{self.shown[name]:,} of {count:,} tasks" for name, count in self.answered.items()}
-        if len(set(shares.values())) == 1 < len(shares):
-            return f"{next(iter(shares.values()))} in each of {len(shares)} rounds"
-        return ", ".join(f"{share} in {name}" for name, share in shares.items())
-
 
 def tasks_of(path: Path, *, limit: int | None = None) -> TaskPage:
     """The tasks of all rounds, at most ``limit`` per round; by default as many as fit into `LIMIT` bytes."""
