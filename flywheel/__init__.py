@@ -57,9 +57,7 @@ __all__ = list(_MODULES)
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'flywheel' has no attribute {name!r}")
-    value = getattr(import_module(f"flywheel.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"flywheel.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,12 +14,12 @@ from flywheel.config import Config, as_text, load
 from flywheel.core.faults import FULL
 from flywheel.core.files import digest_model, expanded, write_whole
 from flywheel.errors import ModelError, StoreError, WorkspaceHeld
-from flywheel.records import Model, ModelKind
+from flywheel.records import Model
 from flywheel.store.store import Store
 
 RECORDED_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of the folders of recorded models."""
-RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
+RESTORE = "Restore the folder from a backup, or run `flywheel doctor --deep`, which lists what can be rebuilt instead."
 """What to do about a missing or changed model."""
 
 
@@ -90,14 +90,14 @@ class Workspace:
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
                 "Restore it from an earlier backup (`flywheel --workspace OTHER restore BACKUP`).",
             )
-        raise ModelError(f"the folder of {model.model_id} is missing: {folder}", _how_to_fix(model))
+        raise ModelError(f"the folder of {model.model_id} is missing: {folder}", RESTORE)
 
     def refuse_altered(self, models: Iterable[Model]) -> None:
         """Raise ModelError where the files of a recorded model have changed; every file is read."""
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", _how_to_fix(model))
+                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", RESTORE)
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model exists."""
@@ -148,9 +148,3 @@ class Workspace:
                 yield
             finally:
                 note.unlink(missing_ok=True)
-
-
-def _how_to_fix(model: Model) -> str:
-    if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
-        return f"{RESTORE}, or delete what is left of it and rebuild it with `flywheel reward build`."
-    return f"{RESTORE}. `flywheel doctor --deep` reports what else is wrong."

@@ -20,7 +20,6 @@ from flywheel.core.faults import machine_fault
 from flywheel.core.safe_text import visible, without_secrets
 from flywheel.errors import FlywheelError, Interrupted, Stopped
 
-AGAIN = "Run the same command again."
 LONGEST_ERROR = 2_000
 """Characters of a line that reports an error."""
 
@@ -28,12 +27,8 @@ LONGEST_ERROR = 2_000
 class _Commands(TyperGroup):
     """Turns Ctrl-C into Interrupted, which `run` reports; typer would only print that it aborted."""
 
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        with interruptible(AGAIN):
-            return super().make_context(info_name, args, parent, **extra)
-
     def invoke(self, ctx: Any) -> Any:
-        with interruptible(AGAIN):
+        with interruptible("Run the same command again."):
             return super().invoke(ctx)
 
 
@@ -43,11 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(rounds.app)
-app.add_typer(reading.app)
-app.add_typer(export.app)
-app.add_typer(report.app)
-app.add_typer(upkeep.app)
+for commands in (rounds, reading, export, report, upkeep):
+    app.add_typer(commands.app)
 app.add_typer(reward.app, name="reward")
 
 
@@ -62,7 +54,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
+        Path | None, typer.Option("--workspace", "-w", help="Workspace folder; default: $FLYWHEEL_WORKSPACE or ./workspace.")
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
@@ -81,8 +73,7 @@ def run() -> None:
     except FlywheelError as error:
         _end("error", error, 1)
     except Exception as error:
-        fault = machine_fault(error)
-        if fault is None:
+        if (fault := machine_fault(error)) is None:
             raise
         _end("error", fault, 1)
 

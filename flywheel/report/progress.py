@@ -36,7 +36,6 @@ class Terminal:
             BarColumn(bar_width=24),
             TextColumn("{task.fields[count]}", markup=False),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
         with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
             counter = _BarCounter(bar, visible(name), done, total, unit, self._beside)
@@ -54,15 +53,14 @@ class _BarCounter:
         self._first = self._done = done
         self._total = total
         self._started = self._printed = time.monotonic()
-        self._task = bar.add_task(name, total=total, completed=done, count=self._count, beside=beside())
+        self._task = bar.add_task(name, total=total, completed=done, count=self._count)
 
     def to(self, done: int, total: int | None = None) -> None:
         self._done, self._total = done, self._total if total is None else total
-        count, beside = self._count, self._beside()
-        self._bar.update(self._task, completed=done, total=self._total, count=count, beside=beside)
+        self._bar.update(self._task, completed=done, total=self._total, count=self._count)
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > REPORT_EVERY_S:
             self._printed = time.monotonic()
-            self._bar.console.print(f"{self._name:<22} {count}{f', {beside}' if beside else ''}", markup=False)
+            self._bar.console.print(f"{self._name:<22} {self._count}", markup=False)
 
     @property
     def summary(self) -> str:
@@ -71,8 +69,9 @@ class _BarCounter:
 
     @property
     def _count(self) -> str:
-        """Such as ``120/500 tasks, 3.4/s``."""
-        return f"{self._done:,}/{'?' if self._total is None else f'{self._total:,}'} {self._unit}{self._speed}"
+        """Such as ``120/500 tasks, 3.4/s``, and what is shown beside it."""
+        total = "?" if self._total is None else f"{self._total:,}"
+        return ", ".join(filter(None, [f"{self._done:,}/{total} {self._unit}{self._speed}", self._beside()]))
 
     @property
     def _speed(self) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 from pydantic_core import to_jsonable_python
@@ -37,8 +37,7 @@ def print_table(table: Table, *, title: str | None = None, right: Sequence[str] 
     shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
         numeric = name in right or _is_numeric([row[place] for row in table.rows])
-        justify: Literal["left", "right"] = "right" if numeric else "left"
-        shown.add_column(Text(visible(name)), justify=justify, overflow="fold")
+        shown.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell(value)) for value in row))
     with console.capture() as capture:
@@ -120,7 +119,7 @@ def _as_text(table: Table, form: str) -> str:
     # A spreadsheet shows a text with a leading ' and does not run it.
     csv.writer(lines).writerows([f"'{value}" if _is_formula(value) else value for value in row] for row in rows)
     if formulas := sum(_is_formula(value) for row in rows for value in row):
-        typer.echo(f"{formulas:,} texts that look like formulas got a leading '; --format json keeps them unchanged", err=True)
+        typer.echo(f"added a leading ' to {formulas:,} texts that look like formulas; --format json changes nothing", err=True)
     return "".join(lines)
 
 

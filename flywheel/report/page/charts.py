@@ -36,14 +36,13 @@ def _measures(figures: Figures) -> Charts:
         ("heldout-length", "heldout.tokens", "tokens", "series-4"),
         ("output-diversity", "heldout.diversity", "output diversity", "series-2"),
     ):
-        rows = [row | {"trained": _trained(row["policy"])} for row in figures.measured(measure)]
+        rows = [
+            row | {"trained": TURNS if row["policy"] == Policy.BEST else f"trained on {row['policy']}"}
+            for row in figures.measured(measure)
+        ]
         colours = {TURNS: colour} | {row["trained"]: row["policy"] for row in rows if row["policy"] != Policy.BEST}
         if rows:
             yield name, forms.over_rounds(rows, axis, "trained", colours, lines=[TURNS])
-
-
-def _trained(policy: str) -> str:
-    return TURNS if policy == Policy.BEST else f"trained on {policy}"
 
 
 def _paired(figures: Figures) -> Charts:
@@ -86,7 +85,7 @@ def _policies(figures: Figures) -> Charts:
     judged = [row for row in figures.policies if row["value"] is not None]
     if judged:
         del colours[Policy.BEST]
-        yield "policies-judge", forms.over_rounds(judged, "Δ judge vs. best-of-N", "policy", colours, lines=[], zero=True)
+        yield "policies-judge", forms.over_rounds(judged, "Δ judge vs. best-of-N", "policy", colours, lines=[])
     elif colours:
         rows = [row | {"value": row["reward"], "low": None, "high": None} for row in figures.policies]
         yield "policies-reward", forms.over_rounds(rows, "mean reward", "policy", colours, lines=list(colours))

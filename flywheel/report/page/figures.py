@@ -29,7 +29,12 @@ class Figures:
     trend: Trend
     chains: Mapping[str, Sequence[Step]]
     """The comparisons with the parent, the first round and the control."""
+    headlines: list[Step]
+    """The newest comparison of each kind."""
+    comparisons: list[Row]
     measures: list[Row]
+    other_judges: Mapping[str, str]
+    """The measures of judges that do not decide, by the headings of their columns."""
     policies: list[Row]
     """Selection policies of each round; by the judge where it scored candidates, else by the reward only."""
     curves: Mapping[str, Curve]
@@ -42,23 +47,6 @@ class Figures:
     totals: list[Row]
     models: list[Row]
     """Reward models, each with ``parts``: its members and the merge."""
-
-    @property
-    def headlines(self) -> list[Step]:
-        """The newest comparison of each kind."""
-        last = [steps[-1] for steps in self.chains.values() if steps]
-        return list({(step.round, step.base): step for step in last}.values())
-
-    @property
-    def comparisons(self) -> list[Row]:
-        """The comparisons of all kinds as rows."""
-        return [step_row(step) for steps in self.chains.values() for step in steps]
-
-    @property
-    def other_judges(self) -> dict[str, str]:
-        """The measures of judges that do not decide, by the headings of their columns."""
-        names = [row["name"] for row in self.measures if row["name"].startswith("heldout.judge.")]
-        return {f"judge {name.removeprefix('heldout.judge.')}": name for name in names}
 
     def measured(self, *names: str) -> list[Row]:
         """The rows of some measures."""
@@ -75,6 +63,10 @@ def gather(store: Store) -> Figures:
         steps = trend(store)
     except FlywheelError as error:  # rounds that cannot be compared can still be shown
         steps = Trend(rounds=(), against_parent=(), against_first=(), against_control=(), best=None, skipped=(error.message,))
+    chains = {"parent": steps.against_parent, "first": steps.against_first, "control": steps.against_control}
+    last = {(chain[-1].round, chain[-1].base): chain[-1] for chain in chains.values() if chain}
+    measures = report_rows.rows(path, "measures")
+    others = [row["name"] for row in measures if row["name"].startswith("heldout.judge.")]
     policies = [
         {"round": row.round, "number": row.number} | asdict(policy) | _interval(policy.difference)
         for row in answered
@@ -91,8 +83,11 @@ def gather(store: Store) -> Figures:
         rounds=rounds,
         turns=[row for row in rounds if row["policy"] == Policy.BEST],
         trend=steps,
-        chains={"parent": steps.against_parent, "first": steps.against_first, "control": steps.against_control},
-        measures=report_rows.rows(path, "measures"),
+        chains=chains,
+        headlines=list(last.values()),
+        comparisons=[step_row(step) for chain in chains.values() for step in chain],
+        measures=measures,
+        other_judges={name.removeprefix("heldout.").replace(".", " ", 1): name for name in others},
         policies=policies or report_rows.rows(path, "policies"),
         curves=curves,
         points=points,
