@@ -20,6 +20,7 @@ from flywheel.core.faults import machine_fault
 from flywheel.core.safe_text import visible, without_secrets
 from flywheel.errors import FlywheelError, Interrupted, Stopped
 
+AGAIN = "Run the same command again."
 LONGEST_ERROR = 2_000
 """Characters of a line that reports an error."""
 
@@ -27,8 +28,12 @@ LONGEST_ERROR = 2_000
 class _Commands(TyperGroup):
     """Turns Ctrl-C into Interrupted, which `run` reports; typer would only print that it aborted."""
 
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with interruptible(AGAIN):
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        with interruptible("Run the same command again."):
+        with interruptible(AGAIN):
             return super().invoke(ctx)
 
 
