@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,11 +143,9 @@ class Flywheel:
             self.workspace, self.config(settings), self.progress, repeat=repeat, until_flat=until is not None,
             control=Policy(control) if control is not None else None, restart=restart,
         ):  # fmt: skip
-            for name in filter(None, ("r0" if turn.round == "r1" else None, turn.round, turn.control)):
+            for name in ("r0", turn) if turn == "r1" else (turn,):
                 finished.append(self[name])
                 on_round(finished[-1])
-            if turn.stop is not None:
-                logging.getLogger("flywheel").warning(turn.stop)
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:
@@ -227,9 +224,8 @@ class Flywheel:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
             from flywheel.report.progress import default_progress
-            from flywheel.workers.cluster import resources
 
-            self._progress = default_progress(resources)
+            self._progress = default_progress()
         return self._progress
 
 

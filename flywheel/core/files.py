@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ConfigError(f"no such user: {text!r}", "Write the whole path.") from None
+        raise ConfigError(f"no such user: {text!r}", "Write the full path.") from None
 
 
 @contextlib.contextmanager
@@ -99,28 +100,18 @@ def digest_model(folder: Path) -> str:
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
-@contextlib.contextmanager
-def _complete_or_absent(path: Path) -> Iterator[Path]:
+def write_whole(path: Path, content: str | BinaryIO) -> None:
+    """Write a text, or the rest of an open file, to a file that is complete or absent."""
+    source = io.BytesIO(content.encode()) if isinstance(content, str) else content
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        yield unfinished
+        with unfinished.open("wb") as file:
+            shutil.copyfileobj(source, file, length=1 << 20)
         _sync(unfinished)
         unfinished.rename(path)
         _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is complete or absent."""
-    with _complete_or_absent(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-def copy_whole(source: BinaryIO, path: Path) -> None:
-    """Write the rest of an open file to another that is complete or absent."""
-    with _complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
-        shutil.copyfileobj(source, file, length=1 << 20)
 
 
 def encodable(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,16 +18,16 @@ REPORT_EVERY_S = 30.0
 """Seconds between the lines on unfinished work where there is no terminal."""
 
 
-def default_progress(beside: Callable[[], str] = lambda: "") -> Progress:
-    """The progress that suits where this process runs; ``beside`` returns a text that is shown beside the bars."""
-    return Notebook() if Console().is_jupyter else Terminal(beside)
+def default_progress() -> Progress:
+    """The progress that suits where this process runs."""
+    return Notebook() if Console().is_jupyter else Terminal()
 
 
 class Terminal:
     """Shows one bar at a time on stderr, and leaves a line for each piece of work."""
 
-    def __init__(self, beside: Callable[[], str] = lambda: "") -> None:
-        self._console, self._beside = Console(stderr=True, highlight=False), beside
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
 
     @contextmanager
     def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
@@ -38,7 +38,7 @@ class Terminal:
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            counter = _BarCounter(bar, visible(name), done, total, unit, self._beside)
+            counter = _BarCounter(bar, visible(name), done, total, unit)
             yield counter
         self._console.print(counter.summary, markup=False)
 
@@ -46,10 +46,8 @@ class Terminal:
 class _BarCounter:
     """Moves a bar, or prints a line from time to time where there is no terminal."""
 
-    def __init__(
-        self, bar: RichProgress, name: str, done: int, total: int | None, unit: str, beside: Callable[[], str]
-    ) -> None:
-        self._bar, self._name, self._unit, self._beside = bar, name, unit, beside
+    def __init__(self, bar: RichProgress, name: str, done: int, total: int | None, unit: str) -> None:
+        self._bar, self._name, self._unit = bar, name, unit
         self._first = self._done = done
         self._total = total
         self._started = self._printed = time.monotonic()
@@ -69,9 +67,8 @@ class _BarCounter:
 
     @property
     def _count(self) -> str:
-        """Such as ``120/500 tasks, 3.4/s``, and what is shown beside it."""
-        total = "?" if self._total is None else f"{self._total:,}"
-        return ", ".join(filter(None, [f"{self._done:,}/{total} {self._unit}{self._speed}", self._beside()]))
+        """Such as ``120/500 tasks, 3.4/s``."""
+        return f"{self._done:,}/{'?' if self._total is None else f'{self._total:,}'} {self._unit}{self._speed}"
 
     @property
     def _speed(self) -> str:

@@ -26,10 +26,11 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     from flywheel.evaluation.compare import why_no_verdict
 
     row, attempts = rounds[name], reading.drop_reasons(path, name).as_dicts()
+    parent, done = row["parent"], row["status"] == "done"
     proposed, paraphrased = (
         {attempt["reason"]: attempt["attempts"] for attempt in attempts if attempt["origin"] == origin} for origin in Origin
     )
-    verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, row["parent"]]).rows
+    verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, parent]).rows
     return row | {
         "dropped": proposed,
         "paraphrases": reading.paraphrases(path, name) | {"dropped": paraphrased},
@@ -38,7 +39,7 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         "stages": reading.stages(path, name).as_dicts(),
         "failed_chunks": reading.failed_chunks(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
-        "no_verdict": None if verdict or row["status"] != "done" else why_no_verdict(Store(path), name),
+        "no_verdict": why_no_verdict(Store(path), parent, name) if parent and done and not verdict else None,
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.core.files import copy_whole
+from flywheel.core.files import write_whole
 from flywheel.errors import StoreError
 from flywheel.store.migrating import migrate, migrations, refuse_incomplete, refuse_newer, schema_version
 from flywheel.store.opening import file_errors, open_file, read_every_block
@@ -76,9 +76,9 @@ def snapshot(path: Path, to: Path) -> None:
         file = stack.enter_context(path.open("rb"))
         with closing(open_file(path, read_only=True)) as db:
             _refuse_other_schemas(db, path)
-            copy_whole(file, to)
+            write_whole(to, file)
             if log.exists():  # of a process that was killed
-                copy_whole(stack.enter_context(log.open("rb")), to.with_name(to.name + ".wal"))
+                write_whole(to.with_name(to.name + ".wal"), stack.enter_context(log.open("rb")))
     with file_errors(path, "copy"), closing(open_file(to, read_only=False)) as db:
         db.execute("CHECKPOINT")
         read_every_block(db)
