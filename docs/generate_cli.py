@@ -20,7 +20,7 @@ All commands with their options, generated from the program by `python docs/gene
 - Results go to stdout, progress and messages to stderr. `--json` prints results as JSON.
 - An error is two lines: `error:` says what is wrong, `hint:` what to do.
 - Exit codes: 0 success, 1 an error or a spent budget, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
-- `--set` and `--n` hold for one call; edit the workspace's `config.yaml` to change a value for good.
+- `--set` and `--n` apply to one call; edit the workspace's `config.yaml` to change a value permanently.
 """
 
 

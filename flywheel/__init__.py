@@ -9,69 +9,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flywheel.api import Flywheel, Round, open
-    from flywheel.errors import (
-        BudgetSpent,
-        ConfigError,
-        DataError,
-        EngineError,
-        FlywheelError,
-        Interrupted,
-        ModelError,
-        StoreError,
-    )
-    from flywheel.evaluation.scores import compare_scores
-    from flywheel.evaluation.trend import Trend
-    from flywheel.evaluation.verdict import Comparison, Verdict
-    from flywheel.records import Task
-    from flywheel.reward.model import RewardModel
-    from flywheel.round.best_of_n import BestOfN, best_of_n
+    from flywheel.api import Flywheel as Flywheel
+    from flywheel.api import Round as Round
+    from flywheel.api import open as open
+    from flywheel.errors import BudgetSpent as BudgetSpent
+    from flywheel.errors import ConfigError as ConfigError
+    from flywheel.errors import DataError as DataError
+    from flywheel.errors import EngineError as EngineError
+    from flywheel.errors import FlywheelError as FlywheelError
+    from flywheel.errors import Interrupted as Interrupted
+    from flywheel.errors import ModelError as ModelError
+    from flywheel.errors import StoreError as StoreError
+    from flywheel.evaluation.scores import compare_scores as compare_scores
+    from flywheel.evaluation.trend import Trend as Trend
+    from flywheel.evaluation.verdict import Comparison as Comparison
+    from flywheel.evaluation.verdict import Verdict as Verdict
+    from flywheel.records import Task as Task
+    from flywheel.reward.model import RewardModel as RewardModel
+    from flywheel.round.best_of_n import BestOfN as BestOfN
+    from flywheel.round.best_of_n import best_of_n as best_of_n
 
 _MODULES = {
-    "flywheel.api": ("Flywheel", "Round", "open"),
-    "flywheel.core.version": ("__version__",),
-    "flywheel.errors": (
-        "BudgetSpent", "ConfigError", "DataError", "EngineError", "FlywheelError", "Interrupted", "ModelError", "StoreError",
-    ),
-    "flywheel.evaluation.scores": ("compare_scores",),
-    "flywheel.evaluation.trend": ("Trend",),
-    "flywheel.evaluation.verdict": ("Comparison", "Verdict"),
-    "flywheel.records": ("Task",),
-    "flywheel.reward.model": ("RewardModel",),
-    "flywheel.round.best_of_n": ("BestOfN", "best_of_n"),
-}  # fmt: skip
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [
-    "BestOfN",
-    "BudgetSpent",
-    "Comparison",
-    "ConfigError",
-    "DataError",
-    "EngineError",
-    "Flywheel",
-    "FlywheelError",
-    "Interrupted",
-    "ModelError",
-    "RewardModel",
-    "Round",
-    "StoreError",
-    "Task",
-    "Trend",
-    "Verdict",
-    "__version__",
-    "best_of_n",
-    "compare_scores",
-    "open",
-]
+    "BestOfN": "round.best_of_n",
+    "BudgetSpent": "errors",
+    "Comparison": "evaluation.verdict",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "EngineError": "errors",
+    "Flywheel": "api",
+    "FlywheelError": "errors",
+    "Interrupted": "errors",
+    "ModelError": "errors",
+    "RewardModel": "reward.model",
+    "Round": "api",
+    "StoreError": "errors",
+    "Task": "records",
+    "Trend": "evaluation.trend",
+    "Verdict": "evaluation.verdict",
+    "__version__": "core.version",
+    "best_of_n": "round.best_of_n",
+    "compare_scores": "evaluation.scores",
+    "open": "api",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in _MODULES:
         raise AttributeError(f"module 'flywheel' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"flywheel.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

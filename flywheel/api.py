@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+import duckdb
 
 from flywheel.config import Config, as_text, find, load
 from flywheel.core.html import html_table
@@ -20,7 +21,6 @@ from flywheel.workspace import Workspace
 
 if TYPE_CHECKING:
     import datasets
-    import duckdb
 
     from flywheel.evaluation.trend import Trend
     from flywheel.evaluation.verdict import Comparison
@@ -63,7 +63,7 @@ class Flywheel:
     def __enter__(self) -> Flywheel:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -104,12 +104,12 @@ class Flywheel:
     def configured(self, config: str | Path | None = None) -> Config:
         """The configuration that the workspace has, or would get; nothing is written. Raises as `ensure`."""
         workspace = self.workspace
-        workspace.refuse_lost_config()
+        workspace.refuse_incomplete()
         if not workspace.exists:
             return load(find(str(config or "nano")), self._overrides)
         if config is not None and as_text(find(str(config))) != workspace.config_file.read_text(encoding="utf-8-sig"):
             raise ConfigError(
-                f"{workspace.folder} already has another configuration",
+                f"the configuration of {workspace.folder} differs from {str(config)!r}",
                 f"Edit {workspace.config_file}, or choose another workspace.",
             )
         return self.config()
@@ -133,25 +133,19 @@ class Flywheel:
         """
         from flywheel.round.repeat import run_rounds
 
-        if until not in (None, "flat"):
-            raise ConfigError(f"until is {until!r}", "Pass until='flat', or leave it out.")
-        if until is not None and repeat == 1:
-            raise ConfigError("until needs repeat, the most rounds to run", "Add it: --repeat 10 --until flat.")
+        check_until(until, repeat)
+        controls = [policy for policy in Policy if policy != Policy.BEST]
+        if control not in (None, *controls):
+            raise ConfigError(f"unsupported control {control!r}", f"Choose from {', '.join(controls)}.")
         finished: list[Round] = []
-
-        def finish(name: str) -> None:
-            finished.append(self[name])
-            on_round(finished[-1])
-
         settings = [*_as_settings(overrides), *([f"sampling.n={n}"] if n is not None else [])]
-        policy = _policy(control) if control is not None else None
         for turn in run_rounds(
-            self.workspace, self.config(settings), self.progress,
-            repeat=repeat, until_flat=until == "flat", control=policy, restart=restart,
+            self.workspace, self.config(settings), self.progress, repeat=repeat, until_flat=until is not None,
+            control=Policy(control) if control is not None else None, restart=restart,
         ):  # fmt: skip
-            if turn == "r1":
-                finish("r0")
-            finish(turn)
+            for name in ("r0", turn) if turn == "r1" else (turn,):
+                finished.append(self[name])
+                on_round(finished[-1])
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:
@@ -170,9 +164,7 @@ class Flywheel:
         from flywheel.report.rounds import summary
 
         row = summary(self.workspace.store.path, name)
-        return Round(
-            name=name, status=row["status"], verdict=row["verdict"], judge=row["judge"], reward=row["reward"], summary=row
-        )
+        return Round(name=name, summary=row, **{field: row[field] for field in ("status", "verdict", "judge", "reward")})
 
     def compare(self, base: str, name: str) -> Comparison:
         """The verdict on a round against another; raises StoreError where they do not exist or cannot be compared."""
@@ -188,10 +180,9 @@ class Flywheel:
 
     def sql(self, statement: str) -> duckdb.DuckDBPyRelation:
         """The rows of a SQL statement that reads, as a DuckDB relation in memory; the database is closed again."""
-        import duckdb
+        from flywheel.report.tables import as_arrow
 
-        table = reading.query(self.workspace.store.path, statement)
-        return duckdb.connect().from_arrow(table.as_arrow())
+        return duckdb.connect().from_arrow(as_arrow(reading.query(self.workspace.store.path, statement)))
 
     def dataset(self, name: str, *, pairs: bool = False) -> datasets.Dataset:
         """The winners of a round, or its preference pairs, as a `datasets.Dataset`; a copy in memory."""
@@ -202,9 +193,8 @@ class Flywheel:
 
         with tempfile.TemporaryDirectory() as folder:
             options = ExportOptions(name=name, to=Path(folder) / "dataset", form=Format.PARQUET, pairs=pairs)
-            written = export(self.workspace, options)
-            files = [str(written.folder / file) for file in written.files if file.endswith(".parquet")]
-            return datasets.load_dataset("parquet", data_files=files, split="train", keep_in_memory=True, cache_dir=folder)
+            file = export(self.workspace, options).folder / "train.parquet"
+            return datasets.Dataset.from_parquet(str(file), keep_in_memory=True, cache_dir=folder)
 
     def reward_model(self) -> RewardModel:
         """The merged reward model of the configuration; raises ModelError where it is not built yet."""
@@ -214,7 +204,7 @@ class Flywheel:
         config = self.config()
         model = configured_reward_model(config, self.workspace)
         if model is None:
-            raise ModelError("the reward model is not built yet", "Build it with `flywheel reward build`, or run a round.")
+            raise ModelError("the reward model is not built yet", "Run `flywheel reward build` or `flywheel round`.")
         return load_scorer(self.workspace.locate(model), config)
 
     def sample(self, tasks: Sequence[Task], *, overrides: Overrides = ()) -> list[BestOfN]:
@@ -255,19 +245,20 @@ def open(
     return wheel
 
 
-def _policy(name: str) -> Policy:
-    controls = [str(policy) for policy in Policy if policy != Policy.BEST]
-    if name not in controls:
-        raise ConfigError(f"there is no control {name!r}", f"Choose one of {', '.join(controls)}.")
-    return Policy(name)
+def check_until(until: str | None, repeat: int) -> None:
+    """Raise ConfigError where `Flywheel.round` would not know how long to go on."""
+    if until not in (None, "flat"):
+        raise ConfigError(f"unsupported value {until!r} of until", "Pass until='flat', or omit it.")
+    if until is not None and repeat == 1:
+        raise ConfigError("until needs repeat, the maximum number of rounds", "Add --repeat 10 (in Python: repeat=10).")
 
 
 def _as_settings(overrides: Overrides) -> list[str]:
     if isinstance(overrides, str):
-        raise ConfigError(f"overrides is the text {overrides!r}", 'Pass a mapping, such as {"sampling.n": 8}.')
+        raise ConfigError(f"overrides is the string {overrides!r}, not a mapping", 'Pass a mapping, such as {"sampling.n": 8}.')
     if isinstance(overrides, Mapping):
         try:
             return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
         except TypeError as error:
-            raise DataError(f"overrides hold a value that is not JSON: {error}", "Use numbers, text and lists.") from None
+            raise DataError(f"an override is not a JSON value: {error}", "Use strings, numbers, lists and dicts.") from None
     return list(overrides)

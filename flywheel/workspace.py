@@ -14,12 +14,12 @@ from flywheel.config import Config, as_text, load
 from flywheel.core.faults import FULL
 from flywheel.core.files import digest_model, expanded, write_whole
 from flywheel.errors import ModelError, StoreError, WorkspaceHeld
-from flywheel.records import Model, ModelKind
+from flywheel.records import Model
 from flywheel.store.store import Store
 
 RECORDED_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of the folders of recorded models."""
-RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
+RESTORE = "Restore the folder from a backup, or run `flywheel doctor --deep`, which lists what can be rebuilt instead."
 """What to do about a missing or changed model."""
 
 
@@ -29,7 +29,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = expanded(folder).resolve()
         if self.folder.exists() and not self.folder.is_dir():
-            raise StoreError(f"cannot use {self.folder} as a workspace: it is a file", "Choose another with --workspace.")
+            raise StoreError(f"the workspace {self.folder} is a file, not a folder", "Choose a folder with --workspace.")
         self.config_file = self.folder / "config.yaml"
         self.models = self.folder / "models"
         self.store = Store(self.folder / "flywheel.duckdb")
@@ -45,9 +45,8 @@ class Workspace:
         Raises StoreError where a configuration already exists or the folder cannot be written.
         """
         if self.exists:
-            raise StoreError(f"{self.config_file} already exists", "Edit it, or choose another workspace with --workspace.")
-        self.refuse_lost_config()
-        self.refuse_lost_database()
+            raise StoreError(f"{self.config_file} already exists", "Edit the file, or choose another --workspace.")
+        self.refuse_incomplete()
         load(config, overrides)
         text = as_text(config, overrides)
         try:
@@ -56,35 +55,29 @@ class Workspace:
             write_whole(self.config_file, text)
         except OSError as error:
             message = f"cannot write the workspace {self.folder}: {error.strerror}"
-            raise StoreError(message, "Choose another with --workspace.") from None
+            raise StoreError(message, "Choose a folder that can be written with --workspace.") from None
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""
-        self.refuse_lost_config()
-        self.refuse_lost_database()
+        self.refuse_incomplete()
         if not self.exists:
-            raise StoreError(f"no workspace at {self.folder}", "Create one with `flywheel round` or `flywheel init`.")
+            raise StoreError(f"no workspace at {self.folder}", "Create the workspace with `flywheel round` or `flywheel init`.")
         return load(self.config_file, overrides)
 
-    def refuse_lost_config(self) -> None:
-        """Raise StoreError where a workspace with models or rounds has lost its configuration: no other may take its place."""
-        if self.exists or not self.store.path.exists():
-            return
-        self.store.migrate()
-        if not self.store.is_empty:
+    def refuse_incomplete(self) -> None:
+        """Raise StoreError where the configuration or the database is missing, but not what was made with it."""
+        if not self.exists and self.store.path.exists():
+            self.store.migrate()
+            if not self.store.is_empty:
+                raise StoreError(
+                    f"{self.config_file} is missing, but {self.store.path.name} has models or rounds made with it",
+                    "Restore the file (rounds.config has the settings of each round), or choose another --workspace.",
+                )
+        names = sorted(path.name for path in self.models.glob("*") if RECORDED_MODEL.fullmatch(path.name))
+        if names and not self.store.path.exists():
             raise StoreError(
-                f"{self.config_file} is missing, but {self.store.path.name} has models or rounds made with it",
-                "Restore the file (rounds.config has what each round ran with), or choose another --workspace.",
-            )
-
-    def refuse_lost_database(self) -> None:
-        """Raise StoreError where models have lost their database: new models would take their names."""
-        if self.store.path.exists() or not self.models.is_dir():
-            return
-        if names := sorted(path.name for path in self.models.iterdir() if RECORDED_MODEL.fullmatch(path.name)):
-            raise StoreError(
-                f"{self.store.path} is missing, but models/ has {names[0]}, which it recorded",
-                "Restore it (`flywheel restore` unpacks a backup), or choose another --workspace.",
+                f"{self.store.path} is missing, but models/ has {names[0]}, which is recorded in it",
+                "Restore the file (`flywheel restore` unpacks a backup), or choose another --workspace.",
             )
 
     def locate(self, model: Model) -> Path:
@@ -95,16 +88,16 @@ class Workspace:
         if model.pruned_at is not None:
             raise ModelError(
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
-                "A backup from before has it (`flywheel --workspace OTHER restore BACKUP`).",
+                "Restore it from an earlier backup (`flywheel --workspace OTHER restore BACKUP`).",
             )
-        raise ModelError(f"{model.model_id} is missing: {folder}", _how_to_fix(model))
+        raise ModelError(f"the folder of {model.model_id} is missing: {folder}", RESTORE)
 
     def refuse_altered(self, models: Iterable[Model]) -> None:
         """Raise ModelError where the files of a recorded model have changed; every file is read."""
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", _how_to_fix(model))
+                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", RESTORE)
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model exists."""
@@ -114,23 +107,13 @@ class Workspace:
         """A path as it is recorded: relative where it lies in the workspace, so that the folder can be moved."""
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
-    def refuse_if_at_work(self) -> None:
-        """Raise WorkspaceHeld where a process is using the workspace: which one, and since when."""
+    def is_at_work(self) -> bool:
+        """Whether a process is using the workspace; none uses a folder that cannot be written."""
         try:
             with self.at_work():
-                return
-        except WorkspaceHeld:
-            raise
-        except StoreError:  # nobody is using a folder that cannot be written
-            return
-
-    def is_at_work(self) -> bool:
-        """Whether a process is using the workspace."""
-        try:
-            self.refuse_if_at_work()
-        except WorkspaceHeld:
-            return True
-        return False
+                return False
+        except StoreError as error:
+            return isinstance(error, WorkspaceHeld)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -141,46 +124,27 @@ class Workspace:
         from filelock import FileLock, Timeout
 
         if not self.folder.exists():
-            hint = "Create one with `flywheel round`, or choose another with --workspace."
+            hint = "Create the workspace with `flywheel round`, or choose another --workspace."
             raise StoreError(f"no workspace at {self.folder}", hint)
         note = self.folder / "at-work.pid"
         try:
             lock = FileLock(self.folder / "at-work.lock").acquire(timeout=0)
         except Timeout:
-            raise WorkspaceHeld(f"{_holder(note)} is using {self.folder}", "Wait for it, or stop it first.") from None
+            holder = "another process"
+            with contextlib.suppress(OSError):  # it may end just now
+                holder = f"process {note.read_text(encoding='utf-8')}"
+            raise WorkspaceHeld(f"{self.folder} is in use by {holder}", "Wait until that process ends, or stop it.") from None
         except OSError as error:
             if error.errno in FULL:
                 raise
-            raise StoreError(f"cannot write the workspace {self.folder}: {error.strerror}", "Fix its permissions.") from None
+            raise StoreError(
+                f"cannot write the workspace {self.folder}: {error.strerror}", "Make the folder writable."
+            ) from None
         with lock:
-            _write_note(note)
+            with contextlib.suppress(OSError):  # only the lock counts, and the work may be to free space on a full disk
+                started = datetime.now().astimezone().isoformat(timespec="seconds")
+                write_whole(note, f"{os.getpid()} on {socket.gethostname()} since {started}")
             try:
                 yield
             finally:
                 note.unlink(missing_ok=True)
-
-
-def _write_note(note: Path) -> None:
-    """Write which process has the lock. Only the lock counts, so a full disk is ignored: the work may be to free space."""
-    try:
-        write_whole(note, f"{os.getpid()} {socket.gethostname()} {datetime.now().astimezone().isoformat(timespec='seconds')}")
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-
-
-def _how_to_fix(model: Model) -> str:
-    if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
-        return f"{RESTORE}, or delete what is left of it and rebuild it with `flywheel reward build`."
-    return f"{RESTORE}. `flywheel doctor --deep` reports what else is wrong."
-
-
-def _holder(note: Path) -> str:
-    """Which process has the lock, as the note beside it says. A note that a killed process left does no harm."""
-    try:
-        number, host, since = note.read_text(encoding="utf-8").split()
-        process = int(number)
-    except (OSError, ValueError):
-        return "another process"
-    elsewhere = "" if host == socket.gethostname() else f" on {host}"
-    return f"process {process}{elsewhere}, since {since},"

@@ -48,6 +48,8 @@ def test_a_dataset_and_sql_have_the_rows_of_the_store(wheel: flywheel.Flywheel) 
     rows = wheel.sql("SELECT instruction, output FROM dataset WHERE round = 'r2' ORDER BY ALL")
     assert sorted(zip(dataset["instruction"], dataset["output"], strict=True)) == rows.fetchall()
     assert rows.columns == ["instruction", "output"]
+    assert wheel.sql("SELECT 2::HUGEINT ** 100 AS large, NULL AS missing").columns == ["large", "missing"]
+    assert wheel.sql("SELECT 170141183460469231731687303715884105727 AS largest").fetchall() == [(str(2**127 - 1),)]
     assert len(wheel.dataset("r1")) == wheel["r1"].summary["winners"]
 
 

@@ -112,6 +112,13 @@ def test_init_makes_a_commented_config_and_does_not_overwrite_it(cli: Cli, tmp_p
 # Bad input: one line, exit 1, nothing lost
 
 
+def test_until_without_repeat_is_refused_before_a_workspace_is_created(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("-w", tmp_path / "w", "round", "--until", "flat")
+    refused(outcome, "repeat")
+    assert "--repeat" in outcome.hint
+    assert not (tmp_path / "w").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "value"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_a_second_round_names_the_process_that_is_using_the_workspace(cli: Cli, 
     with process(AT_WORK, folder) as (holder, _):
         for command in (["round"], ["propose"], ["reward", "build"]):
             outcome = cli("--workspace", folder, *command)
-            refused(outcome, f"process {holder.pid}, since 20", str(folder))
+            refused(outcome, f"process {holder.pid} on {socket.gethostname()} since 20", str(folder))
         assert cli("--workspace", folder, "rounds").code == 0
 
 

@@ -39,16 +39,12 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="A synthetic-data flywheel with best-of-N sampling.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(rounds.app)
-app.add_typer(reading.app)
-app.add_typer(export.app)
-app.add_typer(report.app)
-app.add_typer(upkeep.app)
+for commands in (rounds, reading, export, report, upkeep):
+    app.add_typer(commands.app)
 app.add_typer(reward.app, name="reward")
 
 
@@ -63,7 +59,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="Default: $FLYWHEEL_WORKSPACE, else ./workspace.")
+        Path | None, typer.Option("--workspace", "-w", help="Workspace folder; default: $FLYWHEEL_WORKSPACE or ./workspace.")
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
@@ -71,17 +67,10 @@ def options(
     State.workspace = workspace or Path(os.environ.get("FLYWHEEL_WORKSPACE") or "workspace")
 
 
-class _Stderr(logging.Handler):
-    """Prints what the library logs."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(record.getMessage(), err=True)
-
-
 def run() -> None:
     """Run the command line; a FlywheelError or a fault of the machine becomes two lines and exit code 1."""
     log = logging.getLogger("flywheel")
-    log.handlers, log.propagate = [_Stderr()], False
+    log.handlers, log.propagate = [logging.StreamHandler()], False
     try:
         app()
     except Stopped as stopped:
@@ -89,8 +78,7 @@ def run() -> None:
     except FlywheelError as error:
         _end("error", error, 1)
     except Exception as error:
-        fault = machine_fault(error)
-        if fault is None:
+        if (fault := machine_fault(error)) is None:
             raise
         _end("error", fault, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +23,15 @@ def export_command(
         typer.Option("--format", help="hf: shards as on the hub; partitioned: a folder per round; parquet, jsonl: one file."),
     ] = Format.HF,
     shape: Annotated[
-        Shape | None, typer.Option("--shape", help="Form of a row; default columns, with --pairs prompt-completion.")
+        Shape | None, typer.Option("--shape", help="Layout of a row; default: columns, or prompt-completion with --pairs.")
     ] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Best and worst output of each task, as preference pairs.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also the rounds before it.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Export preference pairs: best and worst output of a task.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also export all earlier rounds.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     push_to: Annotated[
-        str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub.")
+        str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload the dataset to the Hugging Face Hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the pushed dataset public; default private.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the uploaded dataset public; default: private.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the winners of a round as a dataset with a card, for `datasets.load_dataset`."""
@@ -43,18 +44,13 @@ def export_command(
     )  # fmt: skip
     done = export(named_workspace(), options)
     if done.unfinished:
-        typer.echo(f"{', '.join(done.unfinished)} is not finished, so there is no verdict on training with it", err=True)
+        typer.echo(f"not finished, so not evaluated yet: {', '.join(done.unfinished)}", err=True)
     if done.changed:
-        typer.echo(f"the prompt templates changed after {', '.join(done.changed)} ran; the card says so", err=True)
-    rows = sum(done.rows.values())
+        typer.echo(f"prompt templates have changed since {', '.join(done.changed)} (see the dataset card)", err=True)
     if as_json:
-        pushed = {"url": done.pushed.url, "private": done.pushed.private} if done.pushed else None
-        about = {"format": str(form), "shape": str(options.row_shape), "pairs": pairs, "files": done.files}
-        about |= {"unfinished": done.unfinished, "changed_templates": done.changed, "pushed": pushed}
-        tables.print_json({"folder": done.folder, "rows": rows, "rounds": done.rows} | about)
+        tables.print_json(asdict(done) | {"format": form, "shape": options.row_shape, "pairs": pairs})
         return
-    tables.print_line(
-        f"{rows:,} {'pairs' if pairs else 'rows'} of {', '.join(done.rows)} in {done.folder}: {', '.join(done.files)}"
-    )
+    rows = f"{sum(done.rows.values()):,} {'pairs' if pairs else 'rows'}"
+    tables.print_line(f"{rows} of {', '.join(done.rows)} in {done.folder}: {', '.join(done.files)}")
     if done.pushed:
         tables.print_line(f"pushed to {done.pushed.url} ({'private' if done.pushed.private else 'public'})")

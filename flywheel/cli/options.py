@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Samples = Annotated[int | None, typer.Option("--n", help="Candidates per task.")]
-RoundName = Annotated[str, typer.Argument(metavar="ROUND", help="Such as r2, or a control such as r2-random.")]
-Instruction = Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")]
+RoundName = Annotated[str, typer.Argument(metavar="ROUND", help="A round such as r2, or a control such as r2-random.")]
+Instruction = Annotated[str, typer.Argument(metavar="INSTRUCTION", help="The instruction of the task.")]
 Input = Annotated[str, typer.Option("--input", help="The input of the task.")]
 Constraints = Annotated[str, typer.Option("--constraints", help="The constraints on the output.")]
 

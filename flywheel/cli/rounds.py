@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flywheel.cli.options import AsJson, Overrides, Samples, opened
-from flywheel.cli.stopping import finishing, interruptible
+from flywheel.cli.stopping import finishing
 
 if TYPE_CHECKING:
     from flywheel.api import Flywheel, Round
@@ -17,21 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 ConfigOption = Annotated[str | None, typer.Option("--config", help="Preset name or YAML path for a new workspace.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished round and start it over.")]
-
-
-class Until(StrEnum):
-    """What `flywheel round --until` waits for."""
-
-    FLAT = "flat"
-
-
-class Control(StrEnum):
-    """The selection policies that a control can be trained on."""
-
-    RANDOM = "random"
-    MAX_LOGPROB = "max-logprob"
-    LONGEST = "longest"
-    FIRST = "first"
 
 
 @app.command()
@@ -48,26 +32,35 @@ def init(
 @app.command("round")
 def round_command(
     n: Samples = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Rounds to run.")] = 1,
-    until: Annotated[Until | None, typer.Option("--until", help="Stop after evaluation.patience rounds without gain.")] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Number of rounds to run.")] = 1,
+    until: Annotated[
+        Literal["flat"] | None, typer.Option("--until", help="Stop early after evaluation.patience rounds without gain.")
+    ] = None,
     control: Annotated[
-        Control | None, typer.Option("--control", help="Also train and evaluate a generator on another policy's candidates.")
+        Literal["random", "max-logprob", "longest", "first"] | None,
+        typer.Option("--control", help="Also train and evaluate a generator on the candidates that another policy selects."),
     ] = None,
     config: ConfigOption = None,
     overrides: Overrides = None,
     restart: Restart = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what one round would do and need; do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what one round would do and need, and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run or resume the next round, building whatever is missing first, and print its verdict.
 
-    --n and --set hold for this call; edit the workspace's config.yaml to change it for good.
+    --n and --set apply to this call only; edit the workspace's config.yaml to change a setting permanently.
     """
+    from flywheel.api import check_until
     from flywheel.report import tables
 
+    check_until(until, repeat)
     workspace = opened([*(overrides or []), *([f"sampling.n={n}"] if n is not None else [])])
     if dry_run:
-        _print_plan(workspace, config, restart=restart, as_json=as_json)
+        from flywheel.estimate import dry_run as estimate
+        from flywheel.report.plan import print_plan
+
+        plan = estimate.dry_run(workspace.workspace, workspace.configured(config), restart=restart)
+        print_plan(plan, as_json=as_json)
         return
     _prepare(workspace, config)
     show = (lambda finished: None) if as_json else lambda finished: _print_round(workspace, finished)
@@ -79,7 +72,7 @@ def round_command(
 
 @app.command()
 def propose(
-    tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Tasks to keep.")] = None,
+    tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Number of tasks to keep.")] = None,
     config: ConfigOption = None,
     overrides: Overrides = None,
     restart: Restart = False,
@@ -87,7 +80,7 @@ def propose(
 ) -> None:
     """Propose the next round's tasks and stop; `flywheel round` resumes with them.
 
-    --tasks and --set hold for this call; the round that resumes with the tasks needs the same.
+    --tasks and --set apply to this call only; pass the same settings to the `flywheel round` that resumes.
     """
     from flywheel.report import rounds as report
     from flywheel.report import tables
@@ -101,28 +94,17 @@ def propose(
     tables.print_json(proposed) if as_json else report.print_summary(proposed, resume=resume)
 
 
-def _print_plan(workspace: Flywheel, config: str | None, *, restart: bool, as_json: bool) -> None:
-    from flywheel.report.plan import print_plan
-
-    with interruptible():
-        from flywheel.estimate.dry_run import dry_run
-
-        plan = dry_run(workspace.workspace, workspace.configured(config), restart=restart)
-    print_plan(plan, as_json=as_json)
-
-
 def _prepare(workspace: Flywheel, config: str | None) -> None:
     """Create the workspace if it is missing, and print what a user should know before the round starts."""
-    with interruptible():
-        from flywheel.round.checks import why_no_verdict
+    from flywheel.round.checks import why_no_verdict
 
-        checked = workspace.ensure(config)
-        if checked.engine.name == "auto":
-            from flywheel.engines.generator import choose_engine
+    checked = workspace.ensure(config)
+    if checked.engine.name == "auto":
+        from flywheel.engines.generator import choose_engine
 
-            typer.echo(f"{'engine':<22} {choose_engine(checked).why}", err=True)
-        if reason := why_no_verdict(workspace.workspace, checked):
-            typer.echo(reason, err=True)
+        typer.echo(f"{'engine':<22} {choose_engine(checked).why}", err=True)
+    if reason := why_no_verdict(workspace.workspace, checked):
+        typer.echo(reason, err=True)
 
 
 def _print_round(workspace: Flywheel, finished: Round) -> None:
@@ -131,5 +113,4 @@ def _print_round(workspace: Flywheel, finished: Round) -> None:
 
     report.print_summary(finished.summary)
     if finished.summary["policy"] != "best":
-        base = f"r{finished.name[1:].partition('-')[0]}"
-        tables.print_line(workspace.compare(finished.name, base).sentence)
+        tables.print_line(workspace.compare(finished.name, finished.name.partition("-")[0]).sentence)

@@ -21,21 +21,12 @@ def interruptible(hint: str = RESUME) -> Iterator[None]:
     except (Stopped, SystemExit):
         raise
     except BaseException as error:
-        if (number := signal_behind(error)) is None:
+        cause: BaseException | None = error  # a library that Ctrl-C interrupts may raise an error of its own
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
             raise
-        raise Interrupted(number, hint) from None
-
-
-def signal_behind(error: BaseException) -> int | None:
-    """The signal that caused an error; a library that Ctrl-C interrupts may raise an error of its own."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, KeyboardInterrupt):
-            return int(cause.args[0]) if cause.args else signal.SIGINT
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-    return None
+        raise Interrupted(int(cause.args[0]) if cause.args else signal.SIGINT, hint) from None
 
 
 @contextmanager

@@ -125,7 +125,8 @@ def restore(source: Path, workspace: Workspace, *, overwrite: bool = False) -> C
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise StoreError(f"{folder} is not empty", "Name another --workspace, or add --overwrite, which keeps the old one.")
-        workspace.refuse_if_at_work()
+        with workspace.at_work():  # raises where a process is using it
+            pass
         names = (folder.with_name(f"{folder.name}.replaced-{number}") for number in itertools.count(1))
         replaced = next(name for name in names if not name.exists())
     unfinished = folder.with_name(folder.name + UNFINISHED)

@@ -52,7 +52,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _workspace(workspace: Workspace) -> Iterator[Finding]:
-    config = _tried("config", workspace, workspace.refuse_lost_config)
+    config = _tried("config", workspace, workspace.refuse_incomplete)
     if config.ok and not workspace.exists:
         yield Finding(check="workspace", message=f"none at {workspace.folder}; `flywheel round` creates one", ok=True)
         return

@@ -19,7 +19,7 @@ def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], 
     evidence = comparison.evidence
     print_line(comparison.sentence)
     for caveat in comparison.caveats:
-        print_line(f"but {caveat}")
+        print_line(f"caveat: {caveat}")
     rates, net = evidence.rates, evidence.rates.net
     print_line(
         f"win / tie / loss on the judge: {100 * rates.win:.1f} % / {100 * rates.tie:.1f} % / {100 * rates.loss:.1f} %; "
@@ -34,21 +34,21 @@ def print_comparison(comparison: Comparison, policies: Sequence[PolicyFigures], 
     print_rows(("held-out", evidence.base, evidence.round, "Δ", interval), list(_evidence_rows(evidence)))
     if policies:
         print_line()
-        rows: list[tuple[Any, ...]] = []
-        for figures in policies:
-            moved = figures.difference
-            difference = (None, None) if moved is None else (_signed(moved.value), _interval(moved))
-            rows.append((figures.policy, figures.judge, *difference, figures.reward, figures.tokens))
+        differences = [row.difference for row in policies]
+        rows = [
+            (row.policy, row.judge, moved and _signed(moved.value), moved and _interval(moved), row.reward, row.tokens)
+            for row, moved in zip(policies, differences, strict=True)
+        ]
         columns = ("policy", "judge", "Δ vs. best-of-N", interval, "reward", "tokens")
         print_rows(columns, rows, title=f"selection policies, {policies[0].tasks:,} judged tasks")
     if curve is not None:
         print_line()
-        rows = [
+        points = [
             (point.n, point.judge.value, _interval(point.judge, sign=""), point.reward.value, _interval(point.reward, sign=""))
             for point in curve.points
             if point.n & (point.n - 1) == 0 or point is curve.points[-1]  # powers of two and the last
         ]
-        print_rows(("N", "judge", interval, "reward", interval), rows, title=f"best-of-N, {curve.tasks:,} judged tasks")
+        print_rows(("N", "judge", interval, "reward", interval), points, title=f"best-of-N, {curve.tasks:,} judged tasks")
         if curve.over_optimized_after is not None:
             print_line(f"over-optimization after N = {curve.over_optimized_after}: the reward still rises and the judge falls")
 
@@ -92,8 +92,8 @@ def print_trend(trend: Trend) -> None:
         print_line(reason)
     if any(len(steps) > 1 for steps in chains.values()):
         print_line(
-            "Intervals and p are corrected for the number of comparisons in each table (Holm), so they are wider than those of "
-            "`flywheel compare`, which looks at one pair."
+            "Intervals and p are corrected for the number of comparisons in each table (Holm): the intervals are wider than "
+            "those of `flywheel compare`, which compares one pair."
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import StoreError
-from flywheel.records import Policy
+from flywheel.records import Origin, Policy
 from flywheel.report.tables import cell, counts, print_line, print_rows
 from flywheel.store import reading
 from flywheel.store.reading import Table
@@ -25,12 +25,15 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         raise StoreError(f"round {name!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
     from flywheel.evaluation.compare import why_no_verdict
 
-    row, dropped = rounds[name], reading.drop_reasons(path, name).as_dicts()
+    row, attempts = rounds[name], reading.drop_reasons(path, name).as_dicts()
     parent, done = row["parent"], row["status"] == "done"
+    proposed, paraphrased = (
+        {attempt["reason"]: attempt["attempts"] for attempt in attempts if attempt["origin"] == origin} for origin in Origin
+    )
     verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, parent]).rows
     return row | {
-        "dropped": _dropped(dropped, "proposed"),
-        "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(dropped, "paraphrased")},
+        "dropped": proposed,
+        "paraphrases": reading.paraphrases(path, name) | {"dropped": paraphrased},
         "diversity": next(iter(reading.diversity(path, name).as_dicts()), None),
         "policies": reading.policies(path, name).as_dicts(),
         "stages": reading.stages(path, name).as_dicts(),
@@ -40,15 +43,12 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _dropped(rows: Sequence[Mapping[str, Any]], origin: str) -> dict[str, int]:
-    return {row["reason"]: row["attempts"] for row in rows if row["origin"] == origin}
-
-
 def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") -> None:
     """A round's summary in a few lines; ``resume`` is the command that resumes an unfinished round."""
     name = round_["round"]
     if round_["parent"] is None:
-        print_line(f"{name}: the untouched generator: judge {_figure(round_['judge'])}, reward {_figure(round_['reward'])}")
+        judge, reward = (cell(round_[measure]) or "not measured" for measure in ("judge", "reward"))
+        print_line(f"{name}: the untouched generator: judge {judge}, reward {reward}")
         return
     if round_["policy"] == Policy.BEST:
         dropped = counts(round_["dropped"]) or "none dropped"
@@ -65,7 +65,7 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
         total = f"{round_['candidates']:,} candidates, {round_['winners']:,} winners"
         print_line(f"{name}: {total} in {round_['seconds']:.1f} s of computing time")
     for row in round_["failed_chunks"]:
-        print_line(f"{name}: {row['chunks']:,} failed chunks in {row['stage']}, their rows are missing: {row['error']}")
+        print_line(f"{name}: {row['chunks']:,} failed chunks in {row['stage']}; their rows are missing: {row['error']}")
     if round_["policies"]:
         rewards = ", ".join(
             f"{row['policy']} {row['reward']:+.2f}" + ("" if row["judge"] is None else f" (judge {row['judge']:.3f})")
@@ -81,10 +81,6 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
         print_line(f"{name} has no verdict: {round_['no_verdict']}")
     else:
         print_line(f"{name} is not finished. Run `{resume}` to resume it.")
-
-
-def _figure(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
 
 
 def print_round(round_: Mapping[str, Any]) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import json
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from flywheel.core.safe_text import visible, visible_json
-from flywheel.errors import ConfigError, StoreError
+from flywheel.errors import ConfigError
 from flywheel.store.reading import Table
 
 CELL = 200
@@ -38,8 +37,7 @@ def print_table(table: Table, *, title: str | None = None, right: Sequence[str] 
     shown = RichTable(title=title and Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns):
         numeric = name in right or _is_numeric([row[place] for row in table.rows])
-        justify: Literal["left", "right"] = "right" if numeric else "left"
-        shown.add_column(Text(visible(name)), justify=justify, overflow="fold")
+        shown.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell(value)) for value in row))
     with console.capture() as capture:
@@ -66,15 +64,11 @@ def print_json(value: Any) -> None:
 
 def as_json(value: Any) -> str:
     """Standard JSON: NaN and infinity become null."""
-    return visible_json(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_plain, allow_nan=False))
+    return visible_json(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+def _plain(value: Any) -> Any:
+    return to_jsonable_python(value, inf_nan_mode="null", bytes_mode="hex", fallback=str)
 
 
 def print_line(text: str = "") -> None:
@@ -93,48 +87,45 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value) if not isinstance(value, list | dict) else json.dumps(_finite(value), default=_plain)
+    text = str(value) if not isinstance(value, list | dict) else json.dumps(_plain(value))
     # A model's output may contain line ends and terminal codes: they are shown, not obeyed.
     text = visible(text[: CELL + 1])
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.date) else str(value)
-
-
 def print_as(table: Table, form: str, out: Path | None) -> None:
     """A table as text, csv, json or parquet, on stdout or in a file; parquet needs the file."""
-    if form == "table" and out is None:
+    if out is not None:
+        with writing(out, "--out"):
+            if form == "parquet":
+                from pyarrow import parquet
+
+                parquet.write_table(as_arrow(table), out)
+            else:
+                out.write_text(_as_text(table, form), encoding="utf-8")
+    elif form == "parquet":
+        raise ConfigError("--format parquet needs --out", "Name a file, such as --out rows.parquet.")
+    elif form == "table":
         print_table(table)
-        return
-    if form == "parquet" and out is None:
-        raise ConfigError("--format parquet needs a file", "Add --out rows.parquet.")
-    try:
-        if form == "parquet":
-            _write_parquet(table, out)
-        elif out is not None:
-            out.write_text(_as_text(table, form), encoding="utf-8")
-        else:
-            text = _as_text(table, form)
-            typer.echo(visible(text, keep="\n") if sys.stdout.isatty() else text, nl=False)
-    except OSError as error:
-        target = "standard output" if out is None else out
-        hint = "Free some space there, or name a file with --out." if out is None else "Choose another path with --out."
-        raise StoreError(f"cannot write {target}: {error.strerror or error}", hint) from None
+    else:
+        text = _as_text(table, form)
+        typer.echo(visible(text, keep="\n") if sys.stdout.isatty() else text, nl=False)
 
 
 def _as_text(table: Table, form: str) -> str:
     if form == "json":
         return as_json(table.as_dicts()) + "\n"
     lines, rows = _Lines(), [table.columns, *table.rows]
-    escaped = [[_escaped(value) for value in row] for row in rows]
-    csv.writer(lines).writerows(escaped)
-    if changed := sum(
-        value is not text for row, texts in zip(rows, escaped, strict=True) for value, text in zip(row, texts, strict=True)
-    ):
-        typer.echo(f"{changed:,} texts that look like formulas got a leading '. --format json keeps them unchanged.", err=True)
+    # A spreadsheet shows a text with a leading ' and does not run it.
+    csv.writer(lines).writerows([f"'{value}" if _is_formula(value) else value for value in row] for row in rows)
+    if formulas := sum(_is_formula(value) for row in rows for value in row):
+        typer.echo(f"added a leading ' to {formulas:,} texts that look like formulas; --format json changes nothing", err=True)
     return "".join(lines)
+
+
+def _is_formula(value: Any) -> bool:
+    """Whether a spreadsheet would take a text for a formula."""
+    return isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
 
 
 class _Lines(list[str]):
@@ -144,15 +135,9 @@ class _Lines(list[str]):
         self.append(line.removesuffix("\r\n") + "\n")
 
 
-def _escaped(value: Any) -> Any:
-    """A cell that a spreadsheet does not run: a text that it would take for a formula gets a leading '."""
-    formula = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
-    return f"'{value}" if formula else value
-
-
-def _write_parquet(table: Table, out: Path | None) -> None:
+def as_arrow(table: Table) -> Any:
+    """The rows as a `pyarrow.Table`; a column that Arrow has no type for becomes texts."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     def column(values: Sequence[Any]) -> pa.Array:
         try:
@@ -162,7 +147,7 @@ def _write_parquet(table: Table, out: Path | None) -> None:
             return pa.array([None if value is None else str(value) for value in values])
 
     columns = [column(values) for values in zip(*table.rows, strict=True)] or [pa.array([])] * len(table.columns)
-    parquet.write_table(pa.table(dict(zip(table.columns, columns, strict=True))), out)
+    return pa.table(dict(zip(table.columns, columns, strict=True)))
 
 
 @contextmanager
@@ -171,7 +156,7 @@ def writing(path: Path, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", f"Choose another path with {option}.") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}", f"Choose another path with {option}.") from None
 
 
 def print_schema(table: Table) -> None:

@@ -28,12 +28,6 @@ class Table:
         """One dict per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
-    def as_arrow(self) -> Any:
-        """The rows as a `pyarrow.Table`, with the types that Arrow infers."""
-        import pyarrow
-
-        return pyarrow.Table.from_pylist(self.as_dicts()) if self.rows else pyarrow.table({name: [] for name in self.columns})
-
 
 def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """The result of one SQL statement that only reads; raises StoreError for any other statement, with DuckDB's message."""

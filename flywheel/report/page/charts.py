@@ -36,14 +36,13 @@ def _measures(figures: Figures) -> Charts:
         ("heldout-length", "heldout.tokens", "tokens", "series-4"),
         ("output-diversity", "heldout.diversity", "output diversity", "series-2"),
     ):
-        rows = [row | {"trained": _trained(row["policy"])} for row in figures.measured(measure)]
+        rows = [
+            row | {"trained": TURNS if row["policy"] == Policy.BEST else f"trained on {row['policy']}"}
+            for row in figures.measured(measure)
+        ]
         colours = {TURNS: colour} | {row["trained"]: row["policy"] for row in rows if row["policy"] != Policy.BEST}
         if rows:
             yield name, forms.over_rounds(rows, axis, "trained", colours, lines=[TURNS])
-
-
-def _trained(policy: str) -> str:
-    return TURNS if policy == Policy.BEST else f"trained on {policy}"
 
 
 def _paired(figures: Figures) -> Charts:
@@ -75,7 +74,7 @@ def _lengths(figures: Figures) -> Charts:
 
 
 def _curves(figures: Figures) -> Charts:
-    if rows := figures.curve_points:
+    if rows := figures.points:
         yield "best-of-n-judge", forms.curves(rows, "judge")
         yield "best-of-n-reward", forms.curves(rows, "reward")
 
@@ -86,7 +85,7 @@ def _policies(figures: Figures) -> Charts:
     judged = [row for row in figures.policies if row["value"] is not None]
     if judged:
         del colours[Policy.BEST]
-        yield "policies-judge", forms.over_rounds(judged, "Δ judge vs. best-of-N", "policy", colours, lines=[], zero=True)
+        yield "policies-judge", forms.over_rounds(judged, "Δ judge vs. best-of-N", "policy", colours, lines=[])
     elif colours:
         rows = [row | {"value": row["reward"], "low": None, "high": None} for row in figures.policies]
         yield "policies-reward", forms.over_rounds(rows, "mean reward", "policy", colours, lines=list(colours))
@@ -94,14 +93,16 @@ def _policies(figures: Figures) -> Charts:
 
 def _drops(figures: Figures) -> Charts:
     rows = [row for row in figures.drops if row["origin"] == "proposed"]
-    counts = Counter[str]()
+    dropped = Counter[str]()
     for row in rows:
-        counts[row["reason"]] += 0 if row["reason"] == "kept" else row["attempts"]
-    common = [reason for reason, _ in counts.most_common() if reason != "kept"]
-    names = [*common[:MOST_REASONS], *(["other reasons"] * (len(common) > MOST_REASONS))]
-    colours = {"kept": "kept"} | {name: f"series-{place + 1}" for place, name in enumerate(names)}
+        dropped[row["reason"]] += row["attempts"] if row["reason"] != "kept" else 0
+    del dropped["kept"]
+    names = ["kept", *(reason for reason, _ in dropped.most_common(MOST_REASONS))]
+    colours = {name: f"series-{place}" if place else "kept" for place, name in enumerate(names)}
+    if len(dropped) > MOST_REASONS:
+        colours["other reasons"] = f"series-{len(names)}"
     if rows:
-        merged = [row | {"reason": row["reason"] if row["reason"] in colours else names[-1]} for row in rows]
+        merged = [row if row["reason"] in colours else row | {"reason": "other reasons"} for row in rows]
         yield "drops", forms.stacked(merged, "attempts", "reason", colours)
 
 

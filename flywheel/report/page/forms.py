@@ -55,10 +55,11 @@ def intervals(rows: Sequence[Row], *, margin: float) -> Any:
     )
 
 
-def over_rounds(
-    rows: Sequence[Row], title: str, field: str, colours: Mapping[str, str], *, lines: Sequence[str], zero: bool = False
-) -> Any:
-    """Points with intervals over the rounds, a colour for each value of ``field``; the values in ``lines`` are joined."""
+def over_rounds(rows: Sequence[Row], title: str, field: str, colours: Mapping[str, str], *, lines: Sequence[str]) -> Any:
+    """Points with intervals over the rounds, a colour for each value of ``field``.
+
+    The values in ``lines`` are joined. Where there are none, the points are differences, and a line marks zero.
+    """
     up = alt.Y("value:Q", title=title)
     base = _chart(rows).encode(
         x=alt.X("number:O", title=None, axis=alt.Axis(labelExpr="'r' + datum.label")),
@@ -70,7 +71,7 @@ def over_rounds(
         )
     joined = base.transform_filter(alt.FieldOneOfPredicate(field=field, oneOf=list(lines)))
     return alt.layer(
-        *([_chart([{"value": 0}]).mark_rule(color="var(--axis)", strokeWidth=1, strokeDash=[4, 3]).encode(y=up)] * zero),
+        *([_chart([{"value": 0}]).mark_rule(color="var(--axis)", strokeWidth=1, strokeDash=[4, 3]).encode(y=up)] * (not lines)),
         base.mark_rule(opacity=0.55).encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
         joined.mark_line().encode(y=up),
         base.mark_point().encode(y=up),
@@ -95,12 +96,12 @@ def path(rows: Sequence[Row]) -> Any:
 def curves(rows: Sequence[Row], field: str) -> Any:
     """A best-of-N curve for each round, the newest darkest, over N on a logarithmic scale."""
     rounds, most = list(dict.fromkeys(row["round"] for row in rows)), max(row["n"] for row in rows)
-    ages = {name: min(5, len(rounds) - place - 1) for place, name in enumerate(rounds)}
+    colours = {name: f"round-{min(5, len(rounds) - place - 1)}" for place, name in enumerate(rounds)}
     ticks = [1 << place for place in range(most.bit_length())] + [most] * (most & (most - 1) != 0)
     scale = alt.Scale(type="log", base=2, nice=False, domainMin=1, domainMax=most, padding=12)
     base = _chart(rows).encode(
         x=alt.X("n:Q", title="N (logarithmic)", scale=scale, axis=alt.Axis(values=ticks, format="d")),
-        color=_colour("round", {name: f"round-{age}" for name, age in ages.items()}),
+        color=_colour("round", colours),
     )
     shown = rounds if len(rounds) <= MOST_BANDS else rounds[-1:]
     banded = base.transform_filter(alt.FieldOneOfPredicate(field="round", oneOf=shown))

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import compress
 
 from flywheel.store.report_rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cells:
-    """The texts of a table; the first of a row names it."""
+def cells(rows: Iterable[Row], columns: Mapping[str, str]) -> tuple[dict[str, bool], list[tuple[str, ...]]]:
+    """The headings of a table, each with whether its column has numbers, and the rows as texts.
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    figures: frozenset[str]
-    """Columns of numbers, which are set to the right."""
-
-
-def cells(rows: Iterable[Row], columns: Mapping[str, str]) -> Cells:
-    """Rows as texts, without repeated rows and without columns that are empty in each.
-
-    ``columns`` maps a heading to a template such as ``"{value:.3f}"``, which is empty where a value is missing.
+    ``columns`` maps a heading to a template such as ``"{value:.3f}"``, which is empty where a value is missing. Repeated rows
+    and columns that are empty in each row are left out.
     """
-    texts = tuple(dict.fromkeys(tuple(_filled(template, row) for template in columns.values()) for row in rows))
+    texts = list(dict.fromkeys(tuple(_filled(template, row) for template in columns.values()) for row in rows))
     used = [any(column) for column in zip(*texts, strict=True)]
-    return Cells(
-        columns=tuple(compress(columns, used)),
-        rows=tuple(tuple(compress(row, used)) for row in texts),
-        figures=frozenset(heading for heading, template in columns.items() if ":" in template),
-    )
+    headings = {heading: ":" in template for heading, template in compress(columns.items(), used)}
+    return headings, [tuple(compress(row, used)) for row in texts]
 
 
 def _filled(template: str, row: Row) -> str:
@@ -40,7 +27,7 @@ def _filled(template: str, row: Row) -> str:
         return ""
 
 
-def by_round(measures: Iterable[Row], names: Mapping[str, str]) -> Cells:
+def by_round(measures: Iterable[Row], names: Mapping[str, str]) -> tuple[dict[str, bool], list[tuple[str, ...]]]:
     """A row for each round, a column for each heading in ``names``, which maps it to the name of a measure."""
     texts: dict[str, dict[str, str]] = {}
     for row in measures:
@@ -61,11 +48,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def brief(count: int) -> str:
-    """A large count in thousands, millions or billions."""
-    for limit, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if count >= limit:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:,}"

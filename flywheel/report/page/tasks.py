@@ -34,29 +34,12 @@ class TaskPage:
     """Tasks on the page, by round."""
     answered: dict[str, int]
     """Tasks that have candidates, by round."""
-    limit: int | None
-    """Tasks per round that the caller asked for."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every task that has candidates is on the page."""
-        return self.shown == self.answered
-
-    @property
-    def summary(self) -> str:
-        """How many tasks of how many are on the page, by round where the rounds differ."""
-        shares = {name: f"{self.shown[name]:,} of {count:,} tasks" for name, count in self.answered.items()}
-        if len(set(shares.values())) == 1 < len(shares):
-            return f"{next(iter(shares.values()))} in each of {len(shares)} rounds"
-        return ", ".join(f"{share} in {name}" for name, share in shares.items())
 
 
 def tasks_of(path: Path, *, limit: int | None = None) -> TaskPage:
     """The tasks of all rounds, at most ``limit`` per round; by default as many as fit into `LIMIT` bytes."""
-    models: dict[str, dict[str, str]] = {"judge": {}, "member": {}}
-    for row in report_rows.rows(path, "scorers"):
-        models[row["kind"]][row["model_id"]] = row["name"]
-    judges, members = models.values()
+    scorers = report_rows.rows(path, "scorers")
+    judges, members = ({row["model_id"]: row["name"] for row in scorers if row["kind"] == kind} for kind in ("judge", "member"))
     answered = {row["round"]: row["tasks"] for row in report_rows.rows(path, "answered")}
     rows = report_rows.tasks(
         path, judges=list(judges), members=list(members), tasks=limit, size=int(_FILL * LIMIT), longest=LONGEST
@@ -81,7 +64,7 @@ def tasks_of(path: Path, *, limit: int | None = None) -> TaskPage:
             break
         rows = rows[: int(len(rows) * _FILL * LIMIT / size)]
     counts = Counter(name for name, _ in rows)
-    return TaskPage(json=text, shown={name: counts[name] for name in answered}, answered=answered, limit=limit)
+    return TaskPage(json=text, shown={name: counts[name] for name in answered}, answered=answered)
 
 
 def escaped(value: Any) -> str:
