@@ -19,8 +19,7 @@ from flywheel.store.store import Store
 
 RECORDED_MODEL = re.compile(r"generator-r\d+(-[\w-]+)?|(base|joint|reward|member-.+)-[0-9a-f]{12}")
 """Names of the folders of recorded models."""
-RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore BACKUP` unpacks one)"
-"""What to do about a missing or changed model."""
+RESTORE = "Restore the folder from a backup (`flywheel --workspace OTHER restore DIR`)"
 
 
 class Workspace:
@@ -84,7 +83,7 @@ class Workspace:
         if names := sorted(path.name for path in self.models.iterdir() if RECORDED_MODEL.fullmatch(path.name)):
             raise StoreError(
                 f"{self.store.path} is missing, but models/ has {names[0]}, which it recorded",
-                "Restore it (`flywheel restore` unpacks a backup), or choose another --workspace.",
+                "Restore the file with `flywheel restore`, or choose another workspace with --workspace.",
             )
 
     def locate(self, model: Model) -> Path:
@@ -95,16 +94,16 @@ class Workspace:
         if model.pruned_at is not None:
             raise ModelError(
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
-                "A backup from before has it (`flywheel --workspace OTHER restore BACKUP`).",
+                f"{RESTORE}.",
             )
-        raise ModelError(f"{model.model_id} is missing: {folder}", _how_to_fix(model))
+        raise ModelError(f"{model.model_id} is missing: {folder}", how_to_fix(model))
 
     def refuse_altered(self, models: Iterable[Model]) -> None:
         """Raise ModelError where the files of a recorded model have changed; every file is read."""
         for model in models:
             folder = self.locate(model)
             if digest_model(folder) != model.digest:
-                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", _how_to_fix(model))
+                raise ModelError(f"{model.model_id} has changed since it was recorded: {folder}", how_to_fix(model))
 
     def has(self, model: Model) -> bool:
         """Whether the folder of a recorded model exists."""
@@ -114,23 +113,15 @@ class Workspace:
         """A path as it is recorded: relative where it lies in the workspace, so that the folder can be moved."""
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
-    def refuse_if_at_work(self) -> None:
-        """Raise WorkspaceHeld where a process is using the workspace: which one, and since when."""
-        try:
-            with self.at_work():
-                return
-        except WorkspaceHeld:
-            raise
-        except StoreError:  # nobody is using a folder that cannot be written
-            return
-
     def is_at_work(self) -> bool:
         """Whether a process is using the workspace."""
         try:
-            self.refuse_if_at_work()
+            with self.at_work():
+                return False
         except WorkspaceHeld:
             return True
-        return False
+        except StoreError:  # nobody is using a folder that cannot be written
+            return False
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -169,10 +160,11 @@ def _write_note(note: Path) -> None:
             raise
 
 
-def _how_to_fix(model: Model) -> str:
+def how_to_fix(model: Model) -> str:
+    """How to get a missing or changed model back. A part of a reward model is built again once that model is removed, too."""
     if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
-        return f"{RESTORE}, or delete what is left of it and rebuild it with `flywheel reward build`."
-    return f"{RESTORE}. `flywheel doctor --deep` reports what else is wrong."
+        return f"{RESTORE}, or remove it together with models/reward-* and run `flywheel reward build`."
+    return f"{RESTORE}."
 
 
 def _holder(note: Path) -> str:

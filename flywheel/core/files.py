@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from flywheel.core.faults import FULL
 from flywheel.errors import ConfigError, StoreError
@@ -99,28 +98,16 @@ def digest_model(folder: Path) -> str:
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
-@contextlib.contextmanager
-def _complete_or_absent(path: Path) -> Iterator[Path]:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is complete or absent."""
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        yield unfinished
+        unfinished.write_text(text, encoding="utf-8")
         _sync(unfinished)
         unfinished.rename(path)
         _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is complete or absent."""
-    with _complete_or_absent(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-def copy_whole(source: BinaryIO, path: Path) -> None:
-    """Write the rest of an open file to another that is complete or absent."""
-    with _complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
-        shutil.copyfileobj(source, file, length=1 << 20)
 
 
 def encodable(text: str) -> bool:
