@@ -59,7 +59,7 @@ def rounds(as_json: AsJson = False) -> None:
 @app.command()
 def show(
     name: RoundName,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task id, or its beginning.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task id, or the start of one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a round, or one of its tasks with all candidates and scores."""
@@ -80,7 +80,7 @@ def sql(
     statement: Annotated[
         str, typer.Argument(metavar="STATEMENT", help="Such as 'FROM dataset'; `flywheel schema` lists all tables.")
     ],
-    form: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = "table",
+    form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="File to write the rows to.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +100,7 @@ def sample(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one task N times with the latest generator, ranked by the reward model."""
+    """Sample N outputs for one task from the latest generator, ranked by the reward model."""
     from flywheel.records import Task
     from flywheel.report import rounds as report
     from flywheel.report import tables
@@ -114,7 +114,7 @@ def sample(
 
 @app.command()
 def schema(as_json: AsJson = False) -> None:
-    """Explain the tables and views that SQL can read."""
+    """List all tables and views with their columns and descriptions."""
     from flywheel.report import tables
     from flywheel.store import reading
 

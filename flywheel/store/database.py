@@ -28,7 +28,7 @@ def connection(path: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
     if read_only and not path.exists():
         raise StoreError(
             f"no database at {path}",
-            "Name the workspace with --workspace, create one with `flywheel round`, or `flywheel restore` a backup.",
+            "Choose the workspace with --workspace, or create one with `flywheel round` or `flywheel restore`.",
         )
     db = open_file(path, read_only=read_only)
     try:
@@ -54,7 +54,7 @@ def connection(path: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
 def _refuse_other_schemas(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     refuse_newer(db, path)
     if schema_version(db) == 0:
-        raise StoreError(f"{path} is a DuckDB file without flywheel's tables", "Name the workspace with --workspace.")
+        raise StoreError(f"{path} has no flywheel tables", "Choose another workspace with --workspace.")
 
 
 def verify(path: Path) -> None:

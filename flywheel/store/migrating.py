@@ -65,8 +65,8 @@ def _upgrade(file: Path, path: Path | None = None) -> None:
                 db.execute("CHECKPOINT")
                 file.rename(path)
         except (OSError, duckdb.Error) as error:
-            hint = "Check the permissions and the free disk space, then try again."
-            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database is unchanged)", hint) from None
+            hint = "Check the permissions and the free disk space, then run the command again."
+            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database has not changed)", hint) from None
 
 
 def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[tuple[int, str, str]]) -> None:

@@ -23,7 +23,7 @@ WARN_AFTER_S = 5.0
 FILE_ERRORS = (duckdb.OperationalError, duckdb.InternalError, duckdb.FatalException)
 """What DuckDB raises if the file, its disk or the memory is at fault, rather than the statement."""
 HELD = ("lock on file", "different configuration", "already attached")
-"""Parts of DuckDB's messages about a file that another process, or another thread of this one, has opened differently."""
+"""Parts of DuckDB's messages about a file that another process, or another thread of this process, has opened differently."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
 """Environment variable with DuckDB's memory limit, as a size or a share; DuckDB spills to a folder beside the database."""
 DEFAULT_MEMORY = "25%"
@@ -62,10 +62,10 @@ def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
             holder = f"process {process[1]}" if process else "another process"
         waited = time.monotonic() - started
         if waited > wait_s:
-            message = f"{path} has been held by {holder} for more than {wait_s:.0f} s"
+            message = f"{path} is locked by {holder} (waited {wait_s:.0f} s)"
             raise StoreHeld(message, "Wait until that process ends, or close its connection. Then try again.")
         if waited > WARN_AFTER_S and not warned:
-            logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, holder, wait_s)
+            logging.getLogger(__name__).warning("%s is locked by %s; waiting for up to %.0f s", path, holder, wait_s)
             warned = True
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.25)
