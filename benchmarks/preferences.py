@@ -2,7 +2,7 @@
 
     python benchmarks/preferences.py DATA WORKSPACE [--minutes 10]
 
-DATA is a folder with these public sets, each also to be had from its authors:
+DATA is a folder with these public datasets, which their authors distribute:
 
     preference/hh_harmless_base.{train,test}.jsonl.gz   Anthropic hh-rlhf, harmless-base: chosen, rejected
     preference/pandalm_testset_v1.jsonl.gz              PandaLM: instruction, input, response1/2, three annotators
@@ -10,7 +10,7 @@ DATA is a folder with these public sets, each also to be had from its authors:
     labels/halueval_general.jsonl.gz                    HaluEval: user_query, chatgpt_response, hallucination yes or no
     instructions/*.jsonl.gz                             instructions with outputs, for pre-training only
 
-It makes WORKSPACE with a config of its own; afterwards `flywheel -w WORKSPACE reward eval` prints the report again.
+It creates WORKSPACE with its config; afterwards `flywheel -w WORKSPACE reward eval` prints the report again.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def main() -> None:
     raw["reward"] = {
         "base": str(folder / "generator"), "layers": 4, "epochs": 1, "learning_rate": 2e-4, "batch_size": 16,
         "joint": {"epochs": 1, "learning_rate": 3e-4},
-        "max_length": 384, "search": {"trials": 36}, "members": {name: one | {"weight": 0.5} for name, one in members.items()},
+        "max_length": 384, "search": {"trials": 12}, "members": {name: one | {"weight": 0.5} for name, one in members.items()},
     }  # fmt: skip
     config = folder / "preferences.yaml"
     config.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
@@ -170,7 +170,7 @@ def main() -> None:
     if not (folder / "workspace/config.yaml").exists():
         subprocess.run([*flywheel, "init", "--config", str(config)], check=True)
     subprocess.run([*flywheel, "reward", "build"], check=True)
-    subprocess.run([*flywheel, "reward", "eval", "--chart", str(folder / "preferences.png")], check=True)
+    subprocess.run([*flywheel, "reward", "eval"], check=True)
 
 
 if __name__ == "__main__":

@@ -195,12 +195,9 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeTrial:
-    """A merge that a search tried: how it was made, and what it kept of each member on the validation rows it saw."""
+    """A merge that a search tried: how it was made, and what it kept of each member on the validation splits."""
 
     trial: int
-    halving: int
-    """0 is the first look, on the fewest rows."""
-    rows: int
     method: str
     density: float
     normalize: bool

@@ -5,11 +5,6 @@ from __future__ import annotations
 from flywheel.records import Task
 
 
-def clueless(rows: list[tuple[Task, str]]) -> list[float | None]:
-    """Cannot tell anything."""
-    return [None for _ in rows]
-
-
 def likes_length(rows: list[tuple[Task, str]]) -> list[float | None]:
     """Thinks that more is better."""
     return [float(len(output)) for _, output in rows]

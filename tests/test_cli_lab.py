@@ -167,12 +167,12 @@ def test_members_that_cannot_be_merged(name: str, quoted: str, folders: dict[str
 @pytest.mark.parametrize(
     ("arguments", "quoted"),
     [
-        (["{thumbs}=nan", "{pairs}=1"], "the member"),
-        (["{thumbs}=0", "{pairs}=1"], "the member"),
-        (["{thumbs}=-1", "{pairs}=1"], "the member"),
-        (["{thumbs}=inf", "{pairs}=1"], "the member"),
-        (["{thumbs}", "{pairs}=1"], "the member"),
-        (["{thumbs}=1", "{thumbs}=2"], "is named twice"),
+        (["{thumbs}=nan", "{pairs}=1"], "=nan'"),
+        (["{thumbs}=0", "{pairs}=1"], "=0'"),
+        (["{thumbs}=-1", "{pairs}=1"], "=-1'"),
+        (["{thumbs}=inf", "{pairs}=1"], "=inf'"),
+        (["{thumbs}", "{pairs}=1"], "FOLDER=WEIGHT"),
+        (["{thumbs}=1", "{thumbs}=2"], "duplicate member"),
         (["{thumbs}=1e300", "{pairs}=1e308"], "NaN or infinite"),
         (["{thumbs}=1", "{pairs}=1", "--to", "/proc/x"], "cannot write /proc/x"),
         (["{thumbs}=1"], "got 1"),
@@ -196,7 +196,7 @@ def test_merges_that_make_no_sense(
     ("arguments", "quoted"),
     [
         (["slice", "nowhere/at/all", "--layers", "2", "--to", "x"], "no model folder at nowhere/at/all"),
-        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "reward.layers is 9"),
+        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "reward.layers = 9"),
         (["train", "pear"], "'pear'"),
         (["check", "nobody"], "no reward model or folder 'nobody'"),
         (["score", "", "text"], "the model's name is empty"),
@@ -210,7 +210,7 @@ def test_merges_that_make_no_sense(
         (["build", "--set", "reward.members.pairs.kind=triples"], "reward.members.pairs.kind = 'triples' must be 'thumbs'"),
         (["build", "--set", "reward.members.pairs.columns.chosn=x"], "'chosn'"),
         (["build", "--set", "reward.members.pairs.columns.chosen=x"], "no column 'x' (columns.chosen)"),
-        (["build", "--set", "reward.members.pairs.data=nothing.jsonl"], "no file"),
+        (["build", "--set", "reward.members.pairs.data=nothing.jsonl"], "nothing.jsonl"),
         (["build", "--set", "reward.members.thumbs.kind=pairs"], "'chosen'"),
         (["build", "--set", "reward.lora.rank=0"], "reward.lora.rank = 0 must be greater than or equal to 1"),
     ],
@@ -261,9 +261,9 @@ def test_pairs_are_made_of_thumbs(cli: Cli, tmp_path: Path) -> None:
     assert {row["group"] for row in rows} == {str(n) for n in range(10)}
     refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "pairs.jsonl"), "already exists")
     refused(cli("reward", "pairs", thumbs, "--group-by", "bot", "--to", tmp_path / "x"), "'bot' (columns.group)")
-    refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "x"), "label is 2", "threshold")
+    refused(cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--to", tmp_path / "x"), "label 2", "threshold")
     refused(
         cli("reward", "pairs", thumbs, "--group-by", "bot_id", "--column", "text", "--to", tmp_path / "x"),
         "'text'",
-        "--column takes WHAT=NAME",
+        "text=input_text",
     )

@@ -401,7 +401,7 @@ PREFERENCES: list[tuple[str, bytes, str]] = [
     ("d.json", b"\xff\xfe\0", "is not JSON"),
     ("d.json.gz", gzip.compress(b"[1]", mtime=0)[:-9], "is not JSON"),
     ("d.json", b"[5]", "must be an object"),
-    ("d.csv", b"a,b\n1", "another number of cells"),
+    ("d.csv", b"a,b\n1", "d.csv line 2"),
     ("d.csv", b"a,b\n" + b"x" * 200_000 + b",1", "d.csv"),
     ("d.csv", b"\xff", "d.csv"),
     ("d.csv.gz", b"\x1f\x8b\x08\0\0\0", "d.csv"),
@@ -421,7 +421,7 @@ def test_hostile_preferences_are_refused(name: str, content: bytes, said: str, t
 
 
 def test_a_hub_id_leads_nowhere_else(cli: Cli, tmp_path: Path) -> None:
-    refused(cli("reward", "pairs", "owner/name/../../etc", "--group-by", "g", "--to", tmp_path / "out.jsonl"), "no file")
+    refused(cli("reward", "pairs", "owner/name/../../etc", "--group-by", "g", "--to", tmp_path / "out.jsonl"), "/../../etc")
 
 
 INDEX = "model.safetensors.index.json"

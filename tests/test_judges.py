@@ -167,7 +167,7 @@ def test_a_judge_that_could_not_be_asked_is_told_before_a_round_is_begun(
         said = ["evaluation.judges.own: ", "cannot judge"]
     elif lost == "head":
         judge["model"] = str(asset("data/nano/generator"))
-        said = ["evaluation.judges.own: ", "cannot judge", "no score head"]
+        said = ["evaluation.judges.own: ", "cannot judge", "LlamaForCausalLM"]
     elif lost == "server":
         judge = {"kind": "llm", "model": "big", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}
         said = ["http://127.0.0.1:9/v1", "evaluation.judges.own.endpoint.base_url"]
@@ -285,4 +285,4 @@ def test_preferences_on_held_out_tasks_are_refused(cli: Cli, tmp_path: Path) -> 
     held_out = tmp_path / "held.jsonl"
     held_out.write_text("".join(json.dumps(row) + "\n" for row in pairs[:40] if row["split"] == "train"))
     ran = cli("-w", tmp_path / "w", "round", f"--set=evaluation.tasks={held_out}")
-    refused(ran, "training rows of the member thumbs are on held-out tasks")
+    refused(ran, "training rows of member 'thumbs'", str(held_out))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flywheel.cli.options import AsJson, Constraints, Input, Overrides, named_workspace, opened
 from flywheel.cli.stopping import finishing
-from flywheel.errors import ConfigError, DataError
+from flywheel.errors import ConfigError
 
 if TYPE_CHECKING:
     from flywheel.config import Config
@@ -24,34 +24,27 @@ app = typer.Typer(help="Build, merge, measure and check reward models.", no_args
 To = Annotated[Path, typer.Option("--to", help="The folder to create.")]
 
 
-class Part(StrEnum):
-    """The splits that can be reported on."""
-
-    TEST = "test"
-    VALIDATION = "validation"
-
-
 @app.command()
 def build(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Build whatever the reward model is missing: slice, members, merge, self-test; print its held-out accuracies."""
+    """Build the missing parts of the reward model (slice, members, merge), self-test it, and print held-out accuracies."""
     from flywheel.report import reward as report
     from flywheel.reward.build import build_reward_model
 
-    with _at_work(overrides) as lab:
-        merged = build_reward_model(*lab)
-        members = [lab.workspace.store.model(member) for member in merged.facts.members]
-    report.print_built(members, merged, as_json=as_json)
+    with _at_work(overrides) as (config, workspace, progress):
+        merged = build_reward_model(config, workspace, progress)
+        members = map(workspace.store.model, merged.facts.members)
+    report.print_models([*members, merged], as_json=as_json)
 
 
 @app.command("slice")
 def slice_command(
     source: Annotated[str, typer.Argument(help="Folder or hub id of a language model.")],
     to: To,
-    layers: Annotated[int, typer.Option("--layers", min=1, help="Layers to keep, from the first.")],
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Number of first layers to keep.")],
     seed: Annotated[int, typer.Option("--seed", help="Seed of the head's initial weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Cut a language model to its first layers and attach the one head that all members share."""
+    """Cut a language model to its first layers and add the scoring head that all members share."""
     from flywheel.report import reward as report
 
     _refuse_existing(to)
@@ -70,23 +63,22 @@ def train(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train members of the config, without merging them."""
+    """Train members without merging them."""
     from flywheel.report import reward as report
     from flywheel.reward.build import Lab
 
-    with _at_work(overrides) as lab:
-        members = lab.config.reward.members
+    with _at_work(overrides) as (config, workspace, progress):
         for name in names or ():
-            if name not in members:
-                raise ConfigError(f"no member {name!r}", f"The config has {', '.join(members)}.")
-        trained = list(Lab(*lab).members(names or list(members)).values())
-    report.print_members(trained, as_json=as_json)
+            if name not in config.reward.members:
+                raise ConfigError(f"no member {name!r} in the config", f"Name one of {', '.join(config.reward.members)}.")
+        trained = Lab(config, workspace, progress).members(names or ())
+    report.print_models(list(trained.values()), as_json=as_json)
 
 
 @app.command()
 def merge(
     members: Annotated[list[str], typer.Argument(metavar="FOLDER=WEIGHT...", help="Members and their weights.")],
-    base: Annotated[Path, typer.Option("--base", help="The sliced base that they were trained from.")],
+    base: Annotated[Path, typer.Option("--base", help="Base that the members were trained from.")],
     to: To,
     method: Annotated[str, typer.Option("--method", help="ties, linear, dare_ties, della, or slerp for two.")] = "ties",
     density: Annotated[float, typer.Option("--density", help="Share of each member's changes to keep.")] = 1.0,
@@ -95,7 +87,7 @@ def merge(
     seed: Annotated[int, typer.Option("--seed", help="Seed of methods that drop changes at random.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Merge reward models in folders; print mergekit's YAML, which is kept with the result."""
+    """Merge the reward models of some folders, and print mergekit's YAML, which is saved with the result."""
     from flywheel.config import MergeConfig, parse
     from flywheel.report import reward as report
 
@@ -103,7 +95,7 @@ def merge(
     weights: dict[Path, float] = {}
     for folder, weight in map(_weighted, members):
         if folder in weights:
-            raise ConfigError(f"{folder} is named twice", "Name it once, with the sum of its weights.")
+            raise ConfigError(f"duplicate member {folder}", "Name it once, with the sum of its weights.")
         weights[folder] = weight
     checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype}, "merge")
     from flywheel.core.quiet import silence
@@ -116,50 +108,37 @@ def merge(
 
 @app.command()
 def search(
-    trials: Annotated[int | None, typer.Option("--trials", min=3, help="Merges to try; default: the config's, or 48.")] = None,
+    trials: Annotated[int, typer.Option("--trials", min=3, help="Merges to try.")] = 16,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search for the merge that keeps most of every member, on the validation splits; the test splits are not read.
+    """Search for the merge that keeps most of every member, and print the settings that use it.
 
-    Prints the best and what to write into the config to use it.
+    Merges are compared on the validation splits; the test splits are not read.
     """
     from flywheel.report import reward as report
     from flywheel.reward.build import Lab
 
-    tried = [f"reward.search.trials={trials}"] if trials else []
-    with _at_work([*(overrides or []), *tried]) as lab:
-        if not lab.config.reward.search.trials:
-            lab = lab._replace(config=lab.workspace.config([*(overrides or []), "reward.search.trials=48"]))
-        search = Lab(*lab)
-        found = search.search(search.members())
-    report.print_search(found, as_json=as_json)
+    with _at_work([*(overrides or []), f"reward.search.trials={trials}"]) as work:
+        lab = Lab(*work)
+        search = lab.search(lab.members())
+    report.print_search(search, as_json=as_json)
 
 
 @app.command("eval")
 def eval_command(
-    split: Annotated[Part, typer.Option("--split", help="Which held-out rows.")] = Part.TEST,
-    chart: Annotated[Path | None, typer.Option("--chart", help="Also draw a chart, a .png or .svg file.")] = None,
+    split: Annotated[Literal["test", "validation"], typer.Option("--split", help="Split to measure on.")] = "test",
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report on the reward model: members, merge, ensembles and the length baseline on every set, and more."""
+    """Compare the members, their merge, ensembles and a length baseline on every dataset."""
     from flywheel.report.reward import print_reward_report
-
-    if chart is not None and chart.suffix not in (".png", ".svg"):
-        raise ConfigError(f"--chart is {chart.name!r}", "Its name must end in .png or .svg.")
-    from flywheel.evaluation.judges import function_judge
     from flywheel.reward.report import evaluate_reward_model
     from flywheel.reward.sources import Split
 
-    with _at_work(overrides) as lab:
-        judge = function_judge(lab.config.evaluation.judge)
-        found = evaluate_reward_model(*lab, judge, split=Split(split.value))
-    if chart is not None:
-        from flywheel.report.reward_chart import reward_chart, save_chart
-
-        save_chart(reward_chart(found), chart)
-    print_reward_report(found, as_json=as_json)
+    with _at_work(overrides) as (config, workspace, progress):
+        report = evaluate_reward_model(config, workspace, progress, split=Split(split))
+    print_reward_report(report, as_json=as_json)
 
 
 @app.command()
@@ -181,8 +160,8 @@ def check(
 @app.command()
 def score(
     model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Outputs to score; whole texts without --instruction.")],
-    instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction they answer.")] = None,
+    texts: Annotated[list[str], typer.Argument(help="Outputs to score; without --instruction, whole texts.")],
+    instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction that the outputs answer.")] = None,
     text: Input = "None",
     constraints: Constraints = "None",
     as_json: AsJson = False,
@@ -201,39 +180,29 @@ def score(
 @app.command()
 def pairs(
     data: Annotated[str, typer.Argument(help="Thumbs: a file, a folder or a hub id.")],
-    group_by: Annotated[str, typer.Option("--group-by", help="Outputs that share this column's value are paired.")],
+    group_by: Annotated[str, typer.Option("--group-by", help="Column whose value the outputs of a pair share.")],
     to: Annotated[Path, typer.Option("--to", help="The jsonl file to write.")],
-    columns: Annotated[list[str] | None, typer.Option("--column", metavar="WHAT=NAME", help="Such as text=input_text.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="Labels from this value on count as liked.")] = None,
-    liked: Annotated[list[str] | None, typer.Option("--liked", help="A label, if it is a word, that counts as liked.")] = None,
+    columns: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help="Such as text=input_text.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Labels of at least this value are likes.")] = None,
+    liked: Annotated[list[str] | None, typer.Option("--liked", help="Label that is a like, where labels are words.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the pairing within a group.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make pairs from thumbs: within each group, a liked output and a disliked one."""
+    """Make pairs from thumbs: a liked and a disliked output of the same group."""
     from flywheel.config import DataConfig, parse
     from flywheel.report import reward as report
 
-    named = dict(_split_once(column, "--column takes WHAT=NAME, such as text=input_text.") for column in columns or [])
+    named = dict(map(_column, columns or []))
     values = {"kind": "thumbs", "data": data, "columns": named, "threshold": threshold, "liked": liked or ()}
     checked = parse(DataConfig, values, "pairs")
-    if to.exists():
-        raise DataError(f"{to} already exists", "Remove it, or choose another --to.")
+    _refuse_existing(to)
     from flywheel.reward.pairs import write_pairs
 
-    made = write_pairs(checked, group_by, to, seed=seed)
-    report.print_pairs(made, to, as_json=as_json)
-
-
-class Opened(NamedTuple):
-    """What the lab works with."""
-
-    config: Config
-    workspace: Workspace
-    progress: Progress
+    report.print_pairs(write_pairs(checked, group_by, to, seed=seed), to, as_json=as_json)
 
 
 @contextmanager
-def _at_work(overrides: list[str] | None) -> Iterator[Opened]:
+def _at_work(overrides: list[str] | None) -> Iterator[tuple[Config, Workspace, Progress]]:
     """Open and lock the workspace, created with the nano preset where it is missing; the budget and signals stop the work."""
     with finishing():
         from flywheel.report.progress import Terminal
@@ -245,31 +214,24 @@ def _at_work(overrides: list[str] | None) -> Iterator[Opened]:
             opened().create()
         with wheel.workspace.at_work():
             wheel.workspace.store.migrate()
-            yield Opened(config, wheel.workspace, Budget(config.budget, config.prices).watch(Terminal()))
+            yield config, wheel.workspace, Budget(config.budget, config.prices).watch(Terminal())
 
 
-def _refuse_existing(folder: Path) -> None:
-    if folder.exists():
-        raise ConfigError(f"{folder} already exists", "Remove it, or choose another --to.")
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} already exists", "Remove it, or choose another --to.")
 
 
-def _split_once(text: str, wanted: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise ConfigError(f"cannot read {text!r}", wanted)
-    return name, value
+def _column(text: str) -> tuple[str, str]:
+    key, _, name = text.partition("=")
+    if not key or not name:
+        raise ConfigError(f"--column {text!r} is not KEY=NAME", "Write for example --column text=input_text.")
+    return key, name
 
 
 def _weighted(text: str) -> tuple[Path, float]:
-    import math
-
     folder, _, weight = text.rpartition("=")
-    try:
-        number = float(weight)
-    except ValueError:
-        number = math.nan
-    if not folder or not number > 0 or math.isinf(number):
-        raise ConfigError(
-            f"cannot read the member {text!r}", "Write FOLDER=WEIGHT with a weight above 0, such as members/thumbs=0.5."
-        )
-    return Path(folder), number
+    with suppress(ValueError):
+        if folder and 0 < float(weight) < math.inf:
+            return Path(folder), float(weight)
+    raise ConfigError(f"{text!r} is not FOLDER=WEIGHT with a weight above 0", "Write for example members/thumbs=0.5.")

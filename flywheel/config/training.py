@@ -108,8 +108,6 @@ class SearchConfig(Section):
     """Merges to try; 0 takes the configured one."""
     methods: tuple[MergeMethod, ...] = ("ties", "linear", "dare_ties", "della")
     """Merge methods to try."""
-    halvings: Positive = 2
-    """Successive halvings: each tests the better third of the merges on three times the rows; the last one uses all rows."""
 
 
 class JointConfig(Section):
@@ -152,8 +150,6 @@ class RewardConfig(Section):
     """Seed of the reward model, apart from the run's, so that runs with different seeds can share a reward model."""
     batch_tokens: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
     """Tokens to score at the same time; 0 takes what is fastest on this machine."""
-    parallel: Positive = Field(default=1, json_schema_extra=OPERATIONAL)
-    """Members to train at the same time, each in its own process, and on its own GPU if there are several."""
     checkpoint_minutes: float = Field(default=5.0, gt=0.0, json_schema_extra=OPERATIONAL)
     """Minutes between checkpoints of a member; a killed build resumes from the last one."""
 

@@ -1,9 +1,9 @@
-"""Processes of our own, each joined to this one by a pipe.
+"""Processes that this one starts, each connected to it by a pipe.
 
 The processes of `multiprocessing` import the caller's script again, which fails in a script without a main guard. So a process
 is started as a module, and its end of the pipe is its stdin, which `accelerate launch` passes on to the processes that it
 starts. A training sends each step and waits for the answer, so that a budget stops it at a step as it does in this process.
-Whatever ends this process, a kill too, breaks the pipe, and with it the training.
+When this process ends, even by a kill, the pipe breaks and the training ends, too.
 """
 
 from __future__ import annotations
@@ -75,24 +75,11 @@ def parent_connection() -> Connection:
 
 
 class Process(Child):
-    """A training process for the length of a with block.
+    """A training process for the length of a with block; its module calls `run_training`."""
 
-    The process calls ``train`` with an `Advance`; without it, ``module`` must call `run_training`.
-    """
-
-    def __init__(
-        self,
-        train: Callable[[Advance], Any] | None = None,
-        *,
-        module: tuple[str, ...] = ("flywheel.core.processes",),
-        environment: Mapping[str, str],
-        memory_hint: str,
-    ) -> None:
+    def __init__(self, *module: str, environment: Mapping[str, str], memory_hint: str) -> None:
         super().__init__(*module, environment=environment)
         self._memory_hint = memory_hint
-        if train is not None:
-            with suppress(ConnectionError):  # a process that has died says why in `result`
-                self.connection.send(train)
 
     def __enter__(self) -> Self:
         return self
@@ -137,11 +124,8 @@ class Process(Child):
         return EngineError(f"a training process failed: {text or lines[-1]}", "Fix the cause, then resume.")
 
 
-def run_training(train: Callable[[Advance], Any] | None = None) -> None:
-    """Run a training in a process that `Process` started: ``train``, or else the one that arrives through the pipe.
-
-    The result is sent unless it is None, and so is an error before it is raised.
-    """
+def run_training(train: Callable[[Advance], Any]) -> None:
+    """Run a training in a process that `Process` started; its result is sent unless it is None, and so is its error."""
     connection = parent_connection()
 
     def advance(done: int, total: int) -> None:
@@ -150,7 +134,6 @@ def run_training(train: Callable[[Advance], Any] | None = None) -> None:
             raise BudgetSpent("the training was stopped by the process that started it")
 
     try:
-        train = train or connection.recv()
         from flywheel.core.quiet import silence
 
         silence()
@@ -160,7 +143,3 @@ def run_training(train: Callable[[Advance], Any] | None = None) -> None:
         ours = isinstance(error, FlywheelError)
         connection.send(("error", error if ours else f"{type(error).__name__}: {first_line(error)}"))
         raise
-
-
-if __name__ == "__main__":
-    run_training()

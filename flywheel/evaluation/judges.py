@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -104,11 +103,6 @@ def _folder(config: Config, name: str, judge: JudgeConfig) -> Path:
         return local_folder(config.model(str(judge.model)))
     except ModelError as error:
         raise ModelError(f"evaluation.judges.{name}: {error.message}", error.hint) from None
-
-
-def function_judge(name: str) -> Judge:
-    """The judge behind ``module:function``, its scores checked; raises ConfigError where the function is not found."""
-    return partial(ask, load_function(name, "evaluation.judge"), name)
 
 
 def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float | None]:

@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from flywheel.report.tables import counts, print_json, print_line, print_rows, print_table
-from flywheel.store.reading import Table
+import yaml
+
+from flywheel.report.tables import counts, print_json, print_line, print_rows
 
 if TYPE_CHECKING:
-    from flywheel.core.statistics import Estimate
     from flywheel.records import Model, Sliced
     from flywheel.reward.check import Finding
-    from flywheel.reward.report import RewardReport, ScorerReport
+    from flywheel.reward.report import RewardReport
     from flywheel.reward.search import Search
 
 SHOWN_TRIALS = 5
 
 
-def print_built(members: Sequence[Model], merged: Model, *, as_json: bool) -> None:
-    """Held-out accuracies of the members and the merge, dropped rows, and how the merge was chosen."""
-    table = _accuracy_table([*members, merged])
+def print_models(models: Sequence[Model], *, as_json: bool) -> None:
+    """Held-out accuracies of members, and of their merge where it is the last; dropped rows, and how the merge was chosen."""
     if as_json:
-        print_json(table.as_dicts())
+        print_json(
+            [{"name": model.name, "model_id": model.model_id, "path": model.path} | asdict(model.facts) for model in models]
+        )
         return
-    print_table(table)
-    for line in filter(None, map(_dropped, members)):
-        print_line(line)
-    if search := merged.facts.search:
+    sets = list(models[-1].facts.accuracy)
+    accuracies = [(model.name, model.facts.accuracy) for model in models]
+    rows = [(name, *map(accuracy.get, sets), fmean(accuracy.values())) for name, accuracy in accuracies]
+    print_rows(("model", *sets, "average"), rows)
+    for model in models:
+        if model.facts.rows:
+            dropped = f"; dropped {counts(model.facts.dropped)}" if model.facts.dropped else ""
+            print_line(f"{model.name}: trained on {model.facts.rows:,} rows{dropped}")
+    if search := models[-1].facts.search:
         beats, used = ("beats", "the merge") if search.merged else ("does not beat", f"{search.single} alone")
         print_line(
             f"the best of {search.trials} merges {beats} {search.single} alone on the validation splits "
             f"({search.best.accuracy:.3f} against {search.single_accuracy:.3f}); the reward model is {used}"
         )
-
-
-def print_members(members: Sequence[Model], *, as_json: bool) -> None:
-    """Members that were trained."""
-    if as_json:
-        print_json([_member_row(model) for model in members])
-        return
-    print_table(_accuracy_table(members))
-    for model in members:
-        print_line(_dropped(model) or f"{model.name}: trained on all {model.facts.rows:,} rows")
-
-
-def _member_row(model: Model) -> dict[str, Any]:
-    facts = {name: getattr(model.facts, name) for name in ("rows", "dropped", "loss", "seconds", "accuracy")}
-    return {"name": model.name, "model_id": model.model_id, "path": model.path} | facts
-
-
-def _accuracy_table(models: Sequence[Model]) -> Table:
-    """Held-out accuracy of each model on every set, with the average."""
-    sets = list(models[-1].facts.accuracy)
-    rows = []
-    for model in models:
-        accuracy = model.facts.accuracy
-        rows.append((model.name, *map(accuracy.get, sets), sum(accuracy.values()) / len(accuracy)))
-    return Table(columns=("model", *sets, "average"), rows=rows)
-
-
-def _dropped(model: Model) -> str:
-    reasons = counts(model.facts.dropped)
-    return f"{model.name}: trained on {model.facts.rows:,} rows; dropped {reasons}" if reasons else ""
 
 
 def print_sliced(sliced: Sliced, folder: Path, *, as_json: bool) -> None:
@@ -86,31 +62,23 @@ def print_search(search: Search, *, as_json: bool) -> None:
         trials = [asdict(trial) for trial in search.trials]
         print_json(asdict(result) | {"weights": plan.weights, "merge": plan.merge.model_dump(), "tried": trials})
         return
-    last = max(trial.halving for trial in search.trials)
-    finalists = [trial for trial in search.trials if trial.halving == last]
-    finalists.sort(key=lambda trial: (-trial.retained, -trial.accuracy))
     sets = list(result.best.accuracies)
     rows = [
         (
             trial.method, trial.density, ", ".join(f"{name} {weight:g}" for name, weight in trial.weights.items()),
             trial.retained, *(trial.accuracies[name] for name in sets), trial.accuracy,
         )
-        for trial in finalists[:SHOWN_TRIALS]
+        for trial in search.trials[:SHOWN_TRIALS]
     ]  # fmt: skip
     print_rows(("merge", "density", "weights", "worst kept", *sets, "average"), rows)
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
     if not result.merged:
-        print_line(f"no merge beats {result.single} alone {figures}; use that member only, or train the others better")
+        print_line(f"no merge beats the best single member, {result.single} {figures}: use it alone")
         return
     print_line(f"the best merge beats the best single member, {result.single} {figures}; to use it, set in the config:")
-    print_line("reward:")
-    for name, weight in plan.weights.items():
-        print_line(f"  members.{name}.weight: {weight:g}")
+    members = {name: {"weight": weight} for name, weight in plan.weights.items()}
     merge = plan.merge.model_dump(include={"method", "density", "normalize"})
-    print_line(f"  merge: {json.dumps(merge)}")
-    weights = " ".join(f"--set reward.members.{name}.weight={weight:g}" for name, weight in plan.weights.items())
-    options = " ".join(f"--set reward.merge.{key}={str(value).lower()}" for key, value in merge.items())
-    print_line(f"or for one command: {weights} {options}")
+    print_line(yaml.safe_dump({"reward": {"members": members, "merge": merge}}, sort_keys=False).rstrip())
 
 
 def print_recipe(recipe: str, folder: Path, *, as_json: bool) -> None:
@@ -151,18 +119,16 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     print_line(report.sentence)
     print_line()
     accuracies = [
-        (scorer.name, *(_interval(scorer.accuracy[name]) for name in sets), scorer.average, _loss(scorer)) for scorer in scorers
-    ]
+        (
+            scorer.name, *(f"{part.value:.3f} ({part.low:.3f} to {part.high:.3f})" for part in scorer.accuracy.values()),
+            scorer.average, f"{-100 * scorer.lost:+.1f} points on {scorer.lost_on}",
+        )
+        for scorer in scorers
+    ]  # fmt: skip
     print_rows((f"{report.split} accuracy", *sets, "average", "worst loss"), accuracies)
     print_line()
-    measures: list[tuple[Any, ...]] = []
-    for scorer in scorers:
-        regret = scorer.regret and _interval(scorer.regret)
-        measures.append((scorer.name, scorer.length_correlation, scorer.calibration_error, regret, scorer.seconds_per_1000))
-    if report.regret_by_chance is not None:
-        measures.append(("random choice", None, None, f"{report.regret_by_chance:.3f}", None))
-    heading = f"regret in {report.candidates}" if report.candidates else "regret"
-    print_rows(("scorer", "length correlation", "calibration error", heading, "s per 1,000 texts"), measures)
+    measures = [(scorer.name, scorer.length_correlation, scorer.seconds_per_1000) for scorer in scorers]
+    print_rows(("scorer", "length correlation", "s per 1,000 texts"), measures)
     print_line()
     rows = [(name, *(None if name == other else shares[name][other] for other in shares)) for name in shares]
     print_rows(("disagreement", *shares), rows)
@@ -174,11 +140,3 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
     print_rows(("set", "kind", "train", "validation", "test", "dropped"), sizes)
     print_line()
     print_line(report.recipe.rstrip())
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _loss(scorer: ScorerReport) -> str:
-    return "" if scorer.lost is None else f"{-100 * scorer.lost:+.1f} points on {scorer.lost_on}"

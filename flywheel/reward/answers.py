@@ -1,4 +1,4 @@
-"""What a cell of preference data says: an output, and what was asked for it.
+"""Answers from the cells of preference data: an output with its task.
 
 A cell is a text, an object with its own task, a message list, or a transcript of "Human:" and "Assistant:" turns. Whatever
 its form, a reward model reads it in the form in which it will score: the answer prompt of the run, then the output.
@@ -56,7 +56,7 @@ def read_answer(cell: Any, instruction: Any, *, fields: Mapping[str, str], whole
 
 
 def is_text(answer: Answer) -> bool:
-    """Whether every part is a text that a tokenizer reads, of a length that a model might."""
+    """Whether every part is valid Unicode of a length that a model can read."""
     task = answer.task
     parts = (answer.output, *((task.instruction, task.input, task.constraints) if task else ()))
     return all(len(part) <= LONGEST_FIELD and encodable(part) for part in parts)
@@ -66,7 +66,8 @@ def refuse_unreadable(answers: Sequence[Answer]) -> None:
     """Raise DataError for the first answer that no model can read."""
     for number, answer in enumerate(answers, start=1):
         if not is_text(answer):
-            raise DataError(f"text {number} or its prompt is too long or not valid Unicode", "Fix or remove it.")
+            message = f"text {number} or its prompt has over {LONGEST_FIELD:,} characters or an unpaired surrogate"
+            raise DataError(message, f"Fix or remove text {number}.")
 
 
 def _own_task(cell: Mapping[str, Any]) -> tuple[Answer, str]:
@@ -111,7 +112,7 @@ def _last_turn(turns: Turns) -> tuple[Answer, str]:
 
 
 def _task(turns: Turns) -> Task:
-    """What the turns before the reply ask: the only human turn itself, or the whole dialogue so far."""
+    """The turns before the reply as a task: the only human turn, or the whole dialogue so far."""
     if len(turns) == 1:
         return Task(instruction=turns[0][1], input="None")
     return Task(instruction="\n\n".join(f"{speaker}: {text}" for speaker, text in turns), input="None")

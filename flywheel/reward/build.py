@@ -1,16 +1,11 @@
-"""Build the reward model of a configuration: slice, members, merge, each recorded as it is finished.
-
-What a model is made from is its *recipe*; a model whose recipe is recorded is not built again.
-"""
+"""Build the reward model of a configuration: slice, members, merge, each recorded as it is finished."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -40,7 +35,6 @@ from flywheel.reward.recipe import (
     training_settings,
 )
 from flywheel.reward.search import Plan, Search, search_merge
-from flywheel.reward.side_by_side import train_side_by_side
 from flywheel.reward.slice import build_base
 from flywheel.reward.sources import Split
 from flywheel.workspace import Workspace
@@ -61,17 +55,6 @@ def build_reward_model(config: Config, workspace: Workspace, progress: Progress)
 def configured_reward_model(config: Config, workspace: Workspace) -> Model | None:
     """The reward model of this configuration, if it is built."""
     return _recorded(workspace, ModelKind.REWARD, recipe_of(config))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Training:
-    """A training, of a member or of the base on all sets, and how its model is recorded."""
-
-    kind: ModelKind
-    name: str
-    start: Model
-    recipe: Recipe
-    job: Job
 
 
 class Lab:
@@ -98,14 +81,9 @@ class Lab:
         return self._merge(recipe, members, Plan(weights=weights, merge=self._reward.merge), None)
 
     def members(self, names: Iterable[str] = ()) -> dict[str, Model]:
-        """The named members, or all; those that are missing are trained, as many at once as the config says."""
+        """The named members, or all; those that are missing are trained."""
         start, configs = self.start(), self._reward.members
-        trainings = [self._training(ModelKind.MEMBER, name, start, self.sets[name], configs[name]) for name in names or configs]
-        models = {training.name: _recorded(self._workspace, training.kind, training.recipe) for training in trainings}
-        together = {training.name: training for training in trainings if not models[training.name] and not self._twin(training)}
-        if self._reward.parallel > 1 and len(together) > 1:
-            models |= self._train_side_by_side(together)
-        return {training.name: models[training.name] or self._train(training) for training in trainings}
+        return {name: self._trained(ModelKind.MEMBER, name, start, self.sets[name], configs[name]) for name in names or configs}
 
     def base(self) -> Model:
         """The sliced base with its head."""
@@ -122,13 +100,12 @@ class Lab:
         return model
 
     def start(self) -> Model:
-        """What the members start from: the base, trained on all sets together where the config says so."""
+        """The start of the members: the base, trained on all sets together where the config says so."""
         base = self.base()
         if not self._reward.joint.epochs:
             return base
         pooled = pool(self.sets, seed=self._reward.seed)
-        training = self._training(ModelKind.BASE, "joint", base, pooled, self._reward.joint)
-        return _recorded(self._workspace, training.kind, training.recipe) or self._train(training)
+        return self._trained(ModelKind.BASE, "joint", base, pooled, self._reward.joint)
 
     def search(self, members: Mapping[str, Model]) -> Search:
         """Try merges on the validation splits."""
@@ -148,57 +125,39 @@ class Lab:
         findings = check_reward_model(lambda: load_scorer(folder, self.config), self._reference, rows)
         refuse_failures(folder, findings)
 
-    def _training(
+    def _trained(
         self, kind: ModelKind, name: str, start: Model, data: PreferenceSet, stage: MemberConfig | JointConfig
-    ) -> _Training:
+    ) -> Model:
+        """A member, or the joint base, trained from ``start`` unless it is recorded."""
         settings = training_settings(self._reward, stage)
         recipe: Recipe = {"base": start.digest, "rows": digest_records(data.rows)} | training_recipe(self.config, settings)
-        prefix = ""
+        label, prefix, twin = name, "", None
         if kind is ModelKind.MEMBER:
-            recipe, prefix = {"training": recipe, "reference": digest_records(self._reference)}, "member-"
+            twin = self._twin(recipe)
+            recipe = {"training": recipe, "reference": digest_records(self._reference)}
+            label, prefix = f"member {name}", "member-"
+        if recorded := _recorded(self._workspace, kind, recipe):
+            return recorded
         folder = self._workspace.models / f"{prefix}{name}-{key_of(recipe)[:12]}"
-        job = Job(
-            base=self._workspace.locate(start), folder=folder, data=data, settings=settings,
-            prompts=self.config.path(self.config.prompts).resolve(), seed=derive(self._reward.seed, name),
-            checkpoints=folder.with_name(f"{folder.name}.training"),
-        )  # fmt: skip
-        return _Training(kind=kind, name=name, start=start, recipe=recipe, job=job)
-
-    def _train(self, training: _Training) -> Model:
-        """Train a model; where only the reference texts are new, its scale alone is measured again."""
-        with publish(training.job.folder) as unfinished:
-            if twin := self._twin(training):
+        with publish(folder) as unfinished:
+            if twin:
                 shutil.copytree(self._workspace.locate(twin), unfinished, dirs_exist_ok=True)
                 trained = Trained(facts=twin.facts, curve=tuple(self._workspace.store.learning_curve(twin.model_id)))
             else:
-                name = f"member {training.name}" if training.kind is ModelKind.MEMBER else training.name
-                with self._progress.work(name, total=None, unit="steps") as counter:
-                    trained = train_member(replace(training.job, folder=unfinished), counter.to)
+                job = Job(
+                    base=self._workspace.locate(start), folder=unfinished, data=data, settings=settings,
+                    prompts=self.config.path(self.config.prompts), seed=derive(self._reward.seed, name),
+                    checkpoints=folder.with_name(f"{folder.name}.training"),
+                )  # fmt: skip
+                with self._progress.work(label, total=None, unit="steps") as counter:
+                    trained = train_member(job, counter.to)
             facts = self._measured(unfinished, trained.facts)
-        return self._record_training(training, facts, trained.curve)
+        return self._record(kind, name, folder, start, recipe, facts, *trained.curve)
 
-    def _train_side_by_side(self, trainings: Mapping[str, _Training]) -> dict[str, Model]:
-        """Train members in processes of their own."""
-        models = {}
-        with tempfile.TemporaryDirectory(prefix="member-", suffix=".tmp", dir=self._workspace.models) as folder:
-            jobs = {name: replace(training.job, folder=Path(folder) / name) for name, training in trainings.items()}
-            with (
-                self._progress.work(f"{len(jobs)} members", total=None, unit="steps") as counter,
-                closing(train_side_by_side(jobs, self._reward.parallel, counter.to)) as finished,
-            ):
-                for name, trained in finished:
-                    with publish(trainings[name].job.folder) as unfinished:
-                        for path in jobs[name].folder.iterdir():
-                            path.rename(unfinished / path.name)
-                        facts = self._measured(unfinished, trained.facts)
-                    models[name] = self._record_training(trainings[name], facts, trained.curve)
-        return models
-
-    def _twin(self, training: _Training) -> Model | None:
-        """A recorded member that was trained in the same way, beside other sets."""
-        settings = training.recipe.get("training")
-        models = reversed(self._workspace.store.models(ModelKind.MEMBER) if settings else [])
-        twins = (model for model in models if model.recipe.get("training") == settings)
+    def _twin(self, training: Recipe) -> Model | None:
+        """A recorded member of the same training, beside other sets: only its scale and its accuracies differ."""
+        models = reversed(self._workspace.store.models(ModelKind.MEMBER))
+        twins = (model for model in models if model.recipe.get("training") == training)
         return next(filter(self._workspace.has, twins), None)
 
     def _merge(self, recipe: Recipe, members: Mapping[str, Model], plan: Plan, search: Search | None) -> Model:
@@ -223,10 +182,6 @@ class Lab:
         scorer = load_scorer(folder, self.config)
         scores = {name: score_set(scorer, rows_of(data, Split.VALIDATION, Split.TEST)) for name, data in self.sets.items()}
         return replace(facts, accuracy={name: accuracy(scored, Split.TEST) for name, scored in scores.items()})
-
-    def _record_training(self, training: _Training, facts: Facts, curve: Sequence[CurvePoint]) -> Model:
-        folder = training.job.folder
-        return self._record(training.kind, training.name, folder, training.start, training.recipe, facts, *curve)
 
     def _record(
         self, kind: ModelKind, name: str, folder: Path, parent: Model | None, recipe: Recipe, facts: Facts, *curve: CurvePoint

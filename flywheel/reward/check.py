@@ -1,4 +1,4 @@
-"""The self-test of a reward model: what has made such models score nonsense in silence, tried before one may select."""
+"""The self-test of a reward model: what makes such models score wrongly without an error, checked before one selects."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ANSWERS = 32
 """Texts that are scored in several ways; more would find nothing new."""
 ROWS = 1000
 """Rows that the label order is read from."""
-SWAPPED = "It prefers what people dislike: labels or columns are swapped, or it learned nothing."
+SWAPPED = "Disliked outputs score higher: labels or columns are swapped, or the training learned nothing."
 MEANINGS = {
-    "loads whole": "A random weight scores at random.",
-    "finite weights": "Training or merging broke it; lower the learning rate or the weights.",
+    "loads whole": "Missing weights are random at every load; build or save the model again.",
+    "finite weights": "Training or merging failed; lower the learning rate or the weights.",
     "float32": "Rounding in half precision changes winners; load it in float32.",
-    "eval mode": "Every call gives another score; call .eval() after loading.",
+    "eval mode": "Scores change with every call; call .eval() after loading.",
     "padding side": "Other tools that load it would shift its scores; save the tokenizer with padding_side='right'.",
-    "pad token": "The score is read at the last token that is no padding; give it a pad token of its own and save both again.",
-    "alone as in a batch": "Padding is read as text, so a score depends on its neighbours; check the pad token.",
-    "repeats": "Something random is left in the model; call .eval() after loading.",
-    "tells texts apart": "It gives everything the same score; its training failed, or it reads only padding.",
+    "pad token": "The score is read before the padding; give model and tokenizer the same pad token, other than the end token.",
+    "alone as in a batch": "Padding is read as text, so a score depends on the batch; fix the pad token.",
+    "repeats": "Scores change with every call; call .eval() after loading.",
+    "tells texts apart": "All texts score the same; the training failed, or only padding is read.",
     "sees the end of a text": "The end token is taken for padding, so cut-off texts look finished; give it another pad token.",
-    "same after a reload": "A weight is random at every load, or the folder has changed meanwhile; save the model again.",
+    "same after a reload": "A weight is random at every load, or the folder has changed since; save the model again.",
     "label order of thumbs": SWAPPED,
     "label order of pairs": SWAPPED,
 }
@@ -68,7 +68,7 @@ def refuse_failures(folder: Path, findings: Sequence[Finding]) -> None:
     if failed := [finding for finding in findings if not finding.ok]:
         reasons = "; ".join(f"{finding.name}: {finding.found}" for finding in failed)
         meanings = " ".join(dict.fromkeys(finding.meaning for finding in failed))
-        raise ModelError(f"{folder.name.removesuffix('.tmp')} may not select: {reasons}", meanings)
+        raise ModelError(f"{folder.name.removesuffix('.tmp')} failed the self-test: {reasons}", meanings)
 
 
 def _finding(name: str, ok: bool, found: str) -> Finding:
@@ -83,7 +83,7 @@ def _check_network(model: RewardModel) -> Iterator[Finding]:
     yield _finding("float32", types == ["float32"], ", ".join(types))
     training = any(module.training for module in network.modules())
     yield _finding("eval mode", not training, "dropout on" if training else "dropout off")
-    yield _finding("padding side", side == "right", f"its tokenizer pads on the {side}")
+    yield _finding("padding side", side == "right", f"the tokenizer pads on the {side}")
     pad, end, same = tokenizer.pad_token, end_mark(tokenizer), network.config.pad_token_id == tokenizer.pad_token_id
     tokens = f"pads with {pad}, ends with {end or 'nothing'}" + ("" if same else ", and the model has another pad token")
     yield _finding("pad token", same and pad != end, tokens)
@@ -94,12 +94,12 @@ def _check_scores(model: RewardModel, load: Callable[[], RewardModel], answers: 
 
     def same(name: str, scores: Sequence[float]) -> Finding:
         gap = max(abs(a - b) for a, b in zip(together, scores, strict=True))
-        return _finding(name, gap <= TOLERANCE, f"differ by {gap:.1g}")
+        return _finding(name, gap <= TOLERANCE, f"largest difference {gap:.1g}")
 
     yield same("alone as in a batch", [model.score_answers([answer])[0] for answer in answers])
     yield same("repeats", model.score_answers(answers))
     spread = max(together) - min(together)
-    yield _finding("tells texts apart", spread > TOLERANCE, f"scores spread over {spread:.2g}")
+    yield _finding("tells texts apart", spread > TOLERANCE, f"scores span {spread:.2g}")
     cut = model.score_answers([replace(answer, finished=False) for answer in answers])
     blind = sum(abs(a - b) <= 1e-7 for a, b in zip(together, cut, strict=True))
     yield _finding("sees the end of a text", blind == 0, f"{blind} of {len(cut)} texts score the same when cut off")

@@ -103,12 +103,10 @@ def separate(sets: Mapping[str, PreferenceSet]) -> dict[str, PreferenceSet]:
             rows = separated[name].of(split)
             labels = {row.liked for row in rows if isinstance(row, Thumb)}
             if not rows:
-                raise DataError(f"{data.source} has no rows in its {split} split", "Add rows on other prompts.")
+                raise DataError(f"{data.source} has no rows in its {split} split", "Add rows with other prompts.")
             if len(labels) == 1:
-                kind = "likes" if labels.pop() else "dislikes"
-                raise DataError(
-                    f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", "Add rows of the other kind."
-                )
+                kind, other = ("likes", "dislikes") if labels.pop() else ("dislikes", "likes")
+                raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", f"Add {other}.")
     return separated
 
 

@@ -1,4 +1,4 @@
-"""How good scores are: pure functions of what a scorer gave the rows of a set."""
+"""How good scores are: pure functions of the scores of a dataset's rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import stats
 
 from flywheel.reward.data import PreferenceSet, Row, Thumb
 from flywheel.reward.sources import Split
@@ -17,22 +17,16 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 SetRows = Mapping[Split, Sequence[Row]]
 """The rows of one set by split."""
-BINS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetScores:
-    """What a scorer gave the rows of one set, split by split."""
+    """The scores of one set's rows, by split."""
 
     scores: Mapping[Split, Array]
     """Shape (rows, 1) for thumbs, (rows, 2) for pairs, the chosen output first."""
     liked: Mapping[Split, Labels] | None
     """Labels of thumbs; None for pairs."""
-
-    def first(self, rows: int) -> SetScores:
-        """The same with at most ``rows`` rows of each split."""
-        liked = self.liked and {split: labels[:rows] for split, labels in self.liked.items()}
-        return SetScores(scores={split: scores[:rows] for split, scores in self.scores.items()}, liked=liked)
 
 
 def score_sets(scorer: Scorer, sets: Mapping[str, SetRows]) -> dict[str, SetScores]:
@@ -94,59 +88,11 @@ def area_under_curve(scored: SetScores, split: Split) -> float:
     return float(stats.mannwhitneyu(scores[liked, 0], scores[~liked, 0]).statistic / (liked.sum() * (~liked).sum()))
 
 
-def calibration_error(scored: SetScores, split: Split) -> float:
-    """How far the stated confidence is from the share that is right, on average over ten bins of equal size.
-
-    Expected calibration error (Naeini et al. 2015, section 2) of the probabilities that a logistic fitted on the
-    validation split makes of the scores (Platt 1999): of the margin for pairs, of the score for thumbs.
-    """
-    slope, intercept = _fit_logistic(*_evidence(scored, Split.VALIDATION), intercept=scored.liked is not None)
-    evidence, truth = _evidence(scored, split)
-    chance = special.expit(slope * evidence + intercept)
-    confidence, right = np.maximum(chance, 1 - chance), (chance > 0.5) == truth
-    bins = np.array_split(np.argsort(confidence), BINS)
-    gaps = [abs(confidence[rows].mean() - right[rows].mean()) * len(rows) for rows in bins if len(rows)]
-    return float(sum(gaps) / len(confidence))
-
-
-def _evidence(scored: SetScores, split: Split) -> tuple[Array, Labels]:
-    scores = scored.scores[split]
-    if scored.liked is not None:
-        return scores[:, 0], scored.liked[split]
-    return scores[:, 0] - scores[:, 1], np.ones(len(scores), dtype=bool)
-
-
-def _fit_logistic(evidence: Array, truth: Labels, *, intercept: bool) -> tuple[float, float]:
-    """Slope and intercept of the most likely logistic; a weak pull to 0 keeps the slope finite where all are right."""
-    sign = np.where(truth, 1.0, -1.0)
-
-    def loss(values: Array) -> float:
-        slope, offset = values[0], values[1] if intercept else 0.0
-        return float(np.logaddexp(0, -sign * (slope * evidence + offset)).mean() + 1e-4 * slope**2)
-
-    slope, offset = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    return float(slope), float(offset) if intercept else 0.0
-
-
 def rank_correlation(scores: Array, others: Array) -> float:
     """Spearman's correlation over all outputs; 0 where one of them does not vary."""
     if np.ptp(scores) == 0 or np.ptp(others) == 0:
         return 0.0
     return float(stats.spearmanr(scores.ravel(), others.ravel()).statistic)
-
-
-def disagreement(scored: SetScores, other: SetScores, split: Split) -> float:
-    """The share of rows on which one scorer is right and the other is not."""
-    return float(np.mean(outcomes(scored, split) != outcomes(other, split)))
-
-
-def regret(scores: Array, worth: Array) -> Array:
-    """What is lost by taking the highest score: the best worth of each group minus that of the selected candidate.
-
-    Both of shape (groups, n), -inf in ``scores`` for what may not win.
-    """
-    selected = np.take_along_axis(worth, np.argmax(scores, axis=1)[:, None], axis=1)[:, 0]
-    return np.asarray(worth.max(axis=1) - selected)
 
 
 def ensemble(members: Sequence[Mapping[str, SetScores]], *, how: str) -> dict[str, SetScores]:
@@ -169,17 +115,17 @@ def ensemble(members: Sequence[Mapping[str, SetScores]], *, how: str) -> dict[st
 
 
 class Length:
-    """The scorer that sees only how many characters an output has."""
+    """Scores an output by its number of characters."""
 
     def score_answers(self, answers: Sequence[Answer]) -> list[float]:
         return [float(len(answer.output)) for answer in answers]
 
 
 def by_length(sets: Mapping[str, SetRows]) -> dict[str, SetScores]:
-    """The baseline that sees only how long an output is; the validation split says whether long or short is better."""
-    scored = score_sets(Length(), sets)
-    signs = {name: 1.0 if area_under_curve(lengths, Split.VALIDATION) >= 0.5 else -1.0 for name, lengths in scored.items()}
-    return {
-        name: replace(lengths, scores={split: signs[name] * values for split, values in lengths.scores.items()})
-        for name, lengths in scored.items()
-    }
+    """The length baseline; whether long or short is better comes from the validation split."""
+
+    def signed(lengths: SetScores) -> SetScores:
+        sign = 1.0 if area_under_curve(lengths, Split.VALIDATION) >= 0.5 else -1.0
+        return replace(lengths, scores={split: sign * values for split, values in lengths.scores.items()})
+
+    return {name: signed(lengths) for name, lengths in score_sets(Length(), sets).items()}

@@ -55,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a training was like."""
+    """The result of a training."""
 
     facts: Facts
     curve: tuple[CurvePoint, ...]
@@ -64,8 +64,7 @@ class Trained:
 def train_member(job: Job, advance: Advance) -> Trained:
     """Train one member and save it whole, adapters merged in; ``advance`` is called with the steps done and their total.
 
-    Raises ConfigError for an argument that the trainer does not take, DataError where no row fits, ModelError where the loss
-    is not a number.
+    Raises ConfigError for an argument that the trainer does not take, DataError if no row fits, ModelError for a NaN loss.
     """
     started = time.monotonic()
     data, settings = job.data, job.settings
@@ -77,7 +76,7 @@ def train_member(job: Job, advance: Advance) -> Trained:
     rows = data.of(Split.TRAIN)
     dataset = tokenized(rows)
     if not len(dataset):
-        message = f"all {len(rows)} rows of {data.source} are over reward.max_length ({settings.max_length})"
+        message = f"all {len(rows)} training rows of {data.source} are longer than reward.max_length ({settings.max_length})"
         raise DataError(message, "Raise `reward.max_length`.")
     arguments = _arguments(job)
     evaluated = tokenized(data.of(Split.VALIDATION)) if arguments.get("eval_strategy", "no") != "no" else None
@@ -99,14 +98,15 @@ def train_member(job: Job, advance: Advance) -> Trained:
             config = RewardTrainerConfig(**({"max_length": settings.max_length, "gradient_checkpointing": False} | arguments))
             trainer = RewardTrainer(model=model, args=config, processing_class=tokenizer, **datasets)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"reward.args of {data.source}: {' '.join(str(error).split())}", "Remove or fix it.") from None
+        message = f"invalid training argument for {data.source}: {' '.join(str(error).split())}"
+        raise ConfigError(message, "Fix `reward.args`, or `args` of the member.") from None
     result = train_resumably(trainer, job.checkpoints, minutes=settings.checkpoint_minutes, advance=advance)
     history = trainer.state.log_history
     # Over all steps, those before a checkpoint too: the trainer's own figure has only those after it.
     losses = [entry["loss"] for entry in history if "loss" in entry]
     loss = statistics.fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
-        raise ModelError(f"training on {data.source} ended with a loss of {loss}", "Lower `reward.learning_rate`.")
+        raise ModelError(f"the training on {data.source} ended with a loss of {loss}", "Lower `reward.learning_rate`.")
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained = trained.merge_and_unload() if settings.lora else trained
     trained.config.use_cache = True
@@ -146,9 +146,9 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _curve(history: Sequence[Mapping[str, Any]], *, every: int) -> tuple[CurvePoint, ...]:
-    """What the trainer logged, without its summary of the whole run: means over ``every`` steps, and all evaluations.
+    """The trainer's log without its final summary: means over ``every`` steps, and all evaluations.
 
-    The trainer could take the means, but forgets the steps before a checkpoint that it resumes from.
+    The trainer's own means would miss the steps before a checkpoint that it resumes from.
     """
     last = max((int(entry["step"]) for entry in history), default=0)
     values: dict[tuple[int, str], list[float]] = {}

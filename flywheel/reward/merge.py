@@ -32,10 +32,10 @@ ONE_BASE = "Merge only models that were trained from the same base."
 def merge_folders(base: Path, members: Mapping[Path, float], merge: MergeConfig, folder: Path, *, seed: int) -> str:
     """Merge members with their weights on their base, outside of a workspace; returns mergekit's YAML.
 
-    Raises ModelError where they were not made from one base, or one of them is no reward model.
+    Raises ModelError unless all are reward models from this base.
     """
     if len(members) < 2:
-        raise ConfigError(f"a merge needs at least two members, got {len(members)}", "Name another FOLDER=WEIGHT.")
+        raise ConfigError(f"a merge needs at least two members, got {len(members)}", "Add another FOLDER=WEIGHT.")
     check_mergeable([base, *members])
     with publish(folder) as unfinished:
         merge_models(base.resolve(), {path.resolve(): weight for path, weight in members.items()}, merge, unfinished, seed=seed)
@@ -59,7 +59,7 @@ def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("problem_type", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _check_finite(folder, "Lower the weights of the merge: they are too large.")
+    _check_finite(folder, "Lower the weights of the members.")
     # mergekit's own copy loses the pad token of some tokenizers.
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
 
@@ -107,7 +107,7 @@ def check_mergeable(folders: Sequence[Path]) -> None:
         if _vocabulary(folder) != vocabulary:
             raise ModelError(f"{folder} and {base} have different tokenizers", ONE_BASE)
         if different := sorted({name for name, _ in _shapes(folder).items() ^ shapes.items()}):
-            raise ModelError(f"{folder} and {base} differ in {different[0]}", ONE_BASE)
+            raise ModelError(f"{folder} and {base} differ in the tensor {different[0]}", ONE_BASE)
     for folder in folders:
         _check_finite(folder, "Train the model again with a lower learning rate.")
 
@@ -124,8 +124,8 @@ def _vocabulary(folder: Path) -> dict[str, int]:
     try:
         return dict(AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab())
     except (OSError, ValueError) as error:
-        message = f"{folder} has no readable tokenizer ({reason_of(error)[:120]})"
-        raise ModelError(message, "Save the tokenizer beside the model.") from None
+        message = f"cannot read the tokenizer of {folder}: {reason_of(error)[:120]}"
+        raise ModelError(message, "Save the tokenizer in the model's folder.") from None
 
 
 def _check_finite(folder: Path, hint: str) -> None:
@@ -133,4 +133,4 @@ def _check_finite(folder: Path, hint: str) -> None:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 if not bool(file.get_tensor(name).isfinite().all()):
-                    raise ModelError(f"{path} has NaN or infinite numbers in {name}", hint)
+                    raise ModelError(f"{path} has NaN or infinite values in {name}", hint)

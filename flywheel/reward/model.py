@@ -99,7 +99,7 @@ class RewardModel:
         if isinstance(prompts, str) or isinstance(outputs, str):
             raise DataError("prompts and outputs must be lists, got one text", "Put the text into a list.")
         if len(prompts) != len(outputs):
-            raise DataError(f"there are {len(prompts)} prompts and {len(outputs)} outputs", "Give one prompt for each output.")
+            raise DataError(f"got {len(prompts)} prompts and {len(outputs)} outputs", "Give one prompt per output.")
         tasks = [Task(instruction=prompt, input="None") if isinstance(prompt, str) else prompt for prompt in prompts]
         answers = [Answer(task=task, output=output) for task, output in zip(tasks, outputs, strict=True)]
         refuse_unreadable(answers)
@@ -128,9 +128,7 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             scores |= zip(rows, _halved(self._score_groups, together), strict=True)
         if not all(map(math.isfinite, scores.values())):
-            raise ModelError(
-                "the reward model gives a score that is not a number: its weights are broken", "Build the reward model again."
-            )
+            raise ModelError("the reward model returned a NaN or infinite score", "Build it again: its weights are broken.")
         row_of = {text: row for row, text in enumerate(task_of)}
         return [(scores[row_of[text]] - self.mean) / self.std for text in texts]
 
@@ -218,7 +216,7 @@ def write_scale(folder: Path, config: Config, reference: Sequence[Answer]) -> No
     mean, std = statistics.fmean(raw), statistics.pstdev(raw)
     if not std > 0:
         raise ModelError(
-            f"{folder} gives all {len(raw)} reference texts the score {mean}: its training failed, or its weights are broken",
-            "Lower `reward.learning_rate` and build it again.",
+            f"{folder} gives all {len(raw)} reference texts the same score, {mean}",
+            "Lower `reward.learning_rate` and build it again: its training failed.",
         )
     (folder / SCALE).write_text(json.dumps({"mean": mean, "std": std, "texts": len(raw)}), encoding="utf-8")

@@ -22,7 +22,7 @@ Ids = Sequence[int]
 class Network:
     """A sequence classification model with its tokenizer, in eval mode; batches are padded on the right.
 
-    Raises ModelError for a folder that is no whole classifier of at most ``most_labels`` labels.
+    Raises ModelError for a folder that is not a complete classifier of at most ``most_labels`` labels.
     """
 
     def __init__(self, folder: Path, *, device: str | None, dtype: str, most_labels: int) -> None:
@@ -38,12 +38,12 @@ class Network:
         )
         if missing := sorted(report["missing_keys"]):
             raise ModelError(
-                f"{folder} has no {missing[0]}, which would be random at every load: it was not saved as a reward model",
-                "Build it with `flywheel reward build`.",
+                f"{folder} has no weights for {missing[0]}, which would be random at every load",
+                "Build the reward model with `flywheel reward build`.",
             )
         if self.model.config.pad_token_id is None:
             message = f"{folder} has no pad token, so scores would change with the batch"
-            raise ModelError(message, "Give it a pad token of its own.")
+            raise ModelError(message, "Add a pad token to its tokenizer, and set `pad_token_id` in its config.json.")
         self.model.to(self.device).eval()
 
     @torch.inference_mode()
@@ -118,11 +118,10 @@ def check_head(folder: Path, *, most_labels: int = 1) -> None:
     architecture = (config.architectures or ["model without an architecture"])[0]
     if not architecture.endswith("ForSequenceClassification"):
         raise ModelError(
-            f"{folder} is a {architecture}, not a reward model: it has no score head",
-            "Make a base with `flywheel reward slice` and train it.",
+            f"{folder} is a {architecture}, not a sequence classifier",
+            "Use a reward model, such as one of `flywheel reward build`.",
         )
     if config.num_labels > most_labels:
-        allowed = "a reward model has one" if most_labels == 1 else "a judge has one, or two: bad and good"
-        raise ModelError(
-            f"{folder} has a head of {config.num_labels} labels; {allowed}", "Train it with one label and binary cross-entropy."
-        )
+        expected = "1" if most_labels == 1 else "1, or 2 (bad and good)"
+        message = f"{folder} has {config.num_labels} labels, expected {expected}"
+        raise ModelError(message, "Train it with one label and binary cross-entropy.")

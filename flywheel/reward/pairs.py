@@ -20,19 +20,15 @@ from flywheel.reward.text import Answer
 
 
 def write_pairs(config: DataConfig, column: str, to: Path, *, seed: int) -> dict[str, Any]:
-    """Read thumbs, write the pairs of their groups as jsonl; returns counts.
-
-    Raises DataError where no group has both likes and dislikes.
-    """
+    """Write the pairs of each group of thumbs as jsonl; returns counts. Raises DataError where no group has a pair."""
     config = config.model_copy(update={"columns": {**config.columns, "group": column}})
     thumbs = read_set(read_source(find_source(config.data, Path(config.data))), config)
     pairs = list(group_into_pairs(thumbs, seed=seed))
     if not pairs:
         likes = sum(row.liked for row in thumbs.rows if isinstance(row, Thumb))
         raise DataError(
-            f"no value of {column!r} has both likes and dislikes; in all there are {likes} likes and "
-            f"{len(thumbs.rows) - likes} dislikes",
-            "Group by another column, or change which labels are likes.",
+            f"no group of {column!r} has both likes and dislikes ({likes} likes, {len(thumbs.rows) - likes} dislikes in all)",
+            "Group by another column, or change --threshold or --liked.",
         )
     try:
         write_whole(to, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))

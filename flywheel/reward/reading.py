@@ -20,20 +20,23 @@ from flywheel.reward.text import shared_beginning
 FIRST = {"1", "a", "first", "model_a", "output_1", "response_1", "response1"}
 SECOND = {"2", "b", "second", "model_b", "output_2", "response_2", "response2"}
 TIE = {"0", "tie", "both", "neither", "equal", "tie (bothbad)", "tie (both bad)"}
+FIX_ROW = "Fix or remove that row."
 _Cells = tuple[SourceRow, *tuple[Any, ...]]
 """A row, and the cells of its output, or of its chosen and its rejected output."""
 
 
 def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
-    """Thumbs or pairs from rows of any kind; raises DataError for columns or labels that make no sense."""
+    """Thumbs or pairs from rows of any kind; raises DataError for invalid columns or labels."""
     source_rows = list(rows)
     if not source_rows:
-        raise DataError(f"{config.data} has no rows", "Add some, or name another file.")
+        raise DataError(f"{config.data} has no rows", "Add rows, or name another file.")
     reader = _Reader(config, source_rows)
     kept: dict[Any, Row] = {}
     for row in reader.preferences():
         key = (row.answers, isinstance(row, Thumb) and row.liked)
-        if key in kept:
+        if not all(map(is_text, row.answers)):
+            reader.dropped["not a text"] += 1
+        elif key in kept:
             reader.dropped["repeated"] += 1
         elif isinstance(row, Pair) and row.chosen == row.rejected:
             reader.dropped["tie"] += 1
@@ -43,7 +46,7 @@ def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reader.dropped.most_common())
         raise DataError(
             f"{config.data}: none of {len(source_rows)} rows can be used ({reasons})",
-            "Fix the data, or name the right `columns`.",
+            "Fix the data, or set `columns`.",
         )
     return PreferenceSet(source=config.data, rows=with_splits(list(kept.values())), dropped=dict(reader.dropped))
 
@@ -58,7 +61,7 @@ class _Reader:
         for name, column in config.columns.items():
             if column not in self._present:
                 raise DataError(
-                    f"{config.data} has no column {column!r} (columns.{name}); it has {', '.join(self._present)}",
+                    f"{config.data} has no column {column!r} (columns.{name}); available: {', '.join(self._present)}",
                     f"Set `columns: {{{name}: …}}` to one of these.",
                 )
         claimed = {column for name, column in config.columns.items() if name not in ("group", "split")}
@@ -69,18 +72,13 @@ class _Reader:
         }
 
     def preferences(self) -> Iterator[Row]:
-        """The usable rows, in order; raises DataError for missing columns and cells that make no sense."""
+        """The usable rows, in order; raises DataError for missing columns and invalid cells."""
         kinds = {"thumbs": self._thumbs, "pairs": self._pairs, "rankings": self._rankings, "ratings": self._ratings}
         for row, *cells in kinds[self._config.kind]():
             try:
-                preference = self._preference(row, cells)
+                yield self._preference(row, cells)
             except Dropped as drop:
                 self.dropped[str(drop)] += 1
-                continue
-            if all(map(is_text, preference.answers)):
-                yield preference
-            else:
-                self.dropped["not a text"] += 1
 
     # Rows with the cells of their outputs
 
@@ -107,7 +105,7 @@ class _Reader:
             elif word in SECOND:
                 yield row, second, first
             else:
-                raise DataError(f"{row.where}: preferred is {value!r}", "Use 1, 2, or 0 for a tie (or a, b, tie).")
+                raise DataError(f"{row.where}: invalid preference {value!r}", "Use 1, 2, or 0 for a tie (or a, b, tie).")
 
     def _rankings(self) -> Iterator[_Cells]:
         self._require("outputs")
@@ -176,11 +174,11 @@ class _Reader:
             return str(value).strip() in self._config.liked
         number = _number(value)
         if number is None:
-            raise DataError(f"{row.where}: label is {value!r}", "Say which words are likes, such as `liked: [good]`.")
+            raise DataError(f"{row.where}: label {value!r} is not a number", "Name the likes, such as `liked: [good]`.")
         if not math.isfinite(number):
             raise Dropped("no label")
         if threshold is None and number not in (0, 1):
-            raise DataError(f"{row.where}: label is {value!r}", "Say where likes begin, such as `threshold: 1`.")
+            raise DataError(f"{row.where}: label {value!r} is not 0 or 1", "Set the lowest like, such as `threshold: 1`.")
         return number >= (1 if threshold is None else threshold)
 
     def _split(self, row: SourceRow) -> Split | None:
@@ -189,7 +187,7 @@ class _Reader:
         if value is None:
             return row.split
         if str(value).lower() not in SPLIT_NAMES:
-            raise DataError(f"{row.where}: split is {value!r}", f"Use one of {', '.join(Split)}.")
+            raise DataError(f"{row.where}: unknown split {value!r}", f"Use one of {', '.join(Split)}.")
         return SPLIT_NAMES[str(value).lower()]
 
     # One cell
@@ -201,7 +199,7 @@ class _Reader:
         """Raise DataError unless there is one of these columns."""
         if not any(map(self._has, names)):
             raise DataError(
-                f"{self._config.data} has no column for {' or '.join(map(repr, names))}; it has {', '.join(self._present)}",
+                f"{self._config.data} has no column for {' or '.join(map(repr, names))}; available: {', '.join(self._present)}",
                 f"Set `columns: {{{names[0]}: …}}` to one of these.",
             )
 
@@ -219,7 +217,7 @@ class _Reader:
             with suppress(ValueError, RecursionError):
                 value = json.loads(value)
         if not isinstance(value, list | tuple):
-            raise DataError(f"{row.where}: {self._columns[name]!r} is {str(value)[:40]!r}", "It must be a list.")
+            raise DataError(f"{row.where}: {self._columns[name]!r} must be a list, got {str(value)[:40]!r}", FIX_ROW)
         return list(value)
 
 
@@ -233,5 +231,5 @@ def _number(value: Any) -> float | None:
 def _to_number(row: SourceRow, value: Any, name: str) -> float:
     number = _number(value)
     if number is None or math.isnan(number):
-        raise DataError(f"{row.where}: a {name} is {str(value)[:40]!r}", "It must be a number.")
+        raise DataError(f"{row.where}: a {name} must be a number, got {str(value)[:40]!r}", FIX_ROW)
     return number

@@ -1,31 +1,23 @@
-"""The report on a reward model: is the merge worth using, and what is it blind to.
-
-Members, merge, ensembles and the length baseline on every set, and on candidates that rounds have stored.
-"""
+"""The report on a reward model: members, merge, ensembles and the length baseline on every set."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
 from flywheel.core.statistics import Estimate, mean_of_means, wilson
-from flywheel.records import FinishReason, Judge
 from flywheel.reward import measures
 from flywheel.reward.build import Lab
-from flywheel.reward.measures import Array, Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
+from flywheel.reward.measures import Length, SetRows, SetScores, accuracy, outcomes, rows_of, score_sets
 from flywheel.reward.merge import RECIPE
 from flywheel.reward.model import load_scorer
 from flywheel.reward.sources import Split
-from flywheel.reward.text import Answer, Scorer
 from flywheel.workspace import Workspace
 
-CANDIDATE_TASKS = 500
-"""Stored tasks whose candidates all scorers score."""
 LENGTH = "length"
 JOINT = "joint"
 MERGED = "merged"
@@ -51,14 +43,11 @@ class ScorerReport:
     accuracy: Mapping[str, Estimate]
     """By set, with Wilson intervals."""
     average: float
-    lost: float | None
-    """Accuracy lost against the specialist on the set where most is lost; None for the length baseline."""
-    lost_on: str | None
+    lost: float
+    """Accuracy lost against the specialist, on the set where most is lost."""
+    lost_on: str
     length_correlation: float
     """Spearman's correlation of score and characters, on average over the sets."""
-    calibration_error: float
-    regret: Estimate | None
-    """Judge points lost by its selections among stored candidates, against the best candidate of each task."""
     seconds_per_1000: float | None
     """Time to score a thousand texts."""
 
@@ -78,74 +67,46 @@ class RewardReport:
     sentence: str
     disagreement: Mapping[str, Mapping[str, float]]
     """Share of rows on which one member is right and the other is not."""
-    regret_by_chance: float | None
-    candidates: str | None
-    """The round whose candidates were judged."""
     recipe: str
     """mergekit's YAML of the merge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidates:
-    """Stored candidates of some tasks, with the judge's scores."""
-
-    round: str
-    answers: Sequence[Answer]
-    worth: Array
-    """Shape (tasks, n)."""
-
-
-def evaluate_reward_model(
-    config: Config, workspace: Workspace, progress: Progress, judge: Judge, *, split: Split
-) -> RewardReport:
-    """Measure the configured reward model, built if missing, beside everything that could replace it.
-
-    ``judge`` is asked about stored candidates, to see what the selections of each scorer lose.
-    """
+def evaluate_reward_model(config: Config, workspace: Workspace, progress: Progress, *, split: Split) -> RewardReport:
+    """Measure the configured reward model, built if missing, beside everything that could replace it."""
     lab, confidence = Lab(config, workspace, progress), config.evaluation.confidence
     members, merged = lab.members(), lab.reward_model()
-    candidates = _stored_candidates(workspace, judge)
     rows: dict[str, SetRows] = {name: rows_of(data, *sorted({Split.VALIDATION, split})) for name, data in lab.sets.items()}
+    texts = sum(len(row.answers) for splits in rows.values() for split_rows in splits.values() for row in split_rows)
     models = {**members, **({JOINT: lab.start()} if config.reward.joint.epochs else {}), MERGED: merged}
-    loaded = {name: load_scorer(workspace.locate(model), config) for name, model in models.items()}
-    texts = sum(len(row.answers) for data in lab.sets.values() for row in data.rows if row.split in (Split.VALIDATION, split))
     scored: dict[str, dict[str, SetScores]] = {}
     seconds: dict[str, float] = {}
-    for name, scorer in loaded.items():
-        started = time.perf_counter()
+    for name, model in models.items():
+        scorer, started = load_scorer(workspace.locate(model), config), time.perf_counter()
         scored[name] = score_sets(scorer, rows)
         seconds[name] = 1000 * (time.perf_counter() - started) / texts
     for how in ENSEMBLES:
         scored[how] = measures.ensemble([scored[name] for name in members], how=how)
         seconds[how] = sum(seconds[name] for name in members)
     scored[LENGTH] = measures.by_length(rows)
-    regrets = _regrets(loaded, list(members), candidates, confidence) if candidates else {}
     lengths = score_sets(Length(), rows)
-    specialists = {name: accuracy(scored[name][name], split) for name in members}
+    right = {name: {key: outcomes(scores, split) for key, scores in sets.items()} for name, sets in scored.items()}
 
-    def report_on(name: str, sets: Mapping[str, SetScores]) -> ScorerReport:
-        accuracies = {key: wilson(outcomes(scores, split), confidence=confidence) for key, scores in sets.items()}
-        lost = {key: specialists[key] - estimate.value for key, estimate in accuracies.items()}
-        most = max(lost, key=lambda key: lost[key])
-        correlations = [measures.rank_correlation(sets[key].scores[split], lengths[key].scores[split]) for key in sets]
+    def report_on(name: str) -> ScorerReport:
+        accuracies = {key: wilson(values, confidence=confidence) for key, values in right[name].items()}
+        lost = {key: float(right[key][key].mean()) - estimate.value for key, estimate in accuracies.items()}
+        lost_on = max(lost, key=lambda key: lost[key])
+        pairs = [(scored[name][key].scores[split], lengths[key].scores[split]) for key in rows]
         return ScorerReport(
-            name=name,
-            accuracy=accuracies,
-            average=_mean(estimate.value for estimate in accuracies.values()),
-            lost=None if name == LENGTH else lost[most],
-            lost_on=None if name == LENGTH else most,
-            length_correlation=_mean(correlations),
-            calibration_error=_mean(measures.calibration_error(scores, split) for scores in sets.values()),
-            regret=regrets.get(name),
+            name=name, accuracy=accuracies, average=fmean(estimate.value for estimate in accuracies.values()),
+            lost=lost[lost_on], lost_on=lost_on, length_correlation=fmean(measures.rank_correlation(*pair) for pair in pairs),
             seconds_per_1000=seconds.get(name),
-        )
+        )  # fmt: skip
 
-    scorers = [report_on(name, sets) for name, sets in scored.items()]
-    validation = {name: _mean(accuracy(scores, Split.VALIDATION) for scores in scored[name].values()) for name in members}
+    scorers = [report_on(name) for name in scored]
+    validation = {name: fmean(accuracy(scores, Split.VALIDATION) for scores in scored[name].values()) for name in members}
     single = max(validation, key=lambda name: validation[name])
-    gains = [outcomes(scored[MERGED][name], split) - outcomes(scored[single][name], split) for name in rows]
+    gains = [right[MERGED][key] - right[single][key] for key in rows]
     gain = mean_of_means(gains, confidence=confidence)
-    worth = candidates.worth if candidates else None
     return RewardReport(
         split=str(split),
         confidence=confidence,
@@ -157,18 +118,9 @@ def evaluate_reward_model(
         single=single,
         gain=gain,
         sentence=_sentence(scorers, single, gain, sum(map(len, gains)), merged_of=len(merged.facts.weights)),
-        disagreement={
-            a: {b: _mean(measures.disagreement(scored[a][name], scored[b][name], split) for name in rows) for b in members}
-            for a in members
-        },
-        regret_by_chance=None if worth is None else float((worth.max(axis=1) - worth.mean(axis=1)).mean()),
-        candidates=candidates.round if candidates else None,
+        disagreement={a: {b: fmean((right[a][key] != right[b][key]).mean() for key in rows) for b in members} for a in members},
         recipe=(workspace.locate(merged) / RECIPE).read_text(encoding="utf-8"),
     )
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows: int, *, merged_of: int) -> str:
@@ -177,65 +129,23 @@ def _sentence(scorers: Sequence[ScorerReport], single: str, gain: Estimate, rows
     merged, best = named[MERGED], max((named[name] for name in ENSEMBLES), key=lambda scorer: scorer.average)
     figures = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) on average"
     if merged_of == 1:
-        worth = f"{single} selects alone: no merge that was tried beat it on the validation splits"
+        parts = [f"{single} selects alone: no merge that was tried beat it on the validation splits"]
     elif gain.low > 0:
-        worth = f"merged beats the best single member, {single}, by {figures}: it is worth using"
+        parts = [f"use the merge: it beats the best single member ({single}) by {figures}"]
     elif gain.high < 0:
-        worth = f"merged is worse than the best single member, {single}, by {figures}: use {single} alone"
+        parts = [f"use {single}, the best single member, alone: the merge differs by {figures}"]
     else:
-        worth = f"merged and the best single member, {single}, cannot be told apart on {rows:,} rows: {figures}"
-    most = f"most on {merged.lost_on}, {100 * (merged.lost or 0):.1f} points of its specialist"
-    lost = f"it loses {most if merged.lost and merged.lost > 0 else 'nothing against any specialist'}"
+        parts = [f"no clear difference between the merge and the best single member ({single}) on {rows:,} rows: {figures}"]
+    parts.append(f"largest loss against a specialist: {max(0, 100 * merged.lost):.1f} points on {merged.lost_on}")
     ratio = (best.seconds_per_1000 or 0) / (merged.seconds_per_1000 or 1)
-    others = [lost, f"the ensemble ({best.name}) has {_apart(best, merged)} at {ratio:.1f} times the time"]
+    parts.append(f"the {best.name} ensemble scores {_apart(best, merged)} and takes {ratio:.1f} times as long")
     if JOINT in named:
-        others.append(f"the joint training they started from has {_apart(named[JOINT], merged)}")
+        parts.append(f"joint training alone scores {_apart(named[JOINT], merged)}")
     if named[LENGTH].average >= merged.average:
-        others.append(f"length alone has {_apart(named[LENGTH], merged)}: do not use it")
-    return "; ".join([worth, *others])
+        parts.append(f"length alone scores {_apart(named[LENGTH], merged)}: do not use this reward model")
+    return "; ".join(parts)
 
 
 def _apart(scorer: ScorerReport, other: ScorerReport) -> str:
     points = 100 * (scorer.average - other.average)
-    return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
-
-
-def _stored_candidates(workspace: Workspace, judge: Judge) -> _Candidates | None:
-    """Candidates of the latest round that has some, judged; None where there is no round or the judge cannot tell."""
-    for round in reversed([round.round for round in workspace.store.rounds() if round.number > 0]):
-        attempts = next(iter(workspace.store.spans(round, CANDIDATE_TASKS)), range(0))
-        candidates = workspace.store.candidates(round, attempts)
-        tasks = [task for task in workspace.store.tasks_of(round, attempts) if task.task_id in candidates]
-        n = max((len(candidates[task.task_id]) for task in tasks), default=0)
-        groups = [(task, candidates[task.task_id]) for task in tasks if len(candidates[task.task_id]) == n]
-        if not groups:
-            continue
-        answers = [
-            Answer(task=task, output=candidate.output, finished=candidate.finish_reason == FinishReason.STOP)
-            for task, group in groups
-            for candidate in group
-        ]
-        judged = judge([(task, candidate.output) for task, group in groups for candidate in group])
-        worth = np.array(judged, dtype=float).reshape(len(groups), n)  # None becomes NaN
-        finished = np.array([answer.finished for answer in answers]).reshape(len(groups), n)
-        usable = ~np.isnan(worth).any(axis=1) & finished.any(axis=1)
-        kept = [answer for place, answer in enumerate(answers) if usable[place // n]]
-        return _Candidates(round=round, answers=kept, worth=worth[usable]) if kept else None
-    return None
-
-
-def _regrets(
-    scorers: Mapping[str, Scorer], members: Sequence[str], candidates: _Candidates, confidence: float
-) -> dict[str, Estimate]:
-    """What the selections of each scorer, ensemble and the length lose."""
-    worth, answers = candidates.worth, candidates.answers
-    finished = np.reshape([answer.finished for answer in answers], worth.shape)
-    scores = {
-        name: np.reshape(scorer.score_answers(answers), worth.shape) for name, scorer in {**scorers, LENGTH: Length()}.items()
-    }
-    scaled = [(scores[name] - scores[name].mean()) / (scores[name].std() or 1.0) for name in members]
-    scores |= {"mean": np.mean(scaled, axis=0), "min": np.min(scaled, axis=0)}
-    return {
-        name: mean_of_means([measures.regret(np.where(finished, given, -np.inf), worth)], confidence=confidence)
-        for name, given in scores.items()
-    }
+    return f"{abs(points):.1f} points {'higher' if points >= 0 else 'lower'}"

@@ -57,8 +57,8 @@ def examine(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -> l
 def find_reward_model(workspace: Workspace, config: Config | None, name: str) -> Path:
     """The folder of a reward model or member: the configured one, else the newest of that name or id, else a folder."""
     if not name.strip():
-        raise ModelError("the model's name is empty", "Name merged, a member, a model id or a folder.")
-    hint = f"There is no workspace at {workspace.folder}; name a folder."
+        raise ModelError("the model's name is empty", "Use merged, a member's name, a model id or a folder.")
+    hint = f"Name a folder: there is no workspace at {workspace.folder}."
     if config is not None:
         models = [*workspace.store.models(ModelKind.MEMBER), *workspace.store.models(ModelKind.REWARD)]
         named = [model for model in models if name in (model.name, model.model_id)]
@@ -66,7 +66,7 @@ def find_reward_model(workspace: Workspace, config: Config | None, name: str) ->
         if configured or named:
             return workspace.locate(configured or named[-1])
         names = ", ".join(dict.fromkeys(model.name for model in models))
-        hint = f"There are {names}." if names else "Build one with `flywheel reward build`."
+        hint = f"Use one of {names}, or a folder." if names else "Build one with `flywheel reward build`."
     if Path(name).is_dir():
         return Path(name)
     raise ModelError(f"no reward model or folder {name!r}", hint)

@@ -1,9 +1,4 @@
-"""Search for the merge: many weights, densities and methods, the promising ones on more rows.
-
-Successive halving (Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016): all merges are tried on few
-validation rows, the better third on three times as many, until the last few have seen them all. The test
-splits are not read.
-"""
+"""Random search for the merge over weights, densities and methods, on the validation splits; the test splits are not read."""
 
 from __future__ import annotations
 
@@ -12,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from flywheel.config import MergeConfig, RewardConfig
 from flywheel.core.progress import Progress
@@ -22,9 +18,6 @@ from flywheel.reward.measures import SetRows, SetScores, accuracy, score_sets
 from flywheel.reward.merge import WITH_BASE, merge_models
 from flywheel.reward.sources import Split
 from flywheel.reward.text import Scorer
-
-KEEP = 3
-"""One merge in three is tried again, on three times as many rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +36,7 @@ class Search:
     """The best merge if it beats the best single member on the average of the validation splits, else that member alone."""
     result: SearchResult
     trials: tuple[MergeTrial, ...]
+    """The merges that mergekit could run, best first."""
 
 
 def search_merge(
@@ -56,44 +50,29 @@ def search_merge(
 ) -> Search:
     """Try ``reward.search.trials`` merges; the best keeps most of its worst member, then is best on average.
 
-    ``rows`` are the validation rows by set; each member's own set bears its name.
+    ``rows`` are the validation rows by set; each member's own set has its name.
     """
     plans = draw_plans(reward, generator(reward.seed, "search"))
-    specialists = {name: score_sets(load(folder), rows) for name, folder in members.items()}
-    most = max(len(split_rows[Split.VALIDATION]) for split_rows in rows.values())
-    passes = range(reward.search.halvings + 1)
-    sizes = [max(1, len(plans) // KEEP**number) for number in passes]
+    own = {name: _accuracies(score_sets(load(folder), rows)) for name, folder in members.items()}
     trials: list[MergeTrial] = []
-    ranked: list[int] = list(range(len(plans)))
-    with progress.work("search", total=sum(sizes), unit="merges") as counter:
-        for halving, size in zip(passes, sizes, strict=True):
-            count = max(1, round(most / KEEP ** (passes[-1] - halving)))
-            seen = {name: {split: some[:count] for split, some in split_rows.items()} for name, split_rows in rows.items()}
-            own = {name: accuracy(specialists[name][name].first(count), Split.VALIDATION) for name in rows}
-            tried: list[MergeTrial] = []
-            for number in sorted(ranked[:size]):
-                plan = plans[number]
-                if accuracies := _try(base, members, plan, seen, load, reward.seed):
-                    trial = MergeTrial(
-                        trial=number, halving=halving, rows=count, method=plan.merge.method, density=plan.merge.density,
-                        normalize=plan.merge.normalize, weights=dict(plan.weights),
-                        retained=min(accuracies[name] / own[name] if own[name] else 1.0 for name in rows),
-                        accuracy=_average(accuracies), accuracies=accuracies,
-                    )  # fmt: skip
-                    tried.append(trial)
-                counter.to(len(trials) + len(tried))
-            if not tried:
-                raise ModelError("mergekit could run none of the merges", "Run one with `flywheel reward build` to see why.")
-            trials += tried
-            tried.sort(key=lambda trial: (-trial.retained, -trial.accuracy, trial.trial))
-            ranked = [trial.trial for trial in tried]
-    best = tried[0]
-    averages = {name: _average(_accuracies(scores)) for name, scores in specialists.items()}
+    with progress.work("search", total=len(plans), unit="merges") as counter:
+        for number, plan in enumerate(plans):
+            if accuracies := _try(base, members, plan, rows, load, reward.seed):
+                trial = MergeTrial(
+                    trial=number, method=plan.merge.method, density=plan.merge.density, normalize=plan.merge.normalize,
+                    weights=dict(plan.weights), accuracy=fmean(accuracies.values()), accuracies=accuracies,
+                    retained=min(accuracies[name] / own[name][name] if own[name][name] else 1.0 for name in rows),
+                )  # fmt: skip
+                trials.append(trial)
+            counter.to(number + 1)
+    if not trials:
+        raise ModelError("mergekit could run none of the merges", "Run one with `flywheel reward build` to see why.")
+    trials.sort(key=lambda trial: (-trial.retained, -trial.accuracy, trial.trial))
+    best, averages = trials[0], {name: fmean(accuracies.values()) for name, accuracies in own.items()}
     single = max(averages, key=lambda name: averages[name])
     merged = best.accuracy > averages[single]
     alone = Plan(weights={single: 1.0}, merge=MergeConfig(method="linear"))
-    number_tried = len({trial.trial for trial in trials})
-    result = SearchResult(merged=merged, best=best, single=single, single_accuracy=averages[single], trials=number_tried)
+    result = SearchResult(merged=merged, best=best, single=single, single_accuracy=averages[single], trials=len(trials))
     return Search(plan=plans[best.trial] if merged else alone, result=result, trials=tuple(trials))
 
 
@@ -106,7 +85,7 @@ def draw_plans(reward: RewardConfig, rng: random.Random) -> list[Plan]:
     plans = [configured, equal] if configured != equal else [configured]
     while len(plans) < search.trials:
         method = rng.choice(methods)
-        # Weights of a flat Dirichlet distribution, for task vectors with a sum of their own.
+        # A flat Dirichlet distribution; methods that merge changes of the base draw the sum of the weights, too.
         shares = [rng.expovariate(1.0) for _ in names]
         total = 1.0 if method not in WITH_BASE else rng.uniform(0.7, 2.0)
         weights = {name: round(share / sum(shares) * total, 3) or 0.001 for name, share in zip(names, shares, strict=True)}
@@ -133,7 +112,3 @@ def _try(
 
 def _accuracies(sets: Mapping[str, SetScores]) -> dict[str, float]:
     return {name: accuracy(scores, Split.VALIDATION) for name, scores in sets.items()}
-
-
-def _average(accuracies: Mapping[str, float]) -> float:
-    return sum(accuracies.values()) / len(accuracies)

@@ -6,6 +6,7 @@ cannot be merged with members that have one.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flywheel.core.files import publish
 from flywheel.core.model_folders import settings_of
 from flywheel.errors import ModelError
 from flywheel.records import Sliced
+from flywheel.reward.network import Network
 
 PAD = "<|pad|>"
 
@@ -29,10 +31,10 @@ def build_base(source: str, folder: Path, *, layers: int, seed: int) -> Sliced:
     whole = settings_of(Path(source))
     layers_before = int(whole.num_hidden_layers)
     if layers > layers_before:
-        raise ModelError(f"reward.layers is {layers}, but {source} has {layers_before}", f"Set it to at most {layers_before}.")
+        raise ModelError(f"reward.layers = {layers}, but {source} has {layers_before}", f"Set it to at most {layers_before}.")
     if whole.num_labels != 1 and any("SequenceClassification" in name for name in whole.architectures or ()):
-        message = f"{source} has a head of {whole.num_labels} labels; a reward model has one"
-        raise ModelError(message, "Name a language model as its base.")
+        message = f"{source} is a classifier with {whole.num_labels} labels"
+        raise ModelError(message, "Use a language model, or a reward model with one label.")
     config = shortened(whole, layers)
     with publish(folder) as unfinished:
         vocabulary = _save_with_head(source, config, unfinished, seed=seed)
@@ -55,7 +57,7 @@ def _save_with_head(source: str, config: PretrainedConfig, folder: Path, *, seed
     inner = (name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
     missing = sorted(name for name in inner if "pooler" not in name)
     if wrong := [*missing, *report.get("mismatched_keys", ())]:
-        raise ModelError(f"{source} has no weights for {wrong[0]}, which its configuration asks for", "Save the model again.")
+        raise ModelError(f"{source} has no weights for {wrong[0]} of its config.json", "Save the model again.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD})
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -93,17 +95,11 @@ def _parameters(config: PretrainedConfig, vocabulary: int) -> int:
 
 def _check_saved(folder: Path, *, layers: int, expected: int) -> None:
     """Raise ModelError unless the base reloads whole: layers, parameters, no random weight, a finite score."""
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
-    )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    missing = sorted(report["missing_keys"])
-    if model.config.num_hidden_layers != layers or missing or parameters != expected:
-        raise ModelError(
-            f"the base at {folder} does not reload as saved: {model.config.num_hidden_layers} of {layers} layers, "
-            f"{parameters} of {expected} parameters, missing {missing[:3]}"
-        )
-    with torch.inference_mode():
-        score = model.eval()(input_ids=torch.tensor([[1, 2, 3]])).logits
-    if score.shape != (1, 1) or not bool(torch.isfinite(score).all()):
-        raise ModelError(f"the base at {folder} scores {score.tolist()}: its weights are broken", "Name another base.")
+    network = Network(folder, device="cpu", dtype="float32", most_labels=1)
+    found, parameters = network.model.config.num_hidden_layers, sum(values.numel() for values in network.model.parameters())
+    if (found, parameters) != (layers, expected):
+        message = f"the sliced base reloads with {found} of {layers} layers and {parameters:,} of {expected:,} parameters"
+        raise ModelError(message, "Use another base: transformers does not reload this one as it was saved.")
+    (score,) = network.score([[1, 2, 3]])
+    if not math.isfinite(score):
+        raise ModelError(f"the sliced base returned the score {score}", "Use another base: its weights are broken.")

@@ -1,4 +1,4 @@
-"""Rows of preference data from wherever they are: files, folders, saved datasets, hub ids."""
+"""Rows of preference data from files, folders, saved datasets and hub ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.core.functions import reason_of
-from flywheel.errors import DataError
+from flywheel.errors import DataError, first_line
 from flywheel.instructions.tasks import LARGEST, read_lines
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
@@ -46,7 +46,7 @@ class SourceRow:
     where: str
     """File and line or row, for messages."""
     split: Split | None
-    """None where the source has no splits of its own."""
+    """None where the source names no splits."""
 
 
 def find_source(name: str, path: Path) -> list[Path]:
@@ -57,14 +57,14 @@ def find_source(name: str, path: Path) -> list[Path]:
     formats = ", ".join(SUFFIXES)
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            raise DataError(f"{path} has an unknown format", f"Convert it to one of {formats}.")
+            raise DataError(f"{path} has an unknown suffix", f"Use one of {formats}.")
         return [path]
     folder = path if path.is_dir() else _download(name, path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return sorted(folder.rglob("*.arrow"))
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
     if not files:
-        raise DataError(f"{folder} has no data files ({formats})", "Fix the path in the config.")
+        raise DataError(f"{folder} has no data files ({formats})", "Fix its path in the config.")
     return files
 
 
@@ -72,7 +72,7 @@ def _download(name: str, path: Path) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, inside = rest.partition("/")
     if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name.split("/"):
-        raise DataError(f"no file {path}", "Fix the path in the config.")
+        raise DataError(f"file {path} not found", "Fix its path in the config.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -80,8 +80,8 @@ def _download(name: str, path: Path) -> Path:
     try:
         root = snapshot_download(f"{owner}/{repository}", repo_type="dataset", allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{name!r} is no file, no folder and not on the hub ({reason})", "Fix the name or path.") from None
+        message = f"{name!r} is not a file or folder, and the hub cannot provide it: {first_line(error)}"
+        raise DataError(message, "Fix the name, or go online.") from None
     return Path(root) / inside if inside else Path(root)
 
 
@@ -115,15 +115,15 @@ def _read_json(path: Path) -> Located:
             is_list = beginning.lstrip().startswith("[")
             text = beginning + file.read(LARGEST) if is_list else "[]"
         if len(text) > LARGEST:
-            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split it into several files.")
+            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split the file.")
         rows = json.loads(text)
     except (ValueError, RecursionError, *UNPACKING) as error:
-        raise DataError(f"{path} is not JSON ({reason_of(error)[:200]})", "Fix the file.") from None
+        raise DataError(f"{path} is not JSON: {reason_of(error)[:200]}", "Fix the file.") from None
     if not is_list:
         yield from _read_jsonl(path)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise DataError(f"{path} item {number} is {str(row)[:60]!r}", "It must be an object; fix or remove it.")
+            raise DataError(f"{path} item {number} must be an object, got {str(row)[:60]!r}", "Fix or remove that item.")
         yield f"item {number}", row
 
 
@@ -133,11 +133,11 @@ def _read_csv(path: Path) -> Located:
             reader = csv.DictReader(file)
             for row in reader:
                 if None in row or None in row.values():
-                    message = f"{path} line {reader.line_num} has another number of cells than the header"
-                    raise DataError(message, "Fix or remove the line.")
+                    message = f"{path} line {reader.line_num} does not have as many cells as the header"
+                    raise DataError(message, "Fix or remove that line.")
                 yield f"line {reader.line_num}", dict(row)
     except (csv.Error, UnicodeDecodeError, *UNPACKING) as error:
-        raise DataError(f"{path} is not readable as CSV ({error})", "Fix or convert it.") from None
+        raise DataError(f"cannot read {path} as CSV: {error}", "Fix or convert the file.") from None
 
 
 def _read_arrow(path: Path) -> Located:
@@ -151,7 +151,7 @@ def _read_arrow(path: Path) -> Located:
             rows = (row for batch in batches for row in batch.to_pylist())
             yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet or Arrow ({error})", "Copy the file again.") from None
+        raise DataError(f"cannot read {path} as Parquet or Arrow: {error}", "Copy the file again.") from None
 
 
 def _open(path: Path) -> Any:

@@ -34,7 +34,7 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
             "-m", "flywheel.training.launch", str(folder / "job.pickle"),
         )  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
-        with Process(module=module, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
+        with Process(*module, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
             result: Facts = process.result(advance)
             return result
 

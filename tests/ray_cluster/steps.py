@@ -7,10 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flywheel.errors import DataError, EngineError
-from flywheel.workers.pools import Handler
+from flywheel.workers.pools import Handler, start_engine
 from flywheel.workers.work import Work
 
 
@@ -63,3 +65,21 @@ class Slow:
             return started(work)
 
         return do
+
+
+def slowed(nodes: Path, seconds: float) -> Callable[..., Handler]:
+    """What starts the workers that generate, each of which then takes its time."""
+
+    def start(*arguments: Any) -> Handler:
+        return Slow(start_worker=partial(start_engine, *arguments), seconds=seconds, nodes=nodes).start()
+
+    return start
+
+
+def slow_command(nodes: str) -> None:
+    """The command line with slow workers, so that a signal surely meets a stage that is not finished."""
+    from flywheel.cli import main
+    from flywheel.workers import cluster
+
+    cluster.start_engine = slowed(Path(nodes), seconds=0.5)  # type: ignore[assignment]
+    main()

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from flywheel.errors import RESUME
 from flywheel.records import Stage
 from flywheel.round.loop import run_next_round
 from flywheel.store import reading
-from flywheel.workers.pools import Handler, start_engine
 from flywheel.workspace import Workspace
 from tests.conftest import copy
 from tests.ray_cluster.conftest import NODE
-from tests.ray_cluster.steps import Slow
+from tests.ray_cluster.steps import slowed
 
 TABLES = ("tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics")
 SETS = (
@@ -95,10 +93,7 @@ def test_a_round_that_loses_a_node_in_every_stage_has_the_same_rows(
     nodes = tmp_path / "nodes"
     nodes.mkdir()
 
-    def start_slowly(*arguments: Any) -> Handler:
-        return Slow(start_worker=partial(start_engine, *arguments), seconds=0.2, nodes=nodes).start()
-
-    monkeypatch.setattr("flywheel.workers.cluster.start_engine", start_slowly)
+    monkeypatch.setattr("flywheel.workers.cluster.start_engine", slowed(nodes, seconds=0.2))
     workspace, leaving = Workspace(copy(built, tmp_path)), Leaving(cluster, nodes)
     run_next_round(workspace, workspace.config(on(cluster, workers=3)), leaving)
     assert leaving.left == ["propose", "answer and score", "paraphrase", "evaluate"]
@@ -111,11 +106,12 @@ def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_row
 ) -> None:
     workspace = Workspace(copy(built, tmp_path))
     sets = [part for one in on(cluster, workers=1) for part in ("--set", one)]
-    command = [sys.executable, "-m", "flywheel.cli", "--workspace", str(workspace.folder), "round", *sets]
+    arguments = ["--workspace", str(workspace.folder), "round", *sets]
+    slow = f"from tests.ray_cluster.steps import slow_command; slow_command({str(tmp_path)!r})"
 
     def ended(stage: Stage, by: signal.Signals) -> tuple[int, str]:
         """How the command ends where a signal comes after a stage's first chunk."""
-        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        driver = subprocess.Popen([sys.executable, "-c", slow, *arguments], stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while workspace.store.progress("r1", stage).chunks == 0:
             assert driver.poll() is None, driver.communicate()[1]
@@ -129,6 +125,6 @@ def test_a_round_whose_driver_is_stopped_and_killed_goes_on_and_has_the_same_row
     assert ended(Stage.PROPOSE, signal.SIGTERM) == (128 + signal.SIGTERM, f"hint: {RESUME}")
     code, _ = ended(Stage.ANSWER, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    went_on = subprocess.run(command, capture_output=True, text=True)
-    assert went_on.returncode == 0, went_on.stderr
+    resumed = subprocess.run([sys.executable, "-m", "flywheel.cli", *arguments], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
     assert all_rows(workspace.folder) == alone

@@ -78,7 +78,6 @@ def test_a_build_says_what_it_dropped_and_how_it_searched(workspace: Workspace, 
         f"reward.members.pairs.data={doubled}",
         "reward.joint.epochs=0.3",
         "reward.search.trials=3",
-        "reward.search.halvings=1",
     ]
     ran = cli("-w", workspace.folder, "reward", "build", *(part for override in sets for part in ("--set", override)))
     assert ran.code == 0, ran.err

@@ -270,9 +270,14 @@ def test_what_cannot_be_used_is_counted_by_reason(tmp_path: Path) -> None:
         ([ROW | {"chosen": "x", "rejected": "y", "split": "tset"}], {}, ("line 1", "'tset'"), "train, validation, test"),
         ([ROW | {"first": "x", "second": "y", "preferred": "3"}], {}, ("line 1", "'3'"), "1, 2"),
         ([ROW | {"chosen": "x", "rejected": "x"}], {}, ("1 rows", "1 tie"), "columns"),
-        ([ROW | {"outputs": "x"}], {"kind": "rankings"}, ("line 1", "'outputs'", "'x'"), "list"),
+        ([ROW | {"outputs": "x"}], {"kind": "rankings"}, ("line 1", "'outputs'", "list", "'x'"), "row"),
         ([ROW | {"outputs": ["x", "y"], "ranks": [1]}], {"kind": "rankings"}, ("line 1", "2 outputs", "1 ranks"), "one"),
-        ([ROW | {"outputs": ["x", "y"], "ratings": [1, "a"]}], {"kind": "ratings"}, ("line 1", "rating", "'a'"), "number"),
+        (
+            [ROW | {"outputs": ["x", "y"], "ratings": [1, "a"]}],
+            {"kind": "ratings"},
+            ("line 1", "rating", "number", "'a'"),
+            "row",
+        ),
     ],
 )
 def test_data_that_makes_no_sense_is_refused_in_one_line(

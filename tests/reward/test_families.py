@@ -102,12 +102,12 @@ def test_too_many_layers_are_refused(tmp_path: Path) -> None:
     source = make_model("gpt2", tmp_path / "gpt2")
     with pytest.raises(ModelError) as error:
         build_base(str(source), tmp_path / "base", layers=5, seed=0)
-    assert "reward.layers is 5" in error.value.message
+    assert "reward.layers = 5" in error.value.message
     assert "4" in error.value.hint
     assert not (tmp_path / "base").exists()
 
 
-def test_a_model_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_one_of_its_layers_is_refused(tmp_path: Path) -> None:
     source = make_model("qwen2", tmp_path / "qwen2")
     config = json.loads((source / "config.json").read_text())
     config |= {"num_hidden_layers": 6, "layer_types": ["full_attention"] * 6, "max_window_layers": 6}

@@ -69,26 +69,6 @@ def test_area_under_curve_counts_all_combinations() -> None:
     assert measures.area_under_curve(thumbs(rows, rows), Split.TEST) == pytest.approx(right / 6)
 
 
-def test_calibration_is_small_where_scores_are_log_odds_and_large_where_confidence_is_unearned() -> None:
-    rng = np.random.default_rng(0)
-    margins = rng.normal(size=4000)
-    won = rng.random(4000) < 1 / (1 + np.exp(-margins))
-    honest = np.where(won[:, None], np.c_[margins, 0 * margins], np.c_[0 * margins, margins])
-    assert measures.calibration_error(pairs(*map(tuple, honest)), Split.TEST) < 0.03
-    blind = np.where(
-        (rng.random(4000) < 0.7)[:, None], np.c_[np.abs(margins), 0 * margins], np.c_[0 * margins, np.abs(margins)]
-    )
-    fooled = SetScores(scores={Split.VALIDATION: honest, Split.TEST: blind}, liked=None)
-    assert measures.calibration_error(fooled, Split.TEST) > 0.05
-
-
-def test_regret_is_what_the_pick_falls_short_of_the_best() -> None:
-    scores = np.array([[1.0, 2.0, 3.0], [9.0, 1.0, 1.0]])
-    worth = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.0]])
-    assert measures.regret(scores, worth).tolist() == [0.5, 0.0]
-    assert measures.regret(np.array([[1.0, -np.inf]]), np.array([[0.0, 1.0]])).tolist() == [1.0]
-
-
 def test_ensembles_put_members_on_one_scale_first() -> None:
     loud, quiet = pairs((200, 100), (100, 300)), pairs((0.1, 0.5), (0.4, 0.2))
     mean = measures.ensemble([{"s": loud}, {"s": quiet}], how="mean")["s"].scores[Split.TEST]
@@ -104,10 +84,6 @@ def test_the_length_baseline_learns_its_direction_on_the_validation_split(longer
     row = Pair(chosen=long if longer_wins else short, rejected=short if longer_wins else long, prompt="p")
     found = measures.by_length({"s": {Split.VALIDATION: [row], Split.TEST: [row]}})["s"]
     assert measures.accuracy(found, Split.TEST) == 1.0
-
-
-def test_disagreement_is_the_share_on_which_one_is_right_and_the_other_wrong() -> None:
-    assert measures.disagreement(pairs((2, 1), (2, 1)), pairs((2, 1), (1, 2)), Split.TEST) == 0.5
 
 
 def test_rank_correlation_of_a_constant_is_nothing() -> None:

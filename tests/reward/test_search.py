@@ -52,17 +52,15 @@ def test_slerp_is_drawn_for_two_members_only(small_config: Config) -> None:
 
 
 def test_a_build_with_a_search_picks_a_merge_and_keeps_all_trials(workspace: Workspace, small_config: Config) -> None:
-    config = searching(small_config, trials=6, halvings=1)
+    config = searching(small_config, trials=6)
     lab = Lab(config, workspace, Silent())
     merged = lab.reward_model()
     assert configured_reward_model(config, workspace) == merged
     search = merged.facts.search
     assert search is not None
-    trials = reading.query(workspace.store.path, "SELECT * FROM merge_trials ORDER BY halving, trial").as_dicts()
-    assert [row["halving"] for row in trials] == [0] * 6 + [1] * 2
-    assert trials[0]["rows"] < trials[-1]["rows"]
-    last = [row for row in trials if row["halving"] == 1]
-    assert search.best.trial == max(last, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
+    trials = reading.query(workspace.store.path, "SELECT * FROM merge_trials ORDER BY trial").as_dicts()
+    assert [row["trial"] for row in trials] == list(range(6))
+    assert search.best.trial == max(trials, key=lambda row: (row["retained"], row["accuracy"]))["trial"]
     assert search.merged == (search.best.accuracy > search.single_accuracy)
     assert set(merged.facts.weights) == ({"thumbs", "pairs", "form"} if search.merged else {search.single})
     assert (workspace.locate(merged) / "mergekit.yaml").is_file()
@@ -84,7 +82,7 @@ class Reads:
 def test_a_merge_is_picked_only_where_it_beats_the_best_member(
     quality: float, merged: bool, workspace: Workspace, small_config: Config
 ) -> None:
-    config = searching(small_config, trials=4, halvings=1)
+    config = searching(small_config, trials=4)
     rows = {
         name: {Split.VALIDATION: [row for row in data.of(Split.VALIDATION) if isinstance(row, Pair)]}
         for name, data in read_sets(config).items()

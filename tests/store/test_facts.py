@@ -10,7 +10,7 @@ from flywheel.records import Facts, MergeTrial, SearchResult, Sliced
 from flywheel.store.rows import FACTS
 
 TRIAL = MergeTrial(
-    trial=3, halving=2, rows=90, method="ties", density=0.7, normalize=False, weights={"a": 0.1 + 0.2}, retained=1.0,
+    trial=3, method="ties", density=0.7, normalize=False, weights={"a": 0.1 + 0.2}, retained=1.0,
     accuracy=0.8, accuracies={"a": 0.8},
 )  # fmt: skip
 SLICED = Sliced(layers_before=4, layers=3, parameters_before=9, parameters=7)

@@ -37,8 +37,6 @@ COMMENT ON COLUMN learning_curves.value IS 'Value over the steps since the previ
 CREATE TABLE merge_trials (
     members VARCHAR NOT NULL,
     trial INTEGER NOT NULL,
-    halving INTEGER NOT NULL,
-    rows INTEGER NOT NULL,
     method VARCHAR NOT NULL,
     density DOUBLE NOT NULL,
     normalize BOOLEAN NOT NULL,
@@ -51,8 +49,6 @@ CREATE TABLE merge_trials (
 COMMENT ON TABLE merge_trials IS 'Merges that a search tried on the validation splits.';
 COMMENT ON COLUMN merge_trials.members IS 'Digest of the merged members.';
 COMMENT ON COLUMN merge_trials.trial IS 'Number of the merge in its search.';
-COMMENT ON COLUMN merge_trials.halving IS '0 for the first pass over all merges; each later pass has the best third on three times the rows.';
-COMMENT ON COLUMN merge_trials.rows IS 'Maximum number of rows used from each dataset.';
 COMMENT ON COLUMN merge_trials.method IS 'The merge_method of mergekit.';
 COMMENT ON COLUMN merge_trials.density IS 'Share of the changes of each member that is kept.';
 COMMENT ON COLUMN merge_trials.normalize IS 'Whether the weights are divided by their sum.';
