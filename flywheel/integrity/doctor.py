@@ -92,6 +92,6 @@ def _deep(workspace: Workspace) -> Iterator[Finding]:
 
 def _on_disk(workspace: Workspace, *, dangling: bool) -> Iterator[Finding]:
     # While a round refers to a model that is not recorded, a folder that looks left over may be that model's.
-    hint = f"{RESTORE} Run `flywheel prune` only after that, because rows refer to models that are not recorded."
+    hint = f"{RESTORE} Do not prune before that, because rows refer to missing rows."
     for problem in folder_problems(workspace):
         yield replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem
