@@ -48,8 +48,7 @@ from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
 from flywheel.round.stages.answer import answer_and_score as stages_answer_and_score
 from flywheel.store import reading
-from flywheel.workers.pools import Pool, start_engine
-from flywheel.workers.storage import Stored
+from flywheel.workers.pools import Pool, Stored, start_engine
 from flywheel.workers.work import Step, Work, generate
 from flywheel.workspace import Workspace
 

@@ -31,10 +31,13 @@ import sacrebleu  # noqa: F401
 from _measured import Cost, measured, table
 from _rounds import begin
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from flywheel import config as configuration
 from flywheel.core.assets import asset
 from flywheel.core.quiet import silence
 from flywheel.core.spool import Spooled
+from flywheel.engines import generator
 from flywheel.engines.contract import Request
 from flywheel.engines.generator import sampling_of
 from flywheel.instructions.prompts import format_task
@@ -49,12 +52,12 @@ from flywheel.round.stages.select import select
 from flywheel.store import reading
 from flywheel.training import training_examples
 from flywheel.workspace import Workspace
+from tests.instructions.scripts import ScriptedEngine
 
 SIZES = (100, 1_000, 10_000, 100_000)
 MEMBERS = ("thumbs", "pairs", "form")
 OUTPUTS = 1_000
 SETTINGS = (
-    "engine.name=scripted",
     "sampling.n=4",
     "instructions.filters.near_duplicate=0.7",
     "instructions.filters.compare=instruction",
@@ -92,8 +95,7 @@ def prepare(folder: Path, size: int) -> None:
     with (folder / "script.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(line)}\n" for line in lines)
     workspace = Workspace(folder)
-    settings = [*SETTINGS, f"engine.script={folder / 'script.jsonl'}", f"instructions.tasks={size}"]
-    workspace.init(configuration.find("nano"), settings)
+    workspace.init(configuration.find("nano"), [*SETTINGS, f"instructions.tasks={size}"])
     members = [Model(kind=ModelKind.MEMBER, name=name, path=name, digest=name * 12) for name in MEMBERS]
     reward = Model(
         kind=ModelKind.REWARD, name="letters", path="letters", digest="letters" * 12,
@@ -149,7 +151,10 @@ STEPS: dict[str, Callable[[RoundContext], None]] = {
 def begun(folder: Path) -> Iterator[RoundContext]:
     """The unfinished r1 with all loaded that is no cost of a step."""
     workspace = Workspace(folder)
-    with mock.patch.object(context, "load_scorer", return_value=Letters()):
+    with (folder / "script.jsonl").open(encoding="utf-8") as file:
+        engine = ScriptedEngine(map(json.loads, file))
+    scores = mock.patch.object(context, "load_scorer", return_value=Letters())
+    with scores, mock.patch.object(generator, "load", return_value=engine):
         run = begin(workspace, workspace.config(), workspace.store.models(ModelKind.REWARD)[0])
         request = Request(prompts=["a"], n=1, sampling=sampling_of(run.config), seed=0)
         _ = list(run.generate([request])), run.prompts, run.seeds, run.held_out

@@ -155,7 +155,7 @@ def growth(texts: Sequence[str]) -> None:
         seconds += time.perf_counter() - started
         if place in SIZES:
             each = 1e3 * (seconds - since) / (place - last)
-            print(f"{place:>8,} {len(found):>8,} {seconds:>9.2f} {each:>8.3f} ms {_memory(kept):>6.0f} MiB")
+            print(f"{place:>8,} {len(kept):>8,} {seconds:>9.2f} {each:>8.3f} ms {_memory(kept):>6.0f} MiB")
             last, since = place, seconds
 
 

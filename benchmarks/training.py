@@ -86,7 +86,8 @@ def texts(wanted: int) -> list[Example]:
     tasks = list(itertools.islice(fresh_tasks("benchmark", set()), wanted * 2))
     winners = [Winner(task=task, output=answer(task)) for task in tasks[:wanted]]
     proposals = [(tasks[place - 3 : place], tasks[place]) for place in range(wanted, wanted * 2)]
-    return training_examples(winners, proposals, prompts, proposal_share=0.2, names=("benchmark",))[:wanted]
+    examples = training_examples(winners, proposals, prompts, proposal_share=0.2, names=("benchmark",))
+    return list(itertools.islice(examples, wanted))
 
 
 def answer(task: Task) -> str:

@@ -150,13 +150,14 @@ def examples_of(run: RoundContext) -> list[Example]:
     """The texts that the round's train stage trains on."""
     store, name = run.workspace.store, run.round.round
     shown = {seed.task.task_id: seed.task for seed in run.seeds}
-    return training_examples(
+    examples = training_examples(
         list(store.winners([name])),
         [([shown[demo] for demo in one.demos], one.task) for one in store.tasks(name)],
         run.prompts,
         proposal_share=run.config.training.proposal_share,
         names=(run.config.seed, name, "train"),
     )
+    return list(examples)
 
 
 def main() -> None:

@@ -107,7 +107,8 @@ def raw_parts(workspace: Workspace, config: Config, folder: Path) -> dict[str, f
     winners = [f"{prompts.answer(one.task)} {one.output}" for one in workspace.store.winners([last.round])]
     found["torch, scores"] = _timed(lambda: [scored(merged, texts * 2), *(scored(member, winners) for member in members)])
     examples = training_examples(
-        workspace.store.winners([last.round]), [([seeds[demo] for demo in one.demos], one.task) for one in tasks], prompts,
+        list(workspace.store.winners([last.round])),
+        [([seeds[demo] for demo in one.demos], one.task) for one in tasks], prompts,
         proposal_share=config.training.proposal_share, names=(config.seed, last.round, "train"),
     )  # fmt: skip
     rows = [{"prompt": one.prompt, "completion": one.completion} for one in examples]

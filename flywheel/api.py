@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,13 +149,9 @@ class Flywheel:
             self.workspace, self.config(settings), self.progress,
             repeat=repeat, until_flat=until == "flat", control=policy, restart=restart,
         ):  # fmt: skip
-            if turn.round == "r1":
+            if turn == "r1":
                 finish("r0")
-            finish(turn.round)
-            if turn.control is not None:
-                finish(turn.control)
-            if turn.stop is not None:
-                logging.getLogger("flywheel").warning(turn.stop)
+            finish(turn)
         return finished
 
     def propose(self, tasks: int | None = None, *, restart: bool = False, overrides: Overrides = ()) -> Round:
@@ -239,9 +234,8 @@ class Flywheel:
         """What shows the progress: as given, or a bar on a terminal and in a notebook."""
         if self._progress is None:
             from flywheel.report.progress import default_progress
-            from flywheel.workers.cluster import resources
 
-            self._progress = default_progress(resources)
+            self._progress = default_progress()
         return self._progress
 
 

@@ -1,8 +1,4 @@
-"""The records that travel between the stages: frozen, slotted, keyword-only.
-
-A record is data and nothing else; what happens to it is a function of a station. The file is long because it is the
-glossary: every record that more than one package uses, in one place.
-"""
+"""Every record that more than one package uses: frozen, slotted, keyword-only data. It is long because it is the glossary."""
 
 from __future__ import annotations
 
@@ -242,7 +238,6 @@ class Facts:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Rows of its data that were left out, by reason."""
     loss: float | None = None
-    """Mean training loss."""
     seconds: float | None = None
     """Training time, loading and saving included."""
     accuracy: Mapping[str, float] = field(default_factory=dict)
@@ -319,9 +314,9 @@ class Chunk(Generic[Row]):
     last: bool
     """Whether the stage is done with these rows."""
     tokens: int = 0
-    """Tokens generated for them."""
+    """Tokens generated."""
     prompt_tokens: int = 0
-    """Tokens read for them."""
+    """Tokens read."""
     metrics: Sequence[Metric] = ()
     """Figures of the stage, committed with the rows and not counted among them."""
 
@@ -337,10 +332,9 @@ class ProposalProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """Progress of a stage of a round."""
+    """Committed chunks of a stage of a round."""
 
     chunks: int
-    """Number of committed chunks."""
     finished: bool
 
 

@@ -102,15 +102,15 @@ def test_nothing_is_begun_that_could_cost_more_than_is_left() -> None:
         engine = Budget(BudgetConfig(cost=limit), prices).guard(inner, choices=4)
         with contextlib.ExitStack() as stack:
             if not asked:
-                stack.enter_context(pytest.raises(BudgetSpent, match=r"\(0 is spent, it may"))
+                stack.enter_context(pytest.raises(BudgetSpent, match=r"\(spent: 0;"))
             engine.generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
         assert inner.asked == asked
     budget = Budget(BudgetConfig(cost=0.05), prices)
     budget.spend(500, 1000)
-    with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.05 \(0\.01 is spent"):
+    with pytest.raises(BudgetSpent, match=r"budget\.cost = 0\.05 \(spent: 0\.01;"):
         budget.guard(inner, choices=4).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
     # Two requests a prompt read it twice: 0.04 and 0.002.
-    with pytest.raises(BudgetSpent, match=r"it may cost up to 0\.042\)"):
+    with pytest.raises(BudgetSpent, match=r"up to 0\.042\)"):
         Budget(BudgetConfig(cost=0.0412), prices).guard(inner, choices=2).generate(["x" * 20] * 10, n=4, sampling=most, seed=0)
     unpriced = Budget(BudgetConfig(cost=0.01), PricesConfig(hour=1.0))
     assert unpriced.guard(inner, choices=4) is inner
@@ -153,7 +153,7 @@ def test_time_that_is_up_stops_every_stage(
 def test_a_training_that_is_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
     prompts = Prompts(asset("prompts"))
     winners = [Winner(task=task, output="zebra") for task in held_out_tasks()[:48]]
-    examples = training_examples(winners, [], prompts, proposal_share=0.0, names=(0,))
+    examples = list(training_examples(winners, [], prompts, proposal_share=0.0, names=(0,)))
     config = TrainingConfig(epochs=2, learning_rate=1e-3, batch_size=8, max_length=256)
 
     def train(folder: Path, stop_at: int | None) -> None:

@@ -179,7 +179,7 @@ def test_members_that_cannot_be_merged(name: str, quoted: str, folders: dict[str
         (["nowhere=1", "{pairs}=1"], "no model folder at nowhere"),
         (["{thumbs}=1", "{pairs}=1", "--method", "tie"], "merge.method = 'tie' must be 'ties', 'linear'"),
         (["{thumbs}=1", "{pairs}=1", "--density", "2"], "merge.density = 2.0 must be less than or equal to 1"),
-        (["{thumbs}=1", "{pairs}=1", "--method", "della", "--density", "1"], "(0, 1) for della"),
+        (["{thumbs}=1", "{pairs}=1", "--method", "della", "--density", "1"], "merge.epsilon = 0.05"),
         (["{thumbs}=1", "{pairs}=1", "{form}=1", "--method", "slerp"], "slerp merges two models, got 3"),
         (["{thumbs}=1", "{pairs}=1", "--to", "{form}"], "already exists"),
     ],

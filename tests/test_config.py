@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from flywheel.config import Config, Section, as_text, find, load, parse
+from flywheel.config import Config, as_text, find, load, parse
+from flywheel.config.section import Section
 from flywheel.core.assets import presets
 from flywheel.errors import ConfigError
 from flywheel.instructions.tasks import read_lines
@@ -29,21 +30,23 @@ def nano(*overrides: str) -> Config:
         ("training.lora.r=8", "'training.lora.r'", "'training.lora.rank'"),
         ("training.lora.zzz=8", "'training.lora.zzz'", "alpha, dropout, rank, targets"),
         ("sampling.n=0", "sampling.n = 0 must be greater than or equal to 1", ""),
-        ("sampling.n=many", "sampling.n = 'many' must be a whole number", ""),
-        ("sampling.n=true", "sampling.n = True", ""),
+        ("sampling.n=many", "sampling.n = 'many' must be a valid integer", ""),
+        ("sampling.n=true", "sampling.n = True must be a valid integer", ""),
+        ("sampling.n=4.0", "sampling.n = 4.0", ""),
         ("sampling.temperature=-1", "sampling.temperature = -1 must be greater than 0", ""),
         ("sampling.temperature=.nan", "sampling.temperature = nan", ""),
         ("training.start=nowhere", "training.start = 'nowhere' must be 'previous' or 'base'", ""),
         ("training.lora=3", "training.lora = 3", ""),
+        ("training.lora.targets=3", "training.lora.targets = 3 must be a valid string", ""),
         ("sampling.max_tokens=512", "sampling.max_tokens = 512", "training.max_length"),
-        ("training.processes=3", "batch_size = 32", "33"),
+        ("training.processes=3", "training.batch_size = 32", "33"),
         ("training.paraphrases=true", "training.paraphrases", "instructions.paraphrases.per_winner"),
-        ("engine.name=openai", "endpoint", "training.student"),
+        ("engine.name=openai", "engine.name = 'openai'", "training.student"),
         ("budget.cost=3", "budget.cost", "prices.hour"),
-        ("evaluation.judge=nobody", "judge = 'nobody'", "module:function"),
-        ("reward.members={'..': {kind: pairs, data: x, weight: 1}}", "reward.members = '..'", ""),
+        ("evaluation.judge=nobody", "evaluation.judge = 'nobody'", "module:function"),
+        ("reward.members={'..': {kind: pairs, data: x, weight: 1}}", "'..' in reward.members", "64"),
         ("sampling.n", "'sampling.n'", "--set sampling.temperature=0.8"),
-        ("seed.n=3", "seed", "flywheel init"),
+        ("seed.n=3", "'seed.n'", "`seed`"),
     ],
 )
 def test_an_invalid_value_is_quoted_with_what_is_allowed(override: str, quoted: str, hint: str) -> None:
@@ -98,7 +101,7 @@ def test_a_key_given_twice_is_reported_with_its_line_and_without_its_values(tmp_
     (tmp_path / "config.yaml").write_text("sampling:\n  n: 1\n  top_p: 1\n  n: secret\n")
     with pytest.raises(ConfigError) as error:
         load(tmp_path / "config.yaml")
-    assert '"n"' in error.value.message
+    assert "'n'" in error.value.message
     assert "line 4" in error.value.message
     assert "secret" not in str(error.value)
 

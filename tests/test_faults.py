@@ -23,6 +23,7 @@ from flywheel.reward.network import Network
 from flywheel.round import stage as stages
 from flywheel.round.context import RoundContext
 from flywheel.round.loop import run_next_round
+from flywheel.round.stages import answer as answering
 from flywheel.store import reading
 from flywheel.workspace import Workspace
 from tests.conftest import Cli, copy, refused
@@ -56,6 +57,7 @@ def fault_at(stage: Stage, fault: Callable[[], contextlib.AbstractContextManager
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "open_stages", struck)
+        patch.setattr(answering, "open_stages", struck)
         yield
 
 

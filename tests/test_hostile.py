@@ -284,12 +284,12 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 YAML = [
-    (BOMB, "100,000"),
-    ("a: &a [*a]", "100,000 values"),
+    (BOMB, "10 aliases"),
+    ("a: &a [*a]", "Circular"),
     ("[" * 50_000, "50"),
     ("\n".join(f"{' ' * depth}a:" for depth in range(60)), "50 levels"),
     ("seed: 1\nseed: 2", "line 2"),
-    ("sampling: {n: 1, n: 2}", '"n"'),
+    ("sampling: {n: 1, n: 2}", "'n'"),
     ("generator: !!python/object/apply:os.system [echo owned]", "line 1"),
     ("generator: !!python/name:os.system", "line 1"),
     ("seed: 2026-13-45", "ValueError"),
@@ -301,13 +301,13 @@ YAML = [
     ('generator: "\\ud800"', "generator"),
     ('generator: "\\0"', "generator"),
     ("? {a: 1}\n: b", "line 1"),
-    ("? [a]\n: b", "('a',)"),
-    ("1: b", "1"),
-    ("# " + "x" * 1_000_001, "1,000,000"),
+    ("? [a]\n: b", "tuple"),
+    ("1: b", "unknown config key '1'"),
+    ("# " + "x" * 100_001, "100,000"),
     ("a: [1", "line 1"),
     ("%YAML 9.9\n---\na: 1", "line 1"),
     ("a: 1\n---\nb: 2", "line 2"),
-    ("just a text", "str"),
+    ("just a text", "mapping"),
 ]
 
 
@@ -335,16 +335,16 @@ SETS = [
     ("generator=asset:../../../etc", "no asset"),
     ("prompts=asset:../..", "no asset"),
     ("generator=/etc", "no config.json"),
-    ("reward.members={../../up: {kind: pairs, data: x, weight: 1}}", "must be at most 64 letters"),
-    ("reward.members={'..': {kind: pairs, data: x, weight: 1}}", "must be at most 64 letters"),
-    ('reward.members={"a\\tb": {kind: pairs, data: x, weight: 1}}', "must be at most 64 letters"),
-    ("evaluation.judges={../up: {kind: verifier, function: 'a:b'}}", "must be at most 64 letters"),
+    ("reward.members={../../up: {kind: pairs, data: x, weight: 1}}", "64 letters"),
+    ("reward.members={'..': {kind: pairs, data: x, weight: 1}}", "64 letters"),
+    ('reward.members={"a\\tb": {kind: pairs, data: x, weight: 1}}', "64 letters"),
+    ("evaluation.judges={../up: {kind: verifier, function: 'a:b'}}", "64 letters"),
     ("evaluation.judge=../judge:score", "'../judge:score'"),
     ("evaluation.judge=no_such_module:score", "No module named 'no_such_module'"),
     ("__class__=1", "unknown config key"),
     ("sampling.__init__.__globals__=1", "unknown config key"),
     ("a." * 60 + "b=1", "50 levels"),
-    ("sampling.n=&a [*a]", "--set sampling.n"),
+    ("sampling.n=&a [*a]", "Circular"),
     (f"seed={'9' * 30}", "seed = 999"),
     ("sampling.temperature=.nan", "finite number"),
     ("sampling.temperature=1e999", "finite number"),
@@ -368,13 +368,13 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"[" * 100_000, "line 1"),
     ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "line 1"),
     ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
-    ("t.jsonl", b'{"instruction": 5}', "must be a text"),
-    ("t.jsonl", b'{"instruction": null}', "must be a text"),
+    ("t.jsonl", b'{"instruction": 5}', "'instruction'"),
+    ("t.jsonl", b'{"instruction": null}', "'instruction'"),
     ("t.jsonl", b'{"instruction": "\x1b[2J"}', "is not JSON"),
-    ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "must be a text"),
+    ("t.jsonl", b'{"instruction": {"a": "\\u001b[2J"}}', "'instruction'"),
     ("t.jsonl", json.dumps({"instruction": "x" * 1_000_001}).encode(), "1,000,000"),
-    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "16,000,000"),
-    ("t.jsonl", b"[1]", "must be an object"),
+    ("t.jsonl", b'{"instruction": "' + b"x" * 17_000_000, "line 1"),
+    ("t.jsonl", b"[1]", "line 1"),
     ("t.jsonl", b"", "has no rows"),
     ("t.jsonl", b"\0" * 50, "is not JSON"),
     ("t.jsonl.gz", b"no gzip", "cannot read"),
@@ -393,7 +393,7 @@ def test_a_hostile_file_of_tasks_is_refused(key: str, name: str, content: bytes,
 def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.setattr("flywheel.instructions.tasks.LARGEST", 10**6)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b" " * 10**8, mtime=0))
-    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "Split the file")
+    refused(cli("-w", tmp_path / "w", "round", "--set", f"instructions.seeds={tmp_path / 'bomb.jsonl.gz'}"), "bomb.jsonl.gz")
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
@@ -441,17 +441,17 @@ MODELS: list[tuple[str, dict[str, str | bytes | None], str]] = [
     (
         "an index that leads out",
         {"model.safetensors": None, INDEX: '{"weight_map": {"a": "../../x.safetensors"}}'},
-        "other than *.safetensors",
+        "*.safetensors",
     ),
     (
         "an index of pickles",
         {"model.safetensors": None, INDEX: '{"weight_map": {"a": "pytorch_model.bin"}}'},
-        "other than *.safetensors",
+        "*.safetensors",
     ),
-    ("an index of nothing", {"model.safetensors": None, INDEX: "[" * 99_999}, "is not JSON"),
-    ("an index of a list", {"model.safetensors": None, INDEX: "[]"}, "is not an index of weights"),
-    ("a config in brackets", {"config.json": "[" * 99_999}, "is not JSON"),
-    ("a config that is a list", {"config.json": "[]"}, "is not JSON"),
+    ("an index of nothing", {"model.safetensors": None, INDEX: "[" * 99_999}, INDEX),
+    ("an index of a list", {"model.safetensors": None, INDEX: "[]"}, INDEX),
+    ("a config in brackets", {"config.json": "[" * 99_999}, "config.json"),
+    ("a config that is a list", {"config.json": "[]"}, "config.json"),
     ("a header of 2**60 bytes", {"model.safetensors": b"\xff\xff\xff\xff\xff\xff\xff\x0f{}"}, "is corrupt"),
 ]
 

@@ -114,7 +114,7 @@ def test_a_judge_that_selects_is_refused(cli: Cli, built: Path, tmp_path: Path) 
     for name in ("member-", "reward-", "joint-", "base-"):
         model = next(one for one in Workspace(folder).models.iterdir() if one.name.startswith(name))
         ran = cli("-w", folder, "round", judges(own={"kind": "model", "model": str(model)}), "--set=evaluation.judge=own")
-        refused(ran, "evaluation.judges.own", "takes part in selecting")
+        refused(ran, "evaluation.judges.own.model", str(model))
     assert rows(folder, "SELECT max(number) FROM rounds") == [(0,)]
 
 
@@ -124,7 +124,7 @@ def test_a_judge_that_learned_from_a_members_rows_is_refused(cli: Cli, built: Pa
     rows_of_its_own = {"kind": "pairs", "data": "asset:data/nano/pairs.jsonl"}
     own = {"kind": "model", "model": str(tmp_path / "own"), "trained_on": rows_of_its_own}
     ran = cli("-w", folder, "round", judges(own=own), "--set=evaluation.judge=own")
-    refused(ran, "48 training rows of the member thumbs", "asset:data/nano/pairs.jsonl")
+    refused(ran, "evaluation.judges.own", "48 training rows", "members.thumbs", "asset:data/nano/pairs.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_a_judge_that_could_not_be_asked_is_told_before_a_round_is_begun(
         make_other(next(one for one in Workspace(folder).models.iterdir() if one.name.startswith("member-")), tmp_path / "own")
         for path in (tmp_path / "own").glob("tokenizer*"):
             path.unlink()
-        said = ["evaluation.judges.own: ", "cannot judge"]
+        said = ["evaluation.judges.own: ", str(tmp_path / "own")]
     elif lost == "head":
         judge["model"] = str(asset("data/nano/generator"))
-        said = ["evaluation.judges.own: ", "cannot judge", "LlamaForCausalLM"]
+        said = ["evaluation.judges.own: ", "LlamaForCausalLM"]
     elif lost == "server":
         judge = {"kind": "llm", "model": "big", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}
         said = ["http://127.0.0.1:9/v1", "evaluation.judges.own.endpoint.base_url"]

@@ -167,7 +167,6 @@ def test_every_preset_is_planned_with_what_it_asks_for(
     assert works["r1 train"]["memory"] > 0
     assert all(work["seconds"] is None for work in plan["work"])
     assert (plan["total"]["cost"] > 0) == (name == "endpoint")
-    assert not plan["notes"]
     assert list(tmp_path.iterdir()) == []
 
 

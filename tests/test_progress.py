@@ -21,10 +21,10 @@ def test_lines_without_a_terminal_show_the_total_and_the_unit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "REPORT_EVERY_S", -1.0)
-    work(Terminal(lambda: "2 workers"))
+    work(Terminal())
     unknown_total, known_total, summary = capsys.readouterr().err.splitlines()
-    assert re.match(r"propose +20/\? tasks, [\d,.]+/s, 2 workers$", unknown_total)
-    assert re.match(r"propose +30/50 tasks, [\d,.]+/s, 2 workers$", known_total)
+    assert re.match(r"propose +20/\? tasks, [\d,.]+/s$", unknown_total)
+    assert re.match(r"propose +30/50 tasks, [\d,.]+/s$", known_total)
     assert re.match(r"propose +30 tasks in \d+\.\d s, [\d,.]+/s$", summary)
 
 

@@ -36,11 +36,11 @@ CONFIG = TrainingConfig(epochs=3, learning_rate=1e-3, batch_size=16, max_length=
 
 @pytest.mark.parametrize(("share", "answers", "proposals"), [(0.0, 80, 0), (0.2, 80, 20), (0.5, 80, 80), (0.9, 80, 80)])
 def test_proposal_shaped_texts_have_their_share(prompts: Prompts, share: float, answers: int, proposals: int) -> None:
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(0,)))
     assert sum(example.completion == " zebra" for example in examples) == answers
     assert sum(example.prompt.endswith("Example 4\nInstruction:") for example in examples) == proposals
-    assert examples == training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(0,))
-    assert examples != training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(1,))
+    assert examples == list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(0,)))
+    assert examples != list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=share, names=(1,)))
 
 
 def but(**changed: Any) -> TrainingConfig:
@@ -83,7 +83,7 @@ def test_the_generator_learns_the_completions_and_not_the_prompts(prompts: Promp
 
 
 def test_the_saved_generator_is_whole(prompts: Prompts, tmp_path: Path) -> None:
-    facts = train(tmp_path, training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
+    facts = train(tmp_path, list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))))
     assert facts.rows == 100
     assert json.loads((tmp_path / "config.json").read_text())["use_cache"] is True
     names = {path.name for path in tmp_path.iterdir()}
@@ -91,14 +91,14 @@ def test_the_saved_generator_is_whole(prompts: Prompts, tmp_path: Path) -> None:
 
 
 def test_training_repeats(prompts: Prompts, tmp_path: Path) -> None:
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
     for name in ("a", "b"):
         train(tmp_path / name, examples)
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
 
 
 def test_texts_over_the_maximum_length_are_dropped_and_counted(prompts: Prompts, tmp_path: Path) -> None:
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
     facts = train(tmp_path, examples, CONFIG.model_copy(update={"max_length": 80}))
     assert (facts.rows, facts.dropped) == (80, {"too long": 20})
 
@@ -168,7 +168,7 @@ def test_the_loss_of_a_packed_text_is_its_loss_alone(kind: str) -> None:
 def test_models_whose_packed_texts_read_each_other_are_not_packed(kind: str, prompts: Prompts, tmp_path: Path) -> None:
     tiny(kind).save_pretrained(tmp_path / kind)
     AutoTokenizer.from_pretrained(NANO).save_pretrained(tmp_path / kind)
-    examples = training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,))
+    examples = list(training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,)))
     with pytest.raises(ConfigError, match=rf"`training\.batching`.* {kind} ") as error:
         train(tmp_path / "trained", examples, but(batching="packed"), str(tmp_path / kind))
     assert "grouped" in error.value.hint
@@ -187,7 +187,7 @@ def test_models_whose_packed_texts_read_each_other_are_not_packed(kind: str, pro
 )
 def test_all_ways_to_train_learn_from_the_same_completions(changed: dict[str, Any], prompts: Prompts, tmp_path: Path) -> None:
     # One step on all texts: its loss is before any weight has changed, so it is the same whatever they are batched in.
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
     parts = int(changed.get("accumulate", 1))
     one_step = {"max_steps": 1, "per_device_train_batch_size": len(examples) // parts}
     plain = train(tmp_path / "plain", examples, but(args={"max_steps": 1, "per_device_train_batch_size": len(examples)}))
@@ -200,7 +200,7 @@ def test_all_ways_to_train_learn_from_the_same_completions(changed: dict[str, An
     "changed", [{"batching": "grouped"}, {"batching": "packed"}, {"lora": LoraConfig(dropout=0.1)}], ids=str
 )
 def test_a_training_that_is_stopped_ends_as_if_it_were_not(changed: dict[str, Any], prompts: Prompts, tmp_path: Path) -> None:
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
     config = but(epochs=2, **changed)
     whole = train(tmp_path / "whole", examples, config)
 
@@ -218,7 +218,7 @@ def test_a_training_that_is_stopped_ends_as_if_it_were_not(changed: dict[str, An
 
 
 def test_gradient_checkpointing_changes_nothing(prompts: Prompts, tmp_path: Path) -> None:
-    examples = training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,))
+    examples = list(training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,)))
     for name, checkpointing in (("a", False), ("b", True)):
         train(tmp_path / name, examples, but(epochs=1, gradient_checkpointing=checkpointing))
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
@@ -226,7 +226,7 @@ def test_gradient_checkpointing_changes_nothing(prompts: Prompts, tmp_path: Path
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_generator_trained_by_adapters_is_whole_everywhere(dtype: str, prompts: Prompts, tmp_path: Path) -> None:
-    examples = training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,))
+    examples = list(training_examples(WINNERS, PROPOSALS, prompts, proposal_share=0.2, names=(0,)))
     train(tmp_path / "plain", examples, but(epochs=1))
     trained = tmp_path / "trained"
     train(trained, examples, but(lora=LoraConfig(rank=8), dtype=dtype, learning_rate=5e-3))
@@ -304,7 +304,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 def test_a_machine_or_generator_that_cannot_is_a_clear_error(
     prompts: Prompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    examples = training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,))
+    examples = list(training_examples(WINNERS, [], prompts, proposal_share=0.0, names=(0,)))
     with pytest.raises(ConfigError, match=r"`training\.lora\.targets`.*no_such"):
         train(tmp_path, examples, but(lora=LoraConfig(targets=("no_such",))))
     for name in ("embed_tokens", "lm_head"):
@@ -318,7 +318,7 @@ def test_a_machine_or_generator_that_cannot_is_a_clear_error(
     shutil.copytree(NANO, tmp_path / "short")
     short = json.loads((tmp_path / "short" / "config.json").read_text()) | {"max_position_embeddings": 8}
     (tmp_path / "short" / "config.json").write_text(json.dumps(short))
-    with pytest.raises(DataError, match=r"80 training texts.* context of 8 tokens"):
+    with pytest.raises(DataError, match=r"80 training texts .* 8 tokens"):
         train(tmp_path, examples, CONFIG, str(tmp_path / "short"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
@@ -327,4 +327,4 @@ def test_a_machine_or_generator_that_cannot_is_a_clear_error(
         train(tmp_path, examples, but(dtype="bfloat16"))
     with pytest.raises(ConfigError, match=r"`training\.processes` is 2, .* 1 GPU\b") as fewer:
         train(tmp_path, examples, but(processes=2))
-    assert fewer.value.hint == "Set it to 1 or less."
+    assert "`training.processes` to 1" in fewer.value.hint

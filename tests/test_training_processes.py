@@ -44,7 +44,7 @@ def examples(prompts: Prompts) -> list[Example]:
     tasks = held_out_tasks()
     winners = [Winner(task=task, output="zebra") for task in tasks[:40]]
     proposals = [(tasks[start : start + 3], tasks[start + 3]) for start in range(0, 80, 4)]
-    return training_examples(winners, proposals, prompts, proposal_share=0.3, names=(0,))[:51]
+    return list(training_examples(winners, proposals, prompts, proposal_share=0.3, names=(0,)))[:51]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def one_process(tmp_path: Path) -> TrainingConfig:
         "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\nnum_machines: 1\nmachine_rank: 0\n"
         "mixed_precision: 'no'\nuse_cpu: true\n"
     )
-    return CONFIG.model_copy(update={"accelerate_config": "accelerate.yaml"})
+    return CONFIG.model_copy(update={"accelerate_config": str(path)})
 
 
 class Steps:
@@ -86,7 +86,7 @@ def train(
 ) -> Facts:
     job = Job(
         start=start, folder=folder / "trained", examples=examples, config=config, seed=0, checkpoints=folder / "checkpoints",
-        base=folder,
+        accelerate_config=Path(config.accelerate_config) if config.accelerate_config else None,
     )  # fmt: skip
     return train_generator(job, steps or Steps())
 

@@ -4,7 +4,6 @@ from flywheel.config.evaluation import EvaluationConfig, JudgeConfig
 from flywheel.config.generation import FiltersConfig, InstructionsConfig, ParaphrasesConfig
 from flywheel.config.loading import as_text, find, load, parse
 from flywheel.config.resources import BudgetConfig, ClusterConfig, EndpointConfig, EngineConfig, PricesConfig
-from flywheel.config.section import Section
 from flywheel.config.sections import Config
 from flywheel.config.training import (
     COLUMNS,
@@ -38,7 +37,6 @@ __all__ = [
     "PricesConfig",
     "RewardConfig",
     "SearchConfig",
-    "Section",
     "TrainingConfig",
     "as_text",
     "find",

@@ -41,7 +41,7 @@ class JudgeConfig(Section):
     def problems(self) -> Iterator[Problem]:
         needed = {"verifier": "function", "model": "model", "llm": "model"}[self.kind]
         if getattr(self, needed) is None:
-            yield f"a judge of kind {self.kind!r} needs `{needed}`", f"Set `{needed}`."
+            yield f"{needed} is required for kind = {self.kind!r}", f"Set `{needed}` of the judge."
 
 
 class EvaluationConfig(Section):
@@ -77,8 +77,8 @@ class EvaluationConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if ":" not in self.judge and self.judge not in self.judges:
-            names = ", ".join(self.judges) or "a judge of evaluation.judges"
-            yield f"judge = {self.judge!r} is not a judge", f"Set it to {names}, or a module:function."
+            hint = "Add it to `evaluation.judges`, or set `evaluation.judge` to a Python function, as module:function."
+            yield f"judge = {self.judge!r} is not one of evaluation.judges", hint
 
     @property
     def judges_candidates(self) -> bool:

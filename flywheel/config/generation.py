@@ -8,7 +8,7 @@ from flywheel.config.section import OPERATIONAL, Positive, Section, Share, Tempe
 
 
 class FiltersConfig(Section):
-    """Filters of proposed tasks; null switches one off.
+    """Filters of proposed tasks; null disables a filter.
 
     Tasks with a missing field, exact duplicates and copies of a demo are always dropped.
     """
@@ -63,9 +63,9 @@ class InstructionsConfig(Section):
     evolving_share: Share = 1 / 3
     """evolving demos: share of past winners among them."""
     best_of: int = Field(default=1, ge=1, le=256)
-    """Proposals to sample from the same demos for each task that is kept."""
+    """Proposals to sample from the same demos for each kept task."""
     best_by: Literal["novelty", "reward"] = "novelty"
-    """Which of them is kept: the least similar to earlier tasks, or the one with the highest reward."""
+    """Which proposal is kept: the least similar to earlier tasks, or the one with the highest reward."""
     temperature: Temperature = 1.0
     top_p: TopP = 0.99
     max_tokens: Positive = 256

@@ -1,13 +1,13 @@
 """Configurations from YAML files, with overrides, and the messages about invalid ones.
 
-A stranger may have written the file: it can hold no objects and no secrets, and it cannot grow in memory.
+A file may be from a stranger: it can create no objects, contain no secrets, and not expand in memory.
 """
 
 from __future__ import annotations
 
 import difflib
 import io
-import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,35 +18,23 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from flywheel.config.section import Invalid, Problem, Section
+from flywheel.config.section import Problem, Section
 from flywheel.config.sections import Config
 from flywheel.core.assets import presets
-from flywheel.core.files import encodable
+from flywheel.core.files import encodable, expanded
 from flywheel.core.safe_text import SECRET_NAME, holds_secret
 from flywheel.errors import ConfigError
 
-LONGEST = 1_000_000
+LONGEST = 100_000
 """Characters of a file."""
 DEEPEST = 50
 """Levels of nesting."""
-MOST = 100_000
-"""Values, with those that an alias repeats counted each time."""
-SHOWN = 200
-"""Characters of an invalid value that a message quotes."""
-BASE_NOTE = "relative paths start here; without this line, in the folder of this file"
-EXPECTED = {
-    "tuple": "a list such as [one, two]",
-    "dict": "a section of keys and values",
-    "model": "a section of keys and values",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "a string",
-    "string_pattern_mismatch": "at most 64 letters, digits, spaces, dots, dashes and underscores",
-}
-"""What a value must be, by pydantic's type of error or its first word, where its own message speaks of Python."""
+ALIASES = 10
+"""Aliases of a file: each can double what came before it."""
+START = "Start from the config that `flywheel init` creates."
+BASE_NOTE = "relative paths start here; by default, in the folder of this file"
 S = TypeVar("S", bound=Section)
 
 
@@ -55,11 +43,11 @@ def find(name: str) -> Path:
     names = presets()
     if name in names:
         return names[name]
-    with suppress(OSError, ValueError, RuntimeError):  # a name that cannot be a path: too long, or of no user's home
-        path = Path(name).expanduser()
+    with suppress(OSError):  # a path that is too long
+        path = expanded(name)
         if path.is_file():
             return path.resolve()
-    raise ConfigError(f"no preset or file {_shown(name)}", _nearest(name, sorted(names), "Presets"))
+    raise ConfigError(f"no preset or config file {name!r}", _nearest(name, sorted(names), "Available presets"))
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -93,7 +81,8 @@ def parse(section: type[S], values: Mapping[str, Any], name: str = "") -> S:
     is valid by itself.
     """
     try:
-        return section.model_validate(values)
+        # As JSON, so that pydantic is strict about numbers and booleans, and calls lists arrays and sections objects.
+        return section.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         problems = [problem for details in error.errors(include_url=False) for problem in _problems(section, details, name)]
         messages, hints = (dict.fromkeys(filter(None, texts)) for texts in zip(*problems, strict=True))
@@ -104,18 +93,21 @@ def _problems(section: type[Section], details: ErrorDetails, name: str) -> Itera
     kind, location = details["type"], [str(part) for part in details["loc"]]
     if location[-1:] == ["[key]"]:
         location = location[:-2]
+    if location[-1:] in (["str"], ["tuple[str, ...]"]):  # the alternatives of a union
+        location.pop()
     key = ".".join([name, *location] if name else location)
-    cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, Invalid):
-        return [(f"{key}: {message}" if key else message, hint) for message, hint in cause.problems]
+    if kind == "value_error":
+        (problems,) = details["ctx"]["error"].args
+        return [(f"{key}.{message}".lstrip("."), hint) for message, hint in problems]
     if kind == "missing":
-        return [(f"config key {key!r} is missing", "Add it, or start from `flywheel init --config nano`.")]
+        return [(f"missing config key {key!r}", START)]
     if kind == "extra_forbidden":
         parent, known = key.rpartition(".")[0], _keys(section, location[:-1])
-        return [(f"unknown config key {key!r}", _nearest(location[-1], known, "Known keys", parent))]
-    expected = EXPECTED.get(kind) or EXPECTED.get(kind.partition("_")[0]) or details["msg"].partition(" should be ")[2]
-    problem = f" must be {expected}" if expected else f": {details['msg'].removeprefix('Value error, ')}"
-    return [(f"{key} = {_shown(details['input'])}{problem}", "")]
+        return [(f"unknown config key {key!r}", _nearest(location[-1], known, "Valid keys", parent))]
+    if kind == "string_pattern_mismatch":
+        hint = "Use at most 64 letters, digits, spaces, dots, dashes and underscores, with a letter or digit first."
+        return [(f"invalid name {details['input']!r:.200} in {key}", hint)]
+    return [(f"{key} = {details['input']!r:.200} must {details['msg'].partition(' should ')[2]}", "")]
 
 
 def _nearest(name: str, names: Sequence[str], label: str, parent: str = "") -> str:
@@ -133,98 +125,84 @@ def _keys(section: type[Section], location: Sequence[str]) -> list[str]:
     return sorted(section.model_fields)
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-
-
 def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The values of a file with the overrides, and its text."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LONGEST + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"no config file {path}", "Create one with `flywheel init`.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "It must be a readable UTF-8 file.") from None
+        hint = "Check that the file exists, is readable, and is UTF-8. `flywheel init` creates one."
+        raise ConfigError(f"cannot read {path}: {error}", hint) from None
     values = read_yaml(text, str(path))
     if not isinstance(values, dict):
-        kind = "nothing" if values is None else type(values).__name__
-        raise ConfigError(f"{path} must hold keys and values, but holds {kind}", "Start from what `flywheel init` creates.")
+        raise ConfigError(f"{path} is not a YAML mapping of keys to values", START)
     for override in overrides:
         _override(values, override)
+    try:
+        values = json.loads(json.dumps(values, default=str))
+    except (TypeError, ValueError, RecursionError) as error:  # a list as a key, an alias in its own value
+        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use string keys, no recursive aliases.") from None
     _refuse_unfit(values)
-    values.setdefault("base", str(path.parent))
-    return values, text
+    return {"base": str(path.parent)} | values, text
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set expects key=value, got {override!r}", "Write --set sampling.temperature=0.8, for example.")
+        raise ConfigError(f"invalid option --set {override!r}", "Use KEY=VALUE, such as `--set sampling.temperature=0.8`.")
     value = read_yaml(text, f"--set {key}")
     *parents, last = key.split(".")
     section: Any = values
     for parent in parents:
-        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {key}: {parent} is not a section", "`flywheel init` creates a config with every section.")
+            message = f"cannot set config key {key!r}: {parent!r} is a value, not a section"
+            raise ConfigError(message, f"Set `{parent}` itself. `flywheel init` creates a config with all keys.")
     section[last] = value
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """The values in a text; raises ConfigError that starts with ``name`` and quotes no value, as it may be secret."""
+    """The values in a text; raises ConfigError, which quotes no value, as that may be secret."""
     if len(text) > LONGEST:
         raise ConfigError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}", "Check that it is the right file.")
+    depth = aliases = 0
     try:
-        # Counted before anything is built: merge keys copy what their aliases stand for.
-        if _size(YAML(typ="safe", pure=True).compose(text), {}) > MOST:
-            raise ConfigError(f"{name} has more than {MOST:,} values with its aliases expanded", "Remove some aliases.")
+        for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            aliases += isinstance(event, AliasEvent)
+            if depth > DEEPEST or aliases > ALIASES:
+                most = f"{DEEPEST} levels of nesting" if depth > DEEPEST else f"{ALIASES} aliases"
+                raise ConfigError(f"{name} has more than {most}", "Check that it is the right file.")
         return YAML(typ="safe", pure=True).load(text)
-    except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply", f"Use at most {DEEPEST} levels.") from None
     except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        place = f"{name}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}"
         if isinstance(error, DuplicateKeyError):
-            key = str(error.problem).partition(" with value")[0].removeprefix("found duplicate key ")
-            raise ConfigError(f"{name} has the key {key} twice, again in line {line}", "Remove one of them.") from None
-        raise ConfigError(f"{name} is not valid YAML in line {line}: {error.problem or error.context}", "Fix it.") from None
+            key = str(error.problem).partition('"')[2].partition('"')[0]
+            raise ConfigError(f"duplicate key {key!r} in {place}", "Remove one of the two.") from None
+        raise ConfigError(f"invalid YAML in {place}: {error.problem or error.context}", "Fix the syntax.") from None
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What a date with 13 months raises, or !!bool maybe.
-        raise ConfigError(f"{name} has a value that YAML cannot read ({type(error).__name__})", "Quote texts.") from None
-
-
-def _size(node: Node | None, sizes: dict[int, int]) -> int:
-    """The number of values in a node; aliases of a node are the node itself, which ``sizes`` remembers."""
-    if not isinstance(node, CollectionNode):
-        return 1
-    if id(node) not in sizes:
-        sizes[id(node)] = MOST  # what a node counts as inside itself
-        children = itertools.chain(*node.value) if isinstance(node, MappingNode) else node.value
-        sizes[id(node)] = 1 + sum(_size(child, sizes) for child in children)
-    return sizes[id(node)]
+        raise ConfigError(f"invalid value in {name} ({type(error).__name__})", "Put strings in quotes.") from None
 
 
 def _refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:
     """Raise ConfigError for secrets and broken text: a config is stored with every round. It never quotes a secret."""
-    key = ".".join(path) or "the config"
+    key = ".".join(path)
     if len(path) > DEEPEST:
-        raise ConfigError(f"{key[:60]}… is nested more than {DEEPEST} levels deep", "Use fewer levels.")
-    if isinstance(value, Mapping):
+        raise ConfigError(f"config key {key[:60]!r}… has more than {DEEPEST} levels of nesting", "Use fewer levels.")
+    if isinstance(value, dict):
         for name, nested in value.items():
-            if not isinstance(name, str):
-                raise ConfigError(f"{key}: the key {name!r} must be a string", "Quote it.")
             _refuse_unfit(name, (*path, "(a key)"))
             _refuse_unfit(nested, (*path, name))
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list):
         for nested in value:
             _refuse_unfit(nested, path)
     elif isinstance(value, str):
-        if (path and value and SECRET_NAME.search(path[-1])) or holds_secret(value):
+        if (value and SECRET_NAME.search(path[-1])) or holds_secret(value):
             raise ConfigError(
-                f"{key} looks like a secret, and a config is stored with every round",
-                "Remove it. API keys come from the environment: `engine.endpoint.key_env` names the variable, HF_TOKEN is the "
-                "Hugging Face hub's.",
+                f"{key} looks like a secret",
+                "Remove it: configs are stored with every round. Set an API key in the environment variable that "
+                "`engine.endpoint.key_env` names, and a Hugging Face token in HF_TOKEN.",
             )
         if "\0" in value or not encodable(value):
-            raise ConfigError(f"{key}: {value[:60]!r} is not valid text (a null byte or half a surrogate pair)", "Remove it.")
+            raise ConfigError(f"{key} contains a null byte or an unpaired surrogate: {value[:60]!r}", "Remove the character.")

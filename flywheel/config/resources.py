@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -30,27 +29,20 @@ class EndpointConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         """Here and not on the fields, so that no message quotes a value that may be a secret."""
-        try:
-            address = urlsplit(self.base_url)
-            valid = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-        except ValueError:
-            valid = False
         if "@" in self.base_url:
-            yield "base_url contains a name or password", "Remove it; the key comes from the environment."
-        elif not valid or not self.base_url.isprintable() or re.search(r"[\s<>\"{}|\\^`]", self.base_url):
-            yield f"base_url = {self.base_url!r} is not an address", "Use an address such as http://localhost:8000/v1."
+            yield "base_url contains a user name or password", "Remove it. `key_env` names the variable with the API key."
+        elif not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:[1-9]\d{0,4})?(/[!-~]*)?", self.base_url):
+            yield f"base_url = {self.base_url!r} is not a valid URL", "Use a URL such as http://localhost:8000/v1."
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
-            hint = "Set it to OPENAI_API_KEY, for example; the key itself is that variable's value."
-            yield "key_env must be the name of an environment variable, in capital letters", hint
+            hint = "Use a name in capital letters, such as OPENAI_API_KEY, and store the API key in that variable."
+            yield "key_env is not the name of an environment variable", hint
 
 
 class EngineConfig(Section):
     """The engine that runs the generator."""
 
-    name: Literal["auto", "ctranslate2", "transformers", "vllm", "openai", "scripted"] = "auto"
-    """``auto`` takes the fastest engine for this machine and model, and says why; ``scripted`` replays texts, for tests."""
-    script: str | None = None
-    """scripted: the texts to replay, as jsonl with ``text`` and optionally ``finish_reason`` and ``when``."""
+    name: Literal["auto", "ctranslate2", "transformers", "vllm", "openai"] = "auto"
+    """``auto`` takes the fastest engine for this machine and model, and says why."""
     device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
     """``auto``, ``cpu``, or a GPU such as ``cuda``."""
     compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
@@ -71,10 +63,9 @@ class EngineConfig(Section):
     """Run code that comes with a model."""
 
     def problems(self) -> Iterator[Problem]:
-        if (self.name == "scripted") != (self.script is not None):
-            yield "`script` and `name: scripted` belong together", "Set both or neither."
         if self.compute_type == "int8" and self.name in ("vllm", "transformers"):
-            yield "compute_type = 'int8' needs name = 'ctranslate2'", f"For {self.name}, set float32, bfloat16 or float16."
+            hint = "Set `engine.compute_type` to float32, bfloat16 or float16, or `engine.name` to ctranslate2."
+            yield f"compute_type = 'int8' is not supported by name = {self.name!r}", hint
 
 
 class ClusterConfig(Section):
@@ -99,8 +90,8 @@ class ClusterConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.address.startswith("ray://"):
-            hint = "Make this machine a node with `ray start --address HEAD:6379`, and set the address to HEAD:6379 or auto."
-            yield f"address = {self.address!r} is for Ray's client, which does not work with Ray Data", hint
+            hint = "Run `ray start --address HEAD:6379` on this machine, and set `cluster.address` to HEAD:6379 or auto."
+            yield f"address = {self.address!r} is a Ray Client address, which Ray Data does not support", hint
 
 
 class BudgetConfig(Section):

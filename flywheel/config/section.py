@@ -7,7 +7,7 @@ field, or of the section that it holds, is its description.
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OPERATIONAL: dict[str, Any] = {"operational": True}
 
@@ -20,15 +20,7 @@ Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A number that fits into a column of the database."""
 Problem = tuple[str, str]
-"""A message and its hint."""
-
-
-class Invalid(ValueError):
-    """Values that do not fit together."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(message for message, _ in problems))
-        self.problems = problems
+"""A message, which starts with a key of the section, and its hint."""
 
 
 class Section(BaseModel):
@@ -38,19 +30,10 @@ class Section(BaseModel):
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would take YAML's true as 1."""
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and annotation is not bool and annotation is not Any:
-            raise ValueError("true and false are not allowed here")
-        return value
-
     @model_validator(mode="after")
     def _refuse_problems(self) -> Self:
         if problems := list(self.problems()):
-            raise Invalid(problems)
+            raise ValueError(problems)
         return self
 
     def problems(self) -> Iterable[Problem]:

@@ -47,15 +47,15 @@ class Config(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.training.paraphrases and not self.instructions.paraphrases.per_winner:
-            yield "training.paraphrases needs paraphrases", "Set `instructions.paraphrases.per_winner` to 2 or more."
+            yield "training.paraphrases needs paraphrases", "Set `instructions.paraphrases.per_winner` to at least 1."
         if self.engine.name == "openai" and self.training.student is None:
-            hint = "Set `training.student` to a local model to train instead."
-            yield "a generator behind an endpoint cannot be trained", hint
+            hint = "Set `training.student` to a local model, which is trained in place of the generator."
+            yield "engine.name = 'openai' needs training.student: the model of an endpoint cannot be trained", hint
         if self.budget.cost is not None and not any(self.prices.model_dump().values()):
-            yield "budget.cost needs a price", "Set `prices.hour` or `prices.million_tokens`."
+            yield f"budget.cost = {self.budget.cost} needs a price", "Set `prices.hour` or `prices.million_tokens`."
         cap, longest = self.sampling.max_tokens, self.training.max_length
         if cap >= longest:
-            hint = "Raise `training.max_length`, or winners are too long to train on."
+            hint = "Raise `training.max_length`, or lower `sampling.max_tokens`."
             yield f"sampling.max_tokens = {cap} must be below training.max_length = {longest}", hint
 
     def path(self, value: str) -> Path:

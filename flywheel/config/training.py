@@ -61,9 +61,9 @@ class DataConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if unknown := ", ".join(self.columns.keys() - COLUMNS.keys()):
-            yield f"columns: {unknown!r} is not a meaning of a column", f"Known meanings: {', '.join(COLUMNS)}."
+            yield f"columns has unknown keys: {unknown}", f"Valid keys: {', '.join(COLUMNS)}."
         if self.threshold is not None and self.liked:
-            yield "`threshold` is for labels that are numbers, `liked` for words", "Remove one of them."
+            yield "threshold and liked cannot both be set", "Use `threshold` for numeric labels, and `liked` for text labels."
 
 
 class MemberConfig(DataConfig):
@@ -98,7 +98,8 @@ class MergeConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.method == "della" and not (self.density - self.epsilon > 0 and self.density + self.epsilon < 1):
-            yield f"density {self.density} ± epsilon {self.epsilon} must lie within (0, 1) for della", "Lower `epsilon`."
+            message = f"epsilon = {self.epsilon} is too large for density = {self.density}"
+            yield message, "For della, set density - epsilon above 0 and density + epsilon below 1."
 
 
 class SearchConfig(Section):
@@ -155,7 +156,8 @@ class RewardConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.merge.method == "slerp" and not self.search.trials and len(self.members) != 2:
-            yield f"merge.method = 'slerp' needs exactly two members, not {len(self.members)}", "Set it to ties or linear."
+            hint = "Set `reward.merge.method` to ties or linear."
+            yield f"merge.method = 'slerp' needs exactly two members, not {len(self.members)}", hint
 
 
 class TrainingConfig(Section):
@@ -203,5 +205,5 @@ class TrainingConfig(Section):
     def problems(self) -> Iterator[Problem]:
         shares = self.processes * self.accumulate
         if self.batch_size % shares:
-            hint = f"Set it to {-(-self.batch_size // shares) * shares}, for example."
+            hint = f"Set `training.batch_size` to {-(-self.batch_size // shares) * shares}, for example."
             yield f"batch_size = {self.batch_size} must be a multiple of processes x accumulate ({shares})", hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from flywheel.errors import FlywheelError
+from flywheel.errors import RESUME, FlywheelError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -20,14 +20,14 @@ def machine_fault(error: BaseException) -> FlywheelError | None:
     number = error.errno if isinstance(error, OSError) else None
     place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     if number in FULL or any(words in text for words in FULL_WORDS):
-        return FlywheelError(f"the disk is full{place}", "Free some space and run the same command: finished chunks are kept.")
+        return FlywheelError(f"the disk is full{place}", f"Free some space. {RESUME}")
     if number in UNWRITABLE or any(words in text for words in UNWRITABLE_WORDS):
         return FlywheelError(f"cannot write: {text}", "Fix the permissions, or choose another workspace with --workspace.")
     if number == errno.ENOMEM or short_of_memory(error):
         return FlywheelError(
             "out of memory",
-            "Close other programs, or lower engine.chunk (propose, answer, evaluate), reward.batch_tokens (score) or "
-            "training.batch_size and training.accumulate (train). Finished chunks are kept.",
+            "Close other programs, lower `engine.chunk` (propose, answer, evaluate) or `reward.batch_tokens` (score), or raise "
+            f"`training.accumulate` (train). {RESUME}",
         )
     return None
 

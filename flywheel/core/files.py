@@ -26,7 +26,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ConfigError(f"no such user: {text!r}", "Write the whole path.") from None
+        raise ConfigError(f"no such user: {text!r}", "Write the full path.") from None
 
 
 @contextlib.contextmanager

@@ -10,19 +10,19 @@ from typing import Any
 
 from flywheel.errors import ConfigError
 
-HINT = "Name it module:function, in a module that Python can import, such as a file in a folder of PYTHONPATH."
+HINT = "Write `module:function`, and add the module's folder to PYTHONPATH if Python cannot import the module."
 
 
 def load_function(name: str, key: str) -> Callable[..., Any]:
     """The function ``module:function``; raises ConfigError, which names the config key, where there is none."""
     if not all(name.partition(":")):
-        raise ConfigError(f"{key} is {name!r}", HINT)
+        raise ConfigError(f"{key} = {name!r} is not of the form module:function", HINT)
     try:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises at import
-        raise ConfigError(f"cannot import {key} {name!r}: {reason_of(error)}", HINT) from None
+        raise ConfigError(f"cannot import {name!r} ({key}): {reason_of(error)}", HINT) from None
     if not callable(function):
-        raise ConfigError(f"{key} {name!r} is not a function", HINT)
+        raise ConfigError(f"{key} = {name!r} is not a function", HINT)
     return function
 
 

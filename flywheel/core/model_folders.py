@@ -22,7 +22,7 @@ def local_folder(source: str) -> Path:
     Raises ModelError for a missing folder, missing or corrupt weights, or a hub id that cannot be downloaded.
     """
     folder = Path(source)
-    if not folder.exists():
+    if not folder.exists() and source.count("/") < 2 and not source.startswith(("/", ".", "~")):
         folder = _download(source)
     check_model(folder)
     return folder
@@ -34,11 +34,9 @@ def check_model(folder: Path) -> None:
 
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}", FIX_PATH)
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"{folder} has no config.json, so it is not a model's folder", FIX_PATH)
-    if not isinstance(_read_json(config), dict):
-        raise ModelError(f"{config} is not JSON: no object", COPY_AGAIN)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json, so it is not a model folder", FIX_PATH)
+    _read_json(folder / "config.json")
     for path in _weights(folder):
         try:
             with safe_open(path, framework="np") as file:
@@ -56,21 +54,21 @@ def _weights(folder: Path) -> list[Path]:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
         hint = "Save the model with save_pretrained. Pickled weights are not loaded: they can run code."
         raise ModelError(f"{folder} has no model.safetensors" + "".join(f", only {name}" for name in pickles[:1]), hint)
-    try:
-        names = sorted(set(_read_json(index)["weight_map"].values()))
-        valid = bool(names) and all(Path(name).name == name and name.endswith(".safetensors") for name in names)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index} is not an index of weights ({type(error).__name__})", COPY_AGAIN) from None
-    if not valid:
-        raise ModelError(f"{index} names files other than *.safetensors in its folder", COPY_AGAIN)
+    weight_map = _read_json(index).get("weight_map")
+    names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+        raise ModelError(f"{index} may only name *.safetensors files in the same folder", COPY_AGAIN)
     return [folder / name for name in names]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise ModelError(f"{path} is not JSON: {error}", COPY_AGAIN) from None
+        raise ModelError(f"cannot read {path}: {reason_of(error)}", COPY_AGAIN) from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is not a JSON object", COPY_AGAIN)
+    return value
 
 
 def settings_of(folder: Path) -> Any:
@@ -85,25 +83,18 @@ def settings_of(folder: Path) -> Any:
         raise ModelError(message, "Use a model that transformers supports; code that comes with a model is not run.") from None
 
 
-def has_chat_format(folder: Path, *, trust_remote_code: bool = False) -> bool:
-    """Whether a model's tokenizer has a chat template."""
-    from transformers import AutoTokenizer
-
-    return bool(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code).chat_template)
-
-
 def chat_format(
     folder: Path, *, arguments: Mapping[str, Any] | None = None, trust_remote_code: bool = False
-) -> Callable[[str], str]:
+) -> Callable[[str], str] | None:
     """A function that puts a user's message into the chat template of a model, up to where the model answers.
 
-    ``arguments`` go to the template. Raises ModelError for a tokenizer without one.
+    ``arguments`` go to the template. None for a tokenizer without one.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {folder} has no chat template", "Set `prompt_style` to completion.")
+        return None
     adds_start = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
 
     def as_chat(words: str) -> str:
@@ -120,8 +111,6 @@ def chat_format(
 
 
 def _download(source: str) -> Path:
-    if source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        raise ModelError(f"no model folder at {source}", FIX_PATH)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -134,5 +123,5 @@ def _download(source: str) -> Path:
 
 def not_found(source: str, error: Exception) -> ModelError:
     """The error for a model that is neither on disk nor on the hub."""
-    message = f"{source!r} is not a folder, and the hub cannot provide it: {first_line(error)}"
-    return ModelError(message, "Fix the name, or go online.")
+    message = f"model {source!r} not found, neither as a folder nor on the hub: {first_line(error)}"
+    return ModelError(message, "Check the name and the network connection.")

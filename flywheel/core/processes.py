@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from flywheel.core.progress import Advance
-from flywheel.errors import BudgetSpent, EngineError, FlywheelError, Stopped, first_line
+from flywheel.errors import RESUME, BudgetSpent, EngineError, FlywheelError, Stopped, first_line
 
 PATIENCE_S = 60.0
 """How long a process may take to end; torch gives its own processes half of it."""
@@ -77,10 +77,6 @@ def parent_connection() -> Connection:
 class Process(Child):
     """A training process for the length of a with block; its module calls `run_training`."""
 
-    def __init__(self, *module: str, environment: Mapping[str, str], memory_hint: str) -> None:
-        super().__init__(*module, environment=environment)
-        self._memory_hint = memory_hint
-
     def __enter__(self) -> Self:
         return self
 
@@ -119,9 +115,10 @@ class Process(Child):
         """The error of a process that was killed, or that failed with an exception of a library's."""
         code, output = self.wait(), self.output()
         if code == -signal.SIGKILL or re.search(r"Signal 9 \(SIGKILL\)|<Signals\.SIGKILL", output):
-            return EngineError("a training process was killed, most likely because memory ran out", self._memory_hint)
+            message = "a training process was killed, most likely because memory ran out"
+            return EngineError(message, "Raise `training.accumulate`.")
         lines = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.split("\n")
-        return EngineError(f"a training process failed: {text or lines[-1]}", "Fix the cause, then resume.")
+        return EngineError(f"a training process failed: {text or lines[-1]}", f"Fix the cause. {RESUME}")
 
 
 def run_training(train: Callable[[Advance], Any]) -> None:

@@ -15,7 +15,6 @@ class Counter(Protocol):
 
     def to(self, done: int, total: int | None = None) -> None:
         """Set how much is done, and the total if it has become known."""
-        ...
 
 
 class Progress(Protocol):
@@ -23,7 +22,6 @@ class Progress(Protocol):
 
     def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Counter]:
         """Show a piece of work for the length of a with block."""
-        ...
 
 
 class Silent:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from flywheel.errors import StoreError
+from flywheel.errors import RESUME, StoreError
 
 Row = TypeVar("Row")
 
@@ -31,7 +31,7 @@ class Spooled(Sequence[Row]):
                 pickle.dump(row, self._file, protocol=pickle.HIGHEST_PROTOCOL)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror or error}", "Free some space, then resume.") from None
+            raise StoreError(f"cannot write to {folder}: {error.strerror or error}", f"Free some space. {RESUME}") from None
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -91,26 +91,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in np.minimum(1.0, adjusted)[np.argsort(order)]]
 
 
-def smallest_detectable(values: Array, *, confidence: float, power: float = POWER) -> float:
-    """The smallest true mean difference that this many tasks would have shown with the given power.
+def smallest_detectable(values: Array, *, confidence: float) -> float:
+    """The smallest true mean difference that this many tasks would have shown with the power `POWER`.
 
     Normal approximation: (z for the confidence + z for the power) x standard error (Cohen, Statistical Power
     Analysis, section 2.3). ``nan`` for fewer than two tasks.
     """
     if values.size < 2:
         return float("nan")
-    return float(_z_sum(confidence, power) * values.std(ddof=1) / np.sqrt(values.size))
+    return float((_z(confidence) + stats.norm.ppf(POWER)) * values.std(ddof=1) / np.sqrt(values.size))
 
 
-def tasks_needed(values: Array, effect: float, *, confidence: float, power: float = POWER) -> int | None:
-    """How many such tasks show a true mean difference of ``effect`` with the given power; None for fewer than two tasks."""
+def tasks_needed(values: Array, effect: float, *, confidence: float) -> int | None:
+    """How many such tasks would show a true mean difference of ``effect``; None for fewer than two tasks."""
     if values.size < 2:
         return None
-    return max(2, int(np.ceil((_z_sum(confidence, power) * values.std(ddof=1) / effect) ** 2)))
+    return max(2, int(np.ceil(values.size * (smallest_detectable(values, confidence=confidence) / effect) ** 2)))
 
 
-def _z_sum(confidence: float, power: float) -> float:
-    return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
+def _z(confidence: float) -> float:
+    """The normal quantile of a two-sided interval."""
+    return float(stats.norm.ppf((1 + confidence) / 2))
 
 
 def best_weights(candidates: int, sizes: NDArray[np.int_]) -> Array:
@@ -125,14 +126,9 @@ def best_weights(candidates: int, sizes: NDArray[np.int_]) -> Array:
 
 
 def wilson(outcomes: Array, *, confidence: float) -> Estimate:
-    """The share of successes with its score interval, which stays inside [0, 1] (Wilson 1927; a tie is half a success).
-
-    Raises ValueError on an empty array.
-    """
-    if outcomes.size == 0:
-        raise ValueError("no outcomes to estimate a share from")
+    """The share of successes with its score interval, which stays inside [0, 1] (Wilson 1927; a tie is half a success)."""
     share, rows = float(outcomes.mean()), outcomes.size
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = _z(confidence)
     centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
     return Estimate(value=share, low=float(centre - half), high=float(centre + half))
@@ -142,11 +138,9 @@ def mean_of_means(groups: Sequence[Array], *, confidence: float) -> Estimate:
     """The average of the groups' means, each group counting the same, with its normal interval.
 
     The variance of the average is the sum of the means' variances over the square of their number (groups are
-    independent). Raises ValueError where there is no group or an empty one.
+    independent).
     """
-    if not groups or any(group.size == 0 for group in groups):
-        raise ValueError("no values to estimate a mean from")
     value = float(np.mean([group.mean() for group in groups]))
     variance = sum(group.var(ddof=1) / group.size for group in groups if group.size > 1) / len(groups) ** 2
-    half = float(stats.norm.ppf((1 + confidence) / 2) * np.sqrt(variance))
+    half = float(_z(confidence) * np.sqrt(variance))
     return Estimate(value=value, low=value - half, high=value + half)

@@ -50,7 +50,7 @@ class CTranslate2Engine:
         self._folder = convert(model, cache / f"{digest}-{config.compute_type}", config)
         self._compute_type = config.compute_type
         self._tiny = (self._folder / "model.bin").stat().st_size < TINY_BYTES
-        self._workers, self._one_by_one = workers(config), False
+        self._workers = workers(config)
 
     def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         ids, fits = self._reader.read(prompts, sampling)
@@ -81,12 +81,10 @@ class CTranslate2Engine:
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
-            if self._one_by_one:
-                raise EngineError(
-                    "out of memory: one shard of this model does not fit",
-                    "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8.",
-                ) from None
-        self._workers, self._one_by_one = 1, True
+            if self._workers == 1:
+                hint = "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8."
+                raise EngineError("out of memory while CTranslate2 generated on one core", hint) from None
+        self._workers = 1
         return self._run_all(run, shards)
 
     def _generate(self, prompts: Sequence[list[int]], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
@@ -126,7 +124,7 @@ class CTranslate2Engine:
                 if short_of_memory(error):
                     raise
                 message = f"the converted model in {self._folder} is corrupt: {' '.join(str(error).split())}"
-                raise ModelError(message, "Remove the folder; it is converted again.") from None
+                raise ModelError(message, "Delete the folder: the next run converts the model again.") from None
             # The thread is seeded at its first draw, so make it draw before another shard changes the seed.
             generator.generate_batch([tokens], max_length=1, sampling_topk=0)
         return generator
@@ -135,11 +133,11 @@ class CTranslate2Engine:
 def check_machine(config: EngineConfig) -> None:
     """Raise ConfigError for a device or a compute type that CTranslate2 does not support on this machine."""
     if device(config) != "cpu" and config.device != "auto":
-        message = f"CTranslate2 runs on the CPU here, but engine.device is {config.device}"
+        message = f"ctranslate2 runs on the CPU only, but `engine.device` is {config.device!r}"
         raise ConfigError(message, "Set `engine.name` to vllm or transformers, or `engine.device` to cpu.")
     if config.compute_type not in ctranslate2.get_supported_compute_types("cpu"):
-        message = f"CTranslate2 does not support engine.compute_type {config.compute_type} on this CPU"
-        raise ConfigError(message, "Set it to float32 or int8.")
+        message = f"this CPU does not support `engine.compute_type` {config.compute_type!r} in CTranslate2"
+        raise ConfigError(message, "Set `engine.compute_type` to float32 or int8.")
 
 
 def converts(model: Path, *, trust_remote_code: bool = False) -> bool:
@@ -165,14 +163,11 @@ def convert(model: Path, folder: Path, config: EngineConfig) -> Path:
         try:
             with publish(folder) as unfinished:
                 converter.convert(str(unfinished), quantization=quantization, force=True)
-                _name_missing_tokens(unfinished / "config.json")
+                # Of tokenizers without a start token: CTranslate2 does not load a config with null tokens.
+                settings = json.loads((path := unfinished / "config.json").read_text(encoding="utf-8"))
+                missing = [name for name in ("bos_token", "unk_token") if settings.get(name, "") is None]
+                settings |= dict.fromkeys(missing, settings["eos_token"])
+                path.write_text(json.dumps(settings), encoding="utf-8")
         except (ValueError, NotImplementedError) as error:
             raise ModelError(f"CTranslate2 cannot convert {model}: {error}", "Set `engine.name` to transformers.") from None
     return folder
-
-
-def _name_missing_tokens(path: Path) -> None:
-    """Replace null tokens, as of tokenizers without a start token: CTranslate2 does not load such a config."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    missing = {name: config["eos_token"] for name in ("bos_token", "unk_token") if config.get(name, "") is None}
-    path.write_text(json.dumps(config | missing), encoding="utf-8")

@@ -42,28 +42,24 @@ def choose(config: EngineConfig, model: Path | None) -> Choice:
 
 def check(config: EngineConfig, model: Path | None) -> None:
     """Raise for an engine that could not start on a generator's folder (None behind an endpoint)."""
-    if config.name == "openai":
+    name = choose(config, model).name
+    if name == "openai":
         from flywheel.engines import openai_engine  # noqa: F401 - raises where its package is missing
-    if config.name in ("openai", "scripted") or model is None:
+
         return
     device(config)
-    name = choose(config, model).name
-    if name == "vllm":
-        from flywheel.engines.vllm_engine import check_release
-
-        check_release()
-    elif name == "ctranslate2":
+    if name == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import check_machine
 
         check_machine(config)
+    elif name == "vllm":
+        from flywheel.engines.vllm_engine import check_release
+
+        check_release()
 
 
 def load(config: EngineConfig, model: Path, *, cache: Path, digest: str) -> Engine:
     """Start the engine on a generator's folder; ``cache`` is for converted weights, filed under the ``digest`` of the model."""
-    if config.script is not None:
-        from flywheel.engines.scripted_engine import ScriptedEngine
-
-        return ScriptedEngine(Path(config.script))
     name = choose(config, model).name
     if name == "ctranslate2":
         from flywheel.engines.ctranslate2_engine import CTranslate2Engine

@@ -12,7 +12,7 @@ from flywheel.config import Config, EngineConfig
 from flywheel.core.files import digest_model
 from flywheel.core.model_folders import local_folder
 from flywheel.engines.contract import Engine, Sampling
-from flywheel.engines.factory import Choice, check, choose, load
+from flywheel.engines.factory import Choice, choose, load
 from flywheel.records import Model, ModelKind, Round
 from flywheel.workspace import Workspace
 
@@ -61,18 +61,12 @@ def choose_engine(config: Config) -> Choice:
     return choose(config.engine, generator_folder(config))
 
 
-def check_engine(config: Config) -> None:
-    """Raise where the engine could not start on this machine; on a cluster only its nodes need it."""
-    if config.cluster is None:
-        check(config.engine, generator_folder(config))
-
-
 def local_engine(config: Config) -> EngineConfig:
     """The engine settings for a model on disk: the configured ones, or ``auto`` for the student of an endpoint."""
     settings = config.engine
-    if settings.name == "openai":
-        return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
-    return settings if settings.script is None else settings.model_copy(update={"script": str(config.path(settings.script))})
+    if settings.name != "openai":
+        return settings
+    return EngineConfig(chunk=settings.chunk, trust_remote_code=settings.trust_remote_code)
 
 
 def load_engine(config: Config, workspace: Workspace, model: Model) -> Engine:

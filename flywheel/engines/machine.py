@@ -15,7 +15,7 @@ def device(config: EngineConfig) -> str:
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"no GPU found for engine.device {config.device!r}", "Set `engine.device` to cpu or auto.")
+        raise ConfigError(f"no GPU found for `engine.device` {config.device!r}", "Set `engine.device` to cpu or auto.")
     return config.device
 
 

@@ -15,9 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from flywheel.engines.contract import Sampling
 from flywheel.engines.openai_errors import BrokenReply, Failure, server_message
@@ -30,7 +30,8 @@ RESERVED = frozenset(
     ("model", "prompt", "messages", "n", "best_of", "echo", "stream", "stop", "seed", "max_tokens", "max_completion_tokens")
 )
 """Fields that ``engine.args`` must not set."""
-LOWEST_LOGPROB = -1e6
+LIMIT = 1e6
+"""What no log-probability reaches."""
 LONGEST = 1_000_000
 """Characters of a completion."""
 
@@ -45,8 +46,6 @@ class Dialect:
     # generate without limit; OpenAI's reasoning models take only the successor, and their error names it.
     limit: str = "max_tokens"
     logprobs: bool = True
-    usage: bool = False
-    """Whether its replies have ``usage``: a reply without is broken then."""
 
     def fields(self, *, n: int, sampling: Sampling, seed: int | None, chat: bool, args: Mapping[str, Any]) -> dict[str, Any]:
         """A request's fields besides model and prompt; a null in ``args`` leaves one out."""
@@ -63,11 +62,6 @@ class Dialect:
             fields |= {"logprobs": True, "top_logprobs": 1} if chat else {"logprobs": 1}
         return {name: value for name, value in (fields | dict(args)).items() if value is not None}
 
-    def after_reply(self, reply: Reply, n: int) -> Dialect:
-        """What a reply to a request for n completions has shown: some servers send one, whatever ``n`` is."""
-        sent = len(reply.completions)
-        return replace(self, usage=reply.usage, choices=min(self.choices, sent) if sent < n else self.choices)
-
     def after_failure(self, failure: Failure, n: int) -> Dialect | None:
         """What to try once a request for n completions was rejected; None where nothing can be left out."""
         words = f"{failure.code} {failure.message}".lower()
@@ -79,14 +73,6 @@ class Dialect:
             return replace(self, logprobs=False)
         # Older llama.cpp servers report this with a status of 500.
         return replace(self, choices=1) if n > 1 and (failure.status in (400, 422) or "completion choice" in words) else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """The completions of one reply, and whether it had ``usage``."""
-
-    completions: list[Completion]
-    usage: bool
 
 
 def _storable(value: object) -> object:
@@ -105,10 +91,21 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     text: Text | None = None
-    message: _Message = _Message()
+    message: _Message | None = None
     """A chat's text."""
     finish_reason: Text
     logprobs: Any = None
+
+    @model_validator(mode="after")
+    def _take_text(self) -> Self:
+        """Put a chat's text where a completion has its own."""
+        if self.message is not None:
+            self.text = self.message.refusal if self.message.content is None else self.message.content
+            if self.text is None and self.finish_reason != "stop":
+                self.text = ""  # cut while the model was still thinking, or filtered
+        if self.text is None or self.finish_reason in ("abort", "error"):
+            raise ValueError(f"no text, finish_reason {self.finish_reason}")
+        return self
 
 
 class _Usage(BaseModel):
@@ -116,30 +113,35 @@ class _Usage(BaseModel):
     completion_tokens: Count
 
 
-class _Body(BaseModel):
+class Reply(BaseModel):
+    """The body of a response."""
+
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
 
+    def completions(self, *, prompt: str, n: int, stop: Sequence[str]) -> list[Completion]:
+        """At most n completions of the prompt."""
+        completions = [_completion(choice, stop) for choice in self.choices[:n]]
+        weights = [completion.tokens for completion in completions]
+        counts = shares(self.usage.completion_tokens, weights) if self.usage else weights
+        completions = [replace(completion, tokens=count) for completion, count in zip(completions, counts, strict=True)]
+        prompt_tokens = self.usage.prompt_tokens if self.usage else estimate(prompt)
+        completions[0] = replace(completions[0], prompt_tokens=prompt_tokens)
+        return completions
 
-def read_reply(content: bytes, *, prompt: str, n: int, stop: Sequence[str], chat: bool) -> Reply:
-    """At most n completions from the body of a response; raises BrokenReply where there are none."""
+
+def read_reply(content: bytes) -> Reply:
+    """A reply with completions; raises BrokenReply for anything else."""
     try:
         raw = json.loads(content)
         if isinstance(raw, dict) and raw.get("error"):
             raise BrokenReply(server_message(raw))
-        body = _Body.model_validate(raw)
+        return Reply.model_validate(raw)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         raise BrokenReply(f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}") from None
     except (ValueError, RecursionError):
-        raise BrokenReply("not JSON") from None
-    completions = [_completion(choice, stop, chat=chat) for choice in body.choices[:n]]
-    weights = [completion.tokens for completion in completions]
-    counts = shares(body.usage.completion_tokens, weights) if body.usage else weights
-    completions = [replace(completion, tokens=count) for completion, count in zip(completions, counts, strict=True)]
-    prompt_tokens = body.usage.prompt_tokens if body.usage else estimate(prompt)
-    completions[0] = replace(completions[0], prompt_tokens=prompt_tokens)
-    return Reply(completions=completions, usage=body.usage is not None)
+        raise BrokenReply("the response is not JSON") from None
 
 
 def estimate(text: str) -> int:
@@ -149,24 +151,17 @@ def estimate(text: str) -> int:
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
     """Whole numbers that add up to the total, in proportion to the weights."""
-    parts = [weight or 1 for weight in weights] if not any(weights) else weights
+    parts = weights if any(weights) else [1] * len(weights)
     edges = [total * part // sum(parts) for part in accumulate(parts, initial=0)]
     return [end - start for start, end in pairwise(edges)]
 
 
-def _completion(choice: _Choice, stop: Sequence[str], *, chat: bool) -> Completion:
+def _completion(choice: _Choice, stop: Sequence[str]) -> Completion:
     """A choice whose tokens are counted by its log-probabilities, or estimated.
 
     Any finish reason but *stop*, such as content_filter, means that the text was cut: it never wins.
     """
-    reason = FinishReason.STOP if choice.finish_reason == "stop" else FinishReason.LENGTH
-    text = choice.text
-    if chat:
-        text = choice.message.refusal if choice.message.content is None else choice.message.content
-        if text is None and reason == FinishReason.LENGTH:
-            text = ""  # cut while the model was still thinking, or filtered
-    if text is None or choice.finish_reason in ("abort", "error"):
-        raise BrokenReply(f"a choice without text, finish_reason {choice.finish_reason}")
+    text, reason = choice.text or "", FinishReason.STOP if choice.finish_reason == "stop" else FinishReason.LENGTH
     logprobs = _logprobs(choice.logprobs)
     tokens, logprob = len(logprobs) or estimate(text), sum(logprobs) / len(logprobs) if logprobs else None
     text, reason = cut_at_stop(text, stop, reason)
@@ -177,11 +172,10 @@ def _completion(choice: _Choice, stop: Sequence[str], *, chat: bool) -> Completi
 
 def _logprobs(logprobs: Any) -> list[float]:
     """Log-probabilities of a choice's tokens; empty where they are missing or implausible."""
-    if not isinstance(logprobs, dict):
-        return []
-    values = logprobs.get("token_logprobs")
-    if isinstance(tokens := logprobs.get("content"), list):  # a chat's, and llama.cpp's always
+    fields = logprobs if isinstance(logprobs, dict) else {}
+    values, tokens = fields.get("token_logprobs"), fields.get("content")  # the latter a chat's, and llama.cpp's always
+    if isinstance(tokens, list):
         values = [token.get("logprob") if isinstance(token, dict) else None for token in tokens]
-    values = values if isinstance(values, list) else []
-    plausible = all(isinstance(value, int | float) and LOWEST_LOGPROB < value < -LOWEST_LOGPROB for value in values)
-    return [float(value) for value in values] if plausible else []
+    if not isinstance(values, list) or not all(isinstance(value, int | float) and abs(value) < LIMIT for value in values):
+        return []
+    return [float(value) for value in values]

@@ -38,7 +38,7 @@ class Reader:
     def __init__(self, model: Path, tokenizer: Any, *, context: int | None = None) -> None:
         """``context`` is the model's own by default. Raises ModelError without an end-of-text token: no text would ever end."""
         if tokenizer.eos_token is None:
-            raise ModelError(f"the tokenizer of {model} has no eos_token", "Add one to its tokenizer_config.json.")
+            raise ModelError(f"the tokenizer of {model} has no eos_token", "Add `eos_token` to its tokenizer_config.json.")
         self.tokenizer, self._context = tokenizer, context or context_length(model)
         path = model / "generation_config.json"
         ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None

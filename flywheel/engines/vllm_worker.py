@@ -15,7 +15,7 @@ from flywheel.core.processes import parent_connection
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.texts import Reader, too_long
-from flywheel.errors import first_line
+from flywheel.errors import RESUME, EngineError, first_line
 from flywheel.records import Completion, FinishReason
 
 KV_CACHE_BYTES = 4 << 30
@@ -96,12 +96,12 @@ def main() -> None:
         except EOFError:
             os._exit(0)  # vLLM's own shutdown waits for things that nobody needs any more
         try:
-            answer = worker.generate(**request) if worker else None
+            answer: Any = worker.generate(**request) if worker else None
             worker = worker or Worker(**request)
         except Exception as error:  # whatever vLLM raises is reported where flywheel can show it
-            connection.send(("failed", f"{first_line(error).strip()[:300]} ({type(error).__name__})"))
-        else:
-            connection.send(("done", answer))
+            message = f"vLLM failed: {first_line(error).strip()[:300]} ({type(error).__name__})"
+            answer = EngineError(message, f"Check `engine.args`. {RESUME}")
+        connection.send(answer)
 
 
 if __name__ == "__main__":

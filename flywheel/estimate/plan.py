@@ -30,7 +30,7 @@ class Work:
     name: str
     unit: str = ""
     count: int | None = None
-    """None where it depends on data that is not on this machine."""
+    """None where it depends on data on the hub."""
     rows: int = 0
     """Rows that it adds to the store, at most."""
     tokens: int = 0
@@ -38,14 +38,12 @@ class Work:
     most_tokens: int = 0
     prompt_tokens: int = 0
     memory: int | None = None
-    """Bytes, and ``available`` the bytes of its device; None on another machine."""
-    available: int | None = None
+    """Bytes; None behind an endpoint."""
     seconds: float | None = None
     """None where no finished round, which ``basis`` names, has measured it."""
     basis: str | None = None
     cost: float | None = None
     """None where the machine's time has a price and is unknown."""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,6 @@ class Plan:
     work: Sequence[Work]
     done: Sequence[str]
     """Work that is already done."""
-    notes: Sequence[str]
     warnings: Sequence[str] = ()
 
     @property
@@ -81,36 +78,32 @@ class Planner:
     trained: TextModel
     """The generator, or the student that is trained instead."""
     reward: Shape
-    available: int
-    """Bytes of memory where models score and are trained."""
 
     def stages(self) -> Iterator[Work]:
         """All stages of a round, in order."""
         config, sampling, evaluation = self.config, self.config.sampling, self.config.evaluation
-        tasks, members, paraphrases = config.instructions.tasks, len(config.reward.members), config.instructions.paraphrases
-        n, cap, judges = sampling.n, sampling.max_tokens, evaluation.all_judges.values()
+        tasks, n, paraphrases = config.instructions.tasks, sampling.n, config.instructions.paraphrases
+        judges = evaluation.all_judges.values()
         yield self._propose()
-        yield self._generate(Stage.ANSWER, "candidates", self.generator, tasks, n, cap, f"{n} per task")
+        yield self._generate(Stage.ANSWER, "candidates", tasks, n, sampling.max_tokens)
         yield self._score(Stage.SCORE, "candidates", tasks * n, tasks * n)
-        yield self._score(Stage.SELECT, "tasks", tasks, tasks * (len(Policy) + members), f"{members} members score the winners")
+        # A row for the pick of each policy, and one for the score of each member.
+        yield self._score(Stage.SELECT, "tasks", tasks, tasks * (len(Policy) + len(config.reward.members)))
         if evaluation.judges_candidates:
             asked, free = min(tasks, evaluation.curve_tasks), sum(judge.is_free for judge in judges)
-            note = "every candidate, to measure selection"
-            yield self._measured(Work(name=Stage.JUDGE, unit="tasks", count=asked, rows=asked * n * free, note=note))
-        if each := paraphrases.per_winner:
-            limits = (tasks, each, paraphrases.max_tokens)
-            yield self._generate(Stage.PARAPHRASE, "paraphrases", self.generator, *limits, f"{each} per winner")
+            yield self._measured(Work(name=Stage.JUDGE, unit="tasks", count=asked, rows=asked * n * free))
+        if paraphrases.per_winner:
+            yield self._generate(Stage.PARAPHRASE, "paraphrases", tasks, paraphrases.per_winner, paraphrases.max_tokens)
         yield self._train()
-        samples, note = evaluation.samples, f"{evaluation.samples} per held-out task"
         # A row for each output, one for its reward, one for the score of each judge.
-        rows = 2 + len(judges)
-        yield self._generate(Stage.EVALUATE, "samples", self.trained, self.held_out, samples, cap, note, rows_per_text=rows)
+        evaluate = self._generate(Stage.EVALUATE, "samples", self.held_out, evaluation.samples, sampling.max_tokens)
+        yield self._measured(replace(evaluate, rows=evaluate.rows * (2 + len(judges))))
 
     def reward_model(self, sets: Mapping[str, PreferenceSet]) -> Iterator[Work]:
-        """The build of the reward model; the steps of a member whose data is not in ``sets`` are unknown."""
+        """The build of the reward model; without ``sets``, the steps of its members are unknown."""
         reward = self.config.reward
         if reward.joint.epochs:
-            data = pool(sets, seed=reward.seed) if len(sets) == len(reward.members) else None
+            data = pool(sets, seed=reward.seed) if sets else None
             yield self._member("joint", data, training_settings(reward, reward.joint))
         for name, member in reward.members.items():
             yield self._member(f"member {name}", sets.get(name), training_settings(reward, member))
@@ -123,15 +116,13 @@ class Planner:
 
     def _propose(self) -> Work:
         config, rate = self.config.instructions, self.state.rates.get(Stage.PROPOSE)
-        attempts = math.ceil(config.tasks / rate.kept) if rate else config.tasks * config.best_of
+        prompts = math.ceil(config.tasks / rate.kept / config.best_of) if rate else config.tasks
         most = config.max_attempts * config.best_of * config.tasks
         most_tokens = most * config.max_tokens
         if config.max_total_tokens:
             chunk = self.config.engine.chunk * config.best_of * config.max_tokens
             most_tokens = min(most_tokens, config.max_total_tokens + chunk)
-        note = f"{attempts:,} attempts{'' if rate else ', if all are kept'}; {most:,} at most"
-        prompts = math.ceil(attempts / config.best_of)
-        work = self._generate(Stage.PROPOSE, "tasks", self.generator, prompts, config.best_of, config.max_tokens, note)
+        work = self._generate(Stage.PROPOSE, "tasks", prompts, config.best_of, config.max_tokens)
         return replace(work, count=config.tasks, rows=most, most_tokens=most_tokens)
 
     def _train(self) -> Work:
@@ -146,47 +137,36 @@ class Planner:
         logits = texts * min(self.longest_text, config.max_length) * shape.vocabulary
         weights = shape.parameters * (BYTES[config.dtype] if config.lora else 16)
         steps = _steps(winners + proposals, config.batch_size, config.epochs, config.args)
-        note = f"{winners:,} winners, {proposals:,} proposals, {config.batch_size} per step"
-        work = self._score(Stage.TRAIN, "steps", steps, winners + proposals, note)
+        work = self._score(Stage.TRAIN, "steps", steps, winners + proposals)
         return replace(work, rows=1, memory=weights + 8 * logits)
 
-    def _generate(
-        self, stage: Stage, unit: str, model: TextModel, prompts: int, n: int, cap: int, note: str, *, rows_per_text: int = 1
-    ) -> Work:
-        texts, requests = prompts * n, 1
+    def _generate(self, stage: Stage, unit: str, prompts: int, n: int, cap: int) -> Work:
+        model, requests = self.trained if stage == Stage.EVALUATE else self.generator, 1
         if model.engine.name == "openai":
             requests = math.ceil(n / self.config.engine.endpoint.most_choices)
         work = Work(
             name=stage,
             unit=unit,
-            count=texts,
-            rows=texts * rows_per_text,
-            tokens=texts * cap,
-            most_tokens=texts * cap,
+            count=prompts * n,
+            rows=prompts * n,
+            tokens=prompts * n * cap,
+            most_tokens=prompts * n * cap,
             prompt_tokens=round(prompts * requests * statistics.fmean(model.prompts[stage])),
             memory=model.memory,
-            available=model.available,
-            note=note,
         )
-        # The tokens of a student have no price: it generates here, not behind the generator's endpoint.
-        return self._measured(work, free=stage is Stage.EVALUATE and self.config.training.student is not None)
-
-    def _member(self, name: str, data: PreferenceSet | None, settings: TrainingSettings) -> Work:
-        steps, note = None, "its data is not on this machine yet"
-        if data is not None:
-            rows = len(data.of(Split.TRAIN))
-            steps = _steps(rows, settings.batch_size, settings.epochs, {**settings.args, **settings.own_args})
-            note = f"{rows:,} {data.kind}, {settings.batch_size} per step"
-        return self._score(name, "steps", steps, note=note, bytes_per_parameter=4 if settings.lora else 16)
-
-    def _score(
-        self, name: str, unit: str, count: int | None, rows: int = 0, note: str = "", *, bytes_per_parameter: int = 4
-    ) -> Work:
-        memory, available = bytes_per_parameter * self.reward.parameters, self.available
-        work = Work(name=name, unit=unit, count=count, rows=rows, memory=memory, available=available, note=note)
         return self._measured(work)
 
-    def _measured(self, work: Work, *, free: bool = False) -> Work:
+    def _member(self, name: str, data: PreferenceSet | None, settings: TrainingSettings) -> Work:
+        steps, args = None, {**settings.args, **settings.own_args}
+        if data is not None:
+            steps = _steps(len(data.of(Split.TRAIN)), settings.batch_size, settings.epochs, args)
+        return self._score(name, "steps", steps, bytes_per_parameter=4 if settings.lora else 16)
+
+    def _score(self, name: str, unit: str, count: int | None, rows: int = 0, *, bytes_per_parameter: int = 4) -> Work:
+        memory = bytes_per_parameter * self.reward.parameters
+        return self._measured(Work(name=name, unit=unit, count=count, rows=rows, memory=memory))
+
+    def _measured(self, work: Work) -> Work:
         """The work with its cost, and the time and tokens of its rows if a finished round has measured the stage."""
         if rate := self.state.rates.get(work.name):
             seconds, tokens = rate.seconds * work.rows, round(rate.tokens * work.rows)
@@ -194,6 +174,8 @@ class Planner:
         prices = self.config.prices
         if prices.hour and work.seconds is None:
             return work
+        # The tokens of a student have no price: it generates here, not behind the generator's endpoint.
+        free = work.name == Stage.EVALUATE and self.config.training.student is not None
         tokens, prompt_tokens = (0, 0) if free else (work.tokens, work.prompt_tokens)
         return replace(work, cost=prices.cost(tokens=tokens, prompt_tokens=prompt_tokens, seconds=work.seconds or 0.0))
 

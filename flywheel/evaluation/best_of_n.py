@@ -5,12 +5,12 @@ Both use candidates that the judge has scored already: nothing is generated for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
+from flywheel.config import EvaluationConfig
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import Array, Estimate, best_weights, interval, resampled_means
 from flywheel.evaluation.compare import settings
@@ -19,7 +19,7 @@ from flywheel.store.evaluations import JudgedCandidates, judged_candidates
 from flywheel.store.store import Store
 
 MAX_POINTS = 16
-"""Points of a best-of-N curve."""
+"""Points of a best-of-N curve; where there are more candidates, they are evenly spaced on a logarithmic scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +59,10 @@ class Curve:
 
 def policies_of(store: Store, round_: Round) -> list[PolicyFigures]:
     """What each policy gives in a round, best-of-N first; empty where the judge scored no candidates."""
-    config, seed = settings(round_), derive("policies", round_.round)
-    return policy_figures(_judged(store, round_), confidence=config.confidence, resamples=config.resamples, seed=seed)
+    return policy_figures(_judged(store, round_), settings(round_), derive("policies", round_.round))
 
 
-def policy_figures(rows: JudgedCandidates, *, confidence: float, resamples: int, seed: int) -> list[PolicyFigures]:
+def policy_figures(rows: JudgedCandidates, config: EvaluationConfig, seed: int) -> list[PolicyFigures]:
     """Figures of every policy, best-of-N first, then by the judge's score; empty where best-of-N selected nothing."""
     # A policy without choices is left out: max-logprob has none where an engine gives no logprobs.
     policies = [policy for policy in Policy if rows.picked[policy].any()]
@@ -75,10 +74,10 @@ def policy_figures(rows: JudgedCandidates, *, confidence: float, resamples: int,
     differences, tasks = judged - judged[:, :1], len(judged)
     if not tasks:
         return []
-    resampled = resampled_means(differences, resamples=resamples, seed=seed)
+    resampled = resampled_means(differences, resamples=config.resamples, seed=seed)
 
     def difference(column: int) -> Estimate:
-        return interval(float(differences[:, column].mean()), resampled[:, column], rows=tasks, confidence=confidence)
+        return interval(float(differences[:, column].mean()), resampled[:, column], rows=tasks, confidence=config.confidence)
 
     best, *others = (
         PolicyFigures(
@@ -96,7 +95,7 @@ def policy_figures(rows: JudgedCandidates, *, confidence: float, resamples: int,
 
 def curve_of(store: Store, round_: Round) -> Curve | None:
     """The best-of-N curve of a round, over tasks with all candidates judged; None where the judge scored no candidates."""
-    rows, config = _judged(store, round_), settings(round_)
+    rows = _judged(store, round_)
     if not len(rows.task_ids):
         return None
     _, place, counts = np.unique(rows.task_ids, return_inverse=True, return_counts=True)
@@ -104,16 +103,11 @@ def curve_of(store: Store, round_: Round) -> Curve | None:
     # A candidate that was cut at the token limit never wins.
     rewards = np.where(rows.stop, rows.reward, -np.inf)[complete].reshape(-1, counts.max())
     has_winner = np.isfinite(rewards).any(axis=1)
-    return best_of_n_curve(
-        rewards[has_winner],
-        rows.judge[complete].reshape(rewards.shape)[has_winner],
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=derive("curve", round_.round),
-    )
+    judged = rows.judge[complete].reshape(rewards.shape)
+    return best_of_n_curve(rewards[has_winner], judged[has_winner], settings(round_), derive("curve", round_.round))
 
 
-def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resamples: int, seed: int) -> Curve | None:
+def best_of_n_curve(rewards: Array, judged: Array, config: EvaluationConfig, seed: int) -> Curve | None:
     """The curve from candidates, shape (tasks, candidates); ``rewards`` is ``-inf`` for a candidate that cannot win.
 
     None where there are no tasks or fewer than two candidates.
@@ -126,13 +120,14 @@ def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resampl
     # The best of few may be one that cannot win; its reward counts as the lowest of those that can.
     lowest = np.min(rewards, axis=1, keepdims=True, where=np.isfinite(rewards), initial=np.inf)
     rewards = np.where(np.isfinite(rewards), rewards, lowest)
-    sizes = curve_sizes(most)
-    weights = best_weights(most, np.array(sizes)).T
+    spaced = np.linspace if most <= MAX_POINTS else np.geomspace
+    sizes = np.unique(spaced(1, most, min(most, MAX_POINTS)).round().astype(int))
+    weights = best_weights(most, sizes).T
     values = np.concatenate([rewards @ weights, judged @ weights], axis=1)
-    means, resampled = values.mean(axis=0), resampled_means(values, resamples=resamples, seed=seed)
+    means, resampled = values.mean(axis=0), resampled_means(values, resamples=config.resamples, seed=seed)
 
     def estimate(value: float, drawn: Array) -> Estimate:
-        return interval(float(value), drawn, rows=tasks, confidence=confidence)
+        return interval(float(value), drawn, rows=tasks, confidence=config.confidence)
 
     estimates = list(map(estimate, means, resampled.T))
     peak = int(np.argmax(means[len(sizes) :]))
@@ -143,17 +138,10 @@ def best_of_n_curve(rewards: Array, judged: Array, *, confidence: float, resampl
         tasks=tasks,
         points=tuple(
             CurvePoint(n=n, kl=float(np.log(n) - (n - 1) / n), reward=reward, judge=judge)
-            for n, reward, judge in zip(sizes, estimates, estimates[len(sizes) :], strict=False)
+            for n, reward, judge in zip(sizes.tolist(), estimates, estimates[len(sizes) :], strict=False)
         ),
-        over_optimized_after=sizes[peak] if falls and rises else None,
+        over_optimized_after=int(sizes[peak]) if falls and rises else None,
     )
-
-
-def curve_sizes(most: int) -> Sequence[int]:
-    """Numbers of candidates from 1 to the most, evenly spaced on a logarithmic scale where there are many."""
-    if most <= MAX_POINTS:
-        return list(range(1, most + 1))
-    return sorted({round(float(size)) for size in np.geomspace(1, most, MAX_POINTS)})
 
 
 def _judged(store: Store, round_: Round) -> JudgedCandidates:

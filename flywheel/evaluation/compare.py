@@ -28,25 +28,24 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
     ``unfinished`` allows a round whose evaluation is complete but whose end is not recorded yet.
     """
     if base == name:
-        raise StoreError(f"{name} cannot be compared with itself", "Name two different rounds.")
+        raise StoreError(f"round {name!r} cannot be compared with itself", "Name two different rounds.")
     rounds = {row.round: row for row in store.rounds(controls=True)}
     for wanted in (base, name):
         if wanted not in rounds:
             raise StoreError(f"round {wanted!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
         if rounds[wanted].status != "done" and not unfinished:
-            raise StoreError(f"{wanted} is not finished (it is {rounds[wanted].status})", "Run `flywheel round` to resume it.")
+            status = f"round {wanted!r} is not finished: its status is {rounds[wanted].status!r}"
+            raise StoreError(status, "Run `flywheel round` to resume it.")
     before, after = rounds[base], rounds[name]
     if error := incomparable(before, after):
         raise error
     return Comparison(gather(*measure(store, before, after), settings(after)))
 
 
-def why_no_verdict(store: Store, name: str) -> str | None:
-    """Why a finished round was not compared with its parent; None where it has no parent, or could be compared."""
-    parent = next(row.parent for row in store.rounds(controls=True) if row.round == name)
+def why_no_verdict(store: Store, base: str, name: str) -> str | None:
+    """Why two rounds have no verdict; None where they have one."""
     try:
-        if parent is not None:
-            compare(store, parent, name)
+        compare(store, base, name)
     except StoreError as error:
         return str(error)
     return None
@@ -68,7 +67,7 @@ def incomparable(before: Round, after: Round) -> StoreError | None:
         if left != right:
             return StoreError(
                 f"{before.round} and {after.round} were evaluated with different {what} ({left} and {right})",
-                f"Set `{key}` back to what it was, or start a new workspace.",
+                f"Restore the earlier `{key}`, or start a new workspace.",
             )
     return None
 
@@ -85,15 +84,13 @@ def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measur
     tasks = sorted(set.intersection(*map(set, scored)))
     if not tasks:
         raise StoreError(
-            f"the judge scored no task of both {before.round} and {after.round}",
+            f"no held-out task has a judge's score in both {before.round} and {after.round}",
             "Check that the judge returns numbers for the held-out tasks.",
         )
-    return _measured(before.round, left, tasks, judge, reward, others), _measured(
-        after.round, right, tasks, judge, reward, others
-    )
+    return _measured(before, left, tasks, others), _measured(after, right, tasks, others)
 
 
-def _measured(name: str, rows: HeldOut, tasks: Sequence[str], judge: str, reward: str, others: Mapping[str, str]) -> Measured:
+def _measured(round_: Round, rows: HeldOut, tasks: Sequence[str], others: Mapping[str, str]) -> Measured:
     """Means of each task's samples; samples without a score are left out."""
     task_ids, place = np.unique(rows.task_ids, return_inverse=True)
     kept = np.searchsorted(task_ids, tasks)
@@ -104,12 +101,12 @@ def _measured(name: str, rows: HeldOut, tasks: Sequence[str], judge: str, reward
     def deviations(values: Array) -> Array:
         return values - _means(place, values)[place]
 
-    scores, length = rows.scores[judge], np.log1p(rows.tokens)
+    scores, length = rows.scores[round_.judge], np.log1p(rows.tokens)
     length_off, score_off = deviations(np.where(np.isnan(scores), np.nan, length)), deviations(scores)
     return Measured(
-        name=name,
+        name=round_.round,
         judge=mean(scores),
-        reward=mean(rows.scores[reward]),
+        reward=mean(rows.scores[round_.reward_model or ""]),
         finish_rate=mean(rows.stop),
         tokens=mean(rows.tokens),
         diversity=mean(output_diversity_of(rows)),
@@ -141,8 +138,7 @@ def output_diversity_of(rows: HeldOut) -> Array:
     """`output_diversity` of every output among those of the same sample number; ``nan`` for samples that are not measured."""
     diversity = np.full(len(rows.outputs), np.nan)
     samples = np.unique(rows.candidates)
-    tasks = max(1, len(rows.outputs) // max(1, len(samples)))
-    for sample in samples[: max(1, DIVERSITY_OUTPUTS // tasks)]:
+    for sample in samples[: max(1, DIVERSITY_OUTPUTS * len(samples) // max(1, len(rows.outputs)))]:
         places = np.flatnonzero(rows.candidates == sample)
         diversity[places] = output_diversity([rows.outputs[place] for place in places])
     return diversity

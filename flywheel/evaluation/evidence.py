@@ -22,7 +22,7 @@ from flywheel.core.statistics import (
 from flywheel.evaluation.verdict import Difference, Evidence, Rates
 
 FIGURES = ("judge", "reward", "tokens", "finish_rate", "diversity")
-LENGTHS = ("length", "products", "squares")
+SUMS = ("products", "squares")
 LIMITS = {"samples", "min_tasks", "margin", "rise", "max_diversity_drop", "max_finish_rate_drop"}
 """What the rules read from the config."""
 
@@ -45,7 +45,7 @@ class Measured:
     squares: Array | None = None
     """Sums over the samples of the square of length less its task's mean."""
     others: Mapping[str, Array] = field(default_factory=dict)
-    """Judges that do not decide, by name; ``nan`` for a task without a score."""
+    """Judges that do not decide, by name, the same in both rounds; ``nan`` for a task without a score."""
 
 
 def gather(
@@ -58,14 +58,10 @@ def gather(
     seed = derive("compare", before.name, after.name) if seed is None else seed
     confidence = confidence or config.confidence
     judge, rows = after.judge - before.judge, after.judge.size
-
-    def pairs_of(names: tuple[str, ...]) -> dict[str, tuple[Array, Array]]:
-        pairs = ((name, getattr(before, name), getattr(after, name)) for name in names)
-        return {name: (left, right) for name, left, right in pairs if left is not None and right is not None}
-
-    pairs, lengths = pairs_of(FIGURES), pairs_of(LENGTHS)
-    columns = {name: right - left for name, (left, right) in pairs.items()} | {"net": np.sign(judge)}
-    columns |= {name: right - left if name == "length" else left + right for name, (left, right) in lengths.items()}
+    both = ((name, (getattr(before, name), getattr(after, name))) for name in (*FIGURES, "length", *SUMS))
+    pairs: dict[str, tuple[Array, Array]] = {name: pair for name, pair in both if not any(side is None for side in pair)}
+    columns = {name: left + right if name in SUMS else right - left for name, (left, right) in pairs.items()}
+    columns["net"] = np.sign(judge)
     matrix = np.stack(list(columns.values()), axis=1)
     means = dict(zip(columns, matrix.mean(axis=0), strict=True))
     resampled = dict(zip(columns, resampled_means(matrix, resamples=config.resamples, seed=seed).T, strict=True))
@@ -75,12 +71,14 @@ def gather(
 
     if means.get("squares"):
         means["controlled"], resampled["controlled"] = _length_controlled(means), _length_controlled(resampled)
-    differences = {name: _difference(left, right, estimate(name)) for name, (left, right) in pairs.items()}
-    others = {
-        name: _other(left, after.others[name], config, confidence=confidence, seed=seed)
-        for name, left in before.others.items()
-        if name in after.others
-    }
+    differences = {name: _difference(*pairs[name], estimate(name)) for name in FIGURES if name in pairs}
+    others = {}
+    for name, left in before.others.items():
+        right = after.others[name]
+        if (scored := ~np.isnan(right - left)).any():
+            moved = (right - left)[scored]
+            mean = bootstrap_mean(moved, confidence=confidence, resamples=config.resamples, seed=seed)
+            others[name] = _difference(left[scored], right[scored], mean)
     return Evidence(
         base=before.name,
         round=after.name,
@@ -96,7 +94,7 @@ def gather(
         tokens=differences.get("tokens"),
         finish_rate=differences.get("finish_rate"),
         diversity=differences.get("diversity"),
-        others={name: other for name, other in others.items() if other is not None},
+        others=others,
         smallest_detectable=smallest_detectable(judge, confidence=confidence),
         tasks_needed=tasks_needed(judge, config.margin, confidence=confidence),
         confidence=confidence,
@@ -106,15 +104,6 @@ def gather(
 
 def _difference(before: Array, after: Array, estimate: Estimate) -> Difference:
     return Difference(before=float(before.mean()), after=float(after.mean()), **asdict(estimate))
-
-
-def _other(before: Array, after: Array, config: EvaluationConfig, *, confidence: float, seed: int) -> Difference | None:
-    """The difference by a judge that does not decide, over the tasks that it scored; None where there is none."""
-    scored = ~(np.isnan(before) | np.isnan(after))
-    if not scored.any():
-        return None
-    estimate = bootstrap_mean(after[scored] - before[scored], confidence=confidence, resamples=config.resamples, seed=seed)
-    return _difference(before[scored], after[scored], estimate)
 
 
 def _length_controlled(figures: Mapping[str, Array]) -> Array:

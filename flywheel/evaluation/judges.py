@@ -9,13 +9,13 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import cycle, repeat
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from flywheel.config import Config, DataConfig, EngineConfig, JudgeConfig, PricesConfig
 from flywheel.core.files import digest_files, digest_model
@@ -62,7 +62,6 @@ def check_judges(config: Config, tasks: Sequence[Task], *, reach: bool) -> None:
 
     Without ``reach`` servers are left alone, and need no key yet.
     """
-    judge_models(config)
     for name, judge in config.evaluation.all_judges.items():
         if judge.is_free:
             ask(load_judge_of(config, name, judge, {}), judge.function or name, [(task, "nothing") for task in tasks])
@@ -82,13 +81,16 @@ def load_judge_of(
 
     ``metered`` counts what an engine spends against the budget.
     """
-    if judge.kind == "verifier":
-        return load_function(str(judge.function), "evaluation.judge")
-    if judge.kind == "model":
-        return _model_judge(config, name, _folder(config, name, judge))
-    sampling = Sampling(temperature=judge.temperature, top_p=1.0, max_tokens=judge.max_tokens)
-    engine, prompts = metered(_endpoint(name, judge), judge.prices), Prompts(config.path(config.prompts))
-    return PairwiseJudge(engine, prompts, opponents, sampling=sampling, seed=config.seed)
+    match judge.kind:
+        case "verifier":
+            return load_function(str(judge.function), "evaluation.judge")
+        case "model":
+            return _model_judge(config, name, _folder(config, name, judge))
+        case "llm":
+            sampling = Sampling(temperature=judge.temperature, top_p=1.0, max_tokens=judge.max_tokens)
+            engine, prompts = metered(_endpoint(name, judge), judge.prices), Prompts(config.path(config.prompts))
+            return PairwiseJudge(engine, prompts, opponents, sampling=sampling, seed=config.seed)
+    assert_never(judge.kind)
 
 
 def _endpoint(name: str, judge: JudgeConfig) -> OpenAIEngine:
@@ -110,19 +112,19 @@ def ask(judge: Judge, name: str, rows: Sequence[tuple[Task, str]]) -> list[float
     try:
         scores = judge(rows)
         if isinstance(scores, (str, bytes, Mapping, Set)):
-            raise TypeError(f"it returned a {type(scores).__name__}, not a list of numbers")
+            raise TypeError(f"expected a list of numbers, got a {type(scores).__name__}")
         numbers = [None if score is None else float(score) for score in scores]
     except FlywheelError:  # ours: it has its own hint
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
-        reason = f"the judge {name} failed ({reason_of(error)})"
-        raise DataError(reason, "Fix the judge, then run the same command to resume.") from None
+        hint = "Fix the judge, then run the same command to resume."
+        raise DataError(f"judge {name!r} failed with {reason_of(error)}", hint) from None
     if len(numbers) != len(rows):
-        counts = f"{len(numbers)} numbers for {len(rows)} outputs"
-        raise DataError(f"the judge {name} returned {counts}", "Return one number per output.")
+        counts = f"{len(numbers)} scores for {len(rows)} outputs"
+        raise DataError(f"judge {name!r} returned {counts}", "Return a number or None for each output.")
     for (_, output), number in zip(rows, numbers, strict=True):
         if number is not None and not math.isfinite(number):
-            raise DataError(f"the judge {name} returned {number} for {output[:40]!r}", "Return finite numbers, or None.")
+            raise DataError(f"judge {name!r} scored {output[:40]!r} as {number}", "Return a finite number, or None.")
     return numbers
 
 
@@ -136,8 +138,8 @@ def _model_judge(config: Config, name: str, folder: Path) -> Judge:
         scorer = RewardModel.load(folder, prompts, max_length=config.reward.max_length, device="cpu", most_labels=2)
     except (ModelError, ValueError, OSError) as error:  # the latter two where transformers cannot read a tokenizer
         raise ModelError(
-            f"evaluation.judges.{name}: {folder} cannot judge ({first_line(error)})",
-            f"Set `evaluation.judges.{name}.model` to a classifier of one or two labels that has a tokenizer.",
+            f"evaluation.judges.{name}: {folder} cannot be used as a judge: {first_line(error)}",
+            f"Set `evaluation.judges.{name}.model` to a classifier with a tokenizer and one or two labels.",
         ) from None
     if not getattr(scorer.tokenizer, "chat_template", None):
         return lambda rows: list(scorer.score_answers([Answer(task=task, output=output) for task, output in rows]))
@@ -169,25 +171,18 @@ class PairwiseJudge:
 
     def __call__(self, rows: Sequence[tuple[Task, str]]) -> list[float | None]:
         """A score for each output, None where the judge's preference cannot be read."""
-        met: Counter[str] = Counter()
-        pairs: list[tuple[Task, str, str]] = []
-        for task, output in rows:
-            others = self.opponents.get(task.task_id) or [output]
-            pairs.append((task, output, others[met[task.task_id] % len(others)]))
-            met[task.task_id] += 1
+        others = {task_id: cycle(outputs) for task_id, outputs in self.opponents.items()}
+        pairs = [(task, output, next(others.get(task.task_id, repeat(output)))) for task, output in rows]
         asked = list(dict.fromkeys(pair for pair in pairs if pair[1].strip() != pair[2].strip()))
-        prompts = [
-            prompt
-            for task, output, other in asked
-            for prompt in (self.prompts.judge(task, output, other), self.prompts.judge(task, other, output))
-        ]
+        if not asked:
+            return [EVEN] * len(pairs)
+        prompts = [self.prompts.judge(task, *pair) for task, *outputs in asked for pair in (outputs, outputs[::-1])]
+        judgements = self.engine.generate(prompts, n=1, sampling=self.sampling, seed=derive(self.seed, "judge"))
+        preferences = [preference(judgement.text) for (judgement,) in judgements]
         scores: dict[tuple[Task, str, str], float | None] = {}
-        if prompts:
-            judgements = self.engine.generate(prompts, n=1, sampling=self.sampling, seed=derive(self.seed, "judge"))
-            preferences = [preference(judgement.text) for (judgement,) in judgements]
-            for pair, forth, back in zip(asked, preferences[::2], preferences[1::2], strict=True):
-                both = [score for score in (forth, None if back is None else 1 - back) if score is not None]
-                scores[pair] = fmean(both) if both else None
+        for pair, forth, back in zip(asked, preferences[::2], preferences[1::2], strict=True):
+            readable = [score for score in (forth, None if back is None else 1 - back) if score is not None]
+            scores[pair] = fmean(readable) if readable else None
         return [scores.get(pair, EVEN) for pair in pairs]
 
     def close(self) -> None:
@@ -214,8 +209,8 @@ def refuse_partial_judges(config: Config, reward_digests: Mapping[str, str]) -> 
             continue
         if selecting := next((model_id for model_id, digest in reward_digests.items() if digest == model.digest), None):
             raise ConfigError(
-                f"evaluation.judges.{name}: {model.path} is {selecting}, which takes part in selecting",
-                f"Set `evaluation.judges.{name}.model` to a model that is no part of the reward model.",
+                f"evaluation.judges.{name}.model = {judge.model!r} is {selecting}, a part of the reward model",
+                f"Set `evaluation.judges.{name}.model` to a model that takes no part in selecting.",
             )
         if judge.trained_on is not None:
             _refuse_shared_rows(config, name, judge.trained_on)
@@ -229,7 +224,6 @@ def _refuse_shared_rows(config: Config, name: str, source: DataConfig) -> None:
         shared = sum(any((answer.task, answer.output) in seen for answer in row.answers) for row in preferences.of(Split.TRAIN))
         if shared:
             raise ConfigError(
-                f"evaluation.judges.{name}: {shared:,} training rows of the member {member} are in its training data "
-                f"({source.data})",
-                f"Set `evaluation.judges.{name}.model` to a judge that was trained on other rows.",
+                f"evaluation.judges.{name} was trained on {shared:,} training rows of reward.members.{member} ({source.data})",
+                f"Set `evaluation.judges.{name}.model` to a model that was trained on other data.",
             )

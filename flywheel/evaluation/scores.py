@@ -51,7 +51,7 @@ def compare_scores(
 def _length_prices(scores: tuple[Array, Array], lengths: tuple[Array, Array]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What length is worth to the judge: with one output per task it can only be measured between tasks."""
     if min(lengths[0].min(), lengths[1].min()) < 0:
-        raise DataError("a length is negative", "Pass lengths in tokens, words or characters.")
+        raise DataError("lengths must not be negative", "Pass lengths in tokens, words or characters.")
     before, after = np.log1p(lengths[0]), np.log1p(lengths[1])
     change, gain = after - before, scores[1] - scores[0]
     change_off, gain_off, zero = change - change.mean(), gain - gain.mean(), np.zeros_like(change)
@@ -66,32 +66,26 @@ def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tupl
     given = {label: pair for label, pair in pairs.items() if pair is not None}
     for label, pair in given.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{label} is not a pair", f"Pass `{label}=(before, after)`.")
+            raise DataError(f"{label} must be a pair, got {pair!r}", f"Pass `{label}=(before, after)`.")
     scores = {f"{label} {side}": pair[place] for label, pair in given.items() for place, side in enumerate(("before", "after"))}
     columns = {name: _by_task(name, column) for name, column in scores.items()}
     kinds = {isinstance(column, Mapping) for column in scores.values()}
     if len(kinds) > 1:
-        raise DataError("some scores are mappings and some are sequences", "Pass all as mappings or all as sequences.")
+        raise DataError("scores mix mappings and sequences", "Pass all as mappings or all as sequences.")
     if kinds == {False} and len(set(map(len, columns.values()))) > 1:
         sizes = ", ".join(f"{name} has {len(column):,}" for name, column in columns.items())
-        raise DataError(
-            f"scores of unequal length: {sizes}", "Pass one score per task on both sides, None where there is none."
-        )
-    tasks = [
-        task
-        for task in columns["scores before"]
-        if all(math.isfinite(column.get(task, math.nan)) for column in columns.values())
-    ]
-    if not tasks:
+        raise DataError(f"scores of unequal length: {sizes}", "Pass one score per task, or None where it is missing.")
+    values = np.array([[column.get(task, math.nan) for task in columns["scores before"]] for column in columns.values()])
+    arrays = values[:, np.isfinite(values).all(axis=0)]
+    if not arrays.size:
         raise DataError("no task has a score on both sides", "Pass scores of the same tasks, in the same order or by task.")
-    arrays = np.array([[column[task] for task in tasks] for column in columns.values()])
     return dict(zip(given, zip(arrays[::2], arrays[1::2], strict=True), strict=True))
 
 
 def _by_task(name: str, column: Scores) -> dict[object, float]:
     """The numbers of a column by task, or by position; NaN for None."""
     if isinstance(column, str | bytes) or not isinstance(column, Iterable):
-        raise DataError(f"{name} is {column!r}, not scores", "Pass a list of numbers or a mapping from task to number.")
+        raise DataError(f"{name} must be scores, got {column!r}", "Pass a list of numbers, or a mapping from task to number.")
     numbers: dict[object, float] = {}
     for task, value in column.items() if isinstance(column, Mapping) else enumerate(column):
         try:
@@ -99,7 +93,6 @@ def _by_task(name: str, column: Scores) -> dict[object, float]:
         except (TypeError, ValueError):
             numbers[task] = math.inf
         if math.isinf(numbers[task]) or isinstance(value, str):
-            raise DataError(
-                f"{name}[{task!r}] is {value!r}, not a number", "Pass finite numbers, None where there is no score."
-            )
+            hint = "Pass finite numbers, or None where a score is missing."
+            raise DataError(f"{name}[{task!r}] is {value!r}, not a finite number", hint)
     return numbers

@@ -28,7 +28,6 @@ class Step:
     """p-value of the judge's difference, adjusted by Holm's procedure."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
         return self.comparison.as_json() | {"adjusted_p": self.adjusted_p}
 
 
@@ -47,7 +46,6 @@ class Trend:
     """Why pairs of rounds were left out."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
         chains = ("against_parent", "against_first", "against_control")
         steps = {chain: [step.as_json() for step in getattr(self, chain)] for chain in chains}
         return {"rounds": self.rounds, "best": self.best, **steps, "skipped": self.skipped}

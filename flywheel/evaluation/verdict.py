@@ -151,10 +151,10 @@ class Comparison:
         controlled, findings = evidence.length_controlled, []
         if judge.low > 0 and controlled and controlled.low <= 0 and tokens and tokens.low > 0:
             longer = f"outputs got longer ({tokens.before:.1f} to {tokens.after:.1f} tokens)"
-            findings.append(f"{longer}, and the length-controlled difference is {evidence.with_interval(controlled)}")
+            findings.append(f"{longer}; the length-controlled difference is {evidence.with_interval(controlled)}")
         for name, other in evidence.others.items():
             if (judge.low > 0 and other.high < 0) or (judge.high < 0 and other.low > 0):
-                findings.append(f"the judge {name} disagrees: {evidence.with_interval(other)}")
+                findings.append(f"judge {name} disagrees: {evidence.with_interval(other)}")
         return findings
 
     def as_json(self) -> dict[str, Any]:
@@ -192,15 +192,15 @@ def _reason(evidence: Evidence, verdict: Verdict) -> str | None:
     reward, needed = evidence.reward, evidence.tasks_needed or 0
     match verdict:
         case Verdict.FLAT:
-            return f"any difference is within ± {evidence.margin:g}"
+            return f"the difference is within ± {evidence.margin:g}"
         case Verdict.PROXY_ONLY if reward:
-            return f"the reward rose by {evidence.with_interval(reward, digits=2)} and the judge did not follow"
+            return f"the reward rose by {evidence.with_interval(reward, digits=2)} but the judge did not follow"
         case Verdict.COLLAPSING:
             return _collapse(evidence)
         case Verdict.INCONCLUSIVE if evidence.tasks < evidence.min_tasks:
             least = max(evidence.min_tasks, needed)
-            return f"fewer than {evidence.min_tasks} tasks (`evaluation.min_tasks`) prove nothing, use at least {least:,}"
+            return f"fewer than {evidence.min_tasks} tasks (`evaluation.min_tasks`) are not enough; use at least {least:,}"
         case Verdict.INCONCLUSIVE:
             smallest = f"the smallest detectable difference is {evidence.smallest_detectable:.3f}"
-            return f"{smallest}, and {evidence.margin:g} needs {needed:,} tasks"
+            return f"{smallest}; detecting {evidence.margin:g} takes {needed:,} tasks"
     return None

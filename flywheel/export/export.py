@@ -14,7 +14,7 @@ from flywheel.errors import ConfigError, StoreError
 from flywheel.export.card import card
 from flywheel.export.files import write_rows
 from flywheel.export.hub import Pushed, check_push, push
-from flywheel.export.shapes import ExportOptions, Shape, pair_row, pick_row
+from flywheel.export.shapes import ExportOptions, Shape, as_row
 from flywheel.instructions.prompts import Prompts, load_prompts
 from flywheel.records import Policy, Round
 from flywheel.store import exporting
@@ -46,9 +46,9 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     A push that fails keeps the folder.
     """
     if options.public and options.push_to is None:
-        raise ConfigError("--public needs --push", "Add --push OWNER/NAME, or remove --public.")
+        raise ConfigError("--public requires --push", "Add `--push OWNER/NAME`, or remove --public.")
     if options.pairs and options.shape == Shape.COLUMNS:
-        raise ConfigError("--pairs does not support --shape columns", "Use `--shape prompt-completion` or messages.")
+        raise ConfigError("--pairs does not support --shape columns", "Set --shape to prompt-completion or messages.")
     folder = expanded(options.to).resolve()
     _check_folder(folder, overwrite=options.overwrite)
     rounds = _rounds(workspace, options)
@@ -58,10 +58,11 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
     try:
         with publish(folder) as unfinished:
             counts = _write(unfinished, workspace, options, rounds)
-            (unfinished / "README.md").write_text(_card(workspace, options, rounds, counts, changed), encoding="utf-8")
+            text = card(workspace.store, options, rounds, rows=counts, changed=changed)
+            (unfinished / "README.md").write_text(text, encoding="utf-8")
     except OSError as error:
         message = f"cannot write {folder}: {error.strerror or error}"
-        raise StoreError(message, "Free some space or choose another --to.") from None
+        raise StoreError(message, "Free some space, or choose another folder with --to.") from None
     return Exported(
         folder=folder,
         rows=counts,
@@ -75,12 +76,12 @@ def export(workspace: Workspace, options: ExportOptions) -> Exported:
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise StoreError unless a folder is free, or holds an earlier export that may go."""
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file", "Name a folder with --to.")
+        raise StoreError(f"{folder} is a file", "Choose a folder with --to.")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if names and not overwrite:
-        raise StoreError(f"{folder} is not empty ({len(names)} entries)", "Name another folder with --to, or add --overwrite.")
+        raise StoreError(f"{folder} is not empty ({len(names)} entries)", "Choose another folder, or add --overwrite.")
     if foreign := [name for name in names if name not in OURS]:
-        raise StoreError(f"{folder} holds {foreign[0]}, which is not part of an export", "Name another folder with --to.")
+        raise StoreError(f"{folder} contains {foreign[0]}, which is not part of an export", "Choose another folder with --to.")
 
 
 def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
@@ -91,10 +92,10 @@ def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
         names = ", ".join(row.round for row in rounds)
         raise StoreError(f"no round {options.name!r}", f"Choose one of {names}." if names else "Run `flywheel round` first.")
     if last.number == 0:
-        raise StoreError("r0 is the untouched generator and has no winners", "Name a later round.")
+        raise StoreError("r0 has no winners: it is the evaluation of the untouched generator", "Choose a later round.")
     if options.pairs and last.policy != Policy.BEST:
-        message = f"--pairs needs the winners of best-of-N; {last.round} selects by the policy {last.policy}"
-        raise ConfigError(message, f"Name {last.tasks_of}.")
+        message = f"--pairs does not support {last.round}, which selects by the policy {last.policy}"
+        raise ConfigError(message, f"Choose {last.tasks_of}.")
     if not exporting.selected(workspace.store.path, last.tasks_of):
         raise StoreError(f"{last.round} has not selected its winners yet", "Run `flywheel round` to finish it.")
     earlier = [row for row in rounds if row.policy == Policy.BEST and row.status == "done" and 0 < row.number < last.number]
@@ -103,19 +104,17 @@ def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
 
 def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: Sequence[Round]) -> dict[str, int]:
     """Write the rows, and return their number by round; raises StoreError where there are none."""
-    path, policy, shape = workspace.store.path, str(rounds[-1].policy), options.row_shape
+    path, policy = workspace.store.path, str(rounds[-1].policy)
     counts = dict.fromkeys((row.round for row in rounds), 0)
+
+    def records(name: str, attempts: range) -> Sequence[exporting.Pick | exporting.Pair]:
+        return exporting.pairs(path, name, attempts) if options.pairs else exporting.picks(path, name, policy, attempts)
 
     def blocks() -> Iterator[list[dict[str, Any]]]:
         for row in rounds:
-            prompts = _prompts(workspace, row, shape)
+            prompts = _prompts(workspace, row, options.row_shape)
             for attempts in workspace.store.spans(row.tasks_of, BULK):
-                if options.pairs:
-                    assert prompts is not None, "pairs have no shape columns"
-                    block = [pair_row(pair, shape, prompts) for pair in exporting.pairs(path, row.tasks_of, attempts)]
-                else:
-                    picks = exporting.picks(path, row.tasks_of, policy, attempts)
-                    block = [pick_row(pick, shape, prompts) for pick in picks]
+                block = [as_row(record, options, prompts) for record in records(row.tasks_of, attempts)]
                 counts[row.round] += len(block)
                 if block:
                     yield block
@@ -126,7 +125,7 @@ def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: S
     if options.pairs:
         message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
         raise StoreError(message, "Raise `sampling.n`.")
-    raise StoreError(f"{options.name} has no winners: all its candidates were cut", "Raise `sampling.max_tokens`.")
+    raise StoreError(f"{options.name} has no winners: all candidates were cut off", "Raise `sampling.max_tokens`.")
 
 
 def _prompts(workspace: Workspace, row: Round, shape: Shape) -> Prompts | None:
@@ -146,21 +145,3 @@ def _has_changed(workspace: Workspace, row: Round, shape: Shape) -> bool:
         return False
     prompts = load_prompts(config, workspace, workspace.store.model(row.generator_in))
     return bool(prompts.digest != row.identity["digest.prompts"])
-
-
-def _card(
-    workspace: Workspace, options: ExportOptions, rounds: Sequence[Round], counts: dict[str, int], changed: Sequence[str]
-) -> str:
-    store, last = workspace.store, rounds[-1]
-    roles = [("generator", last.generator_in), ("trained on it", last.generator_out)]
-    roles += [("reward model", last.reward_model), ("judge", last.judge)]
-    if last.reward_model is not None:
-        roles += [("member", model_id) for model_id in store.model(last.reward_model).facts.members]
-    return card(
-        last,
-        [exporting.facts(store.path, row.round, row.tasks_of) for row in rounds],
-        options=options,
-        models=[(role, store.model(model_id)) for role, model_id in roles if model_id is not None],
-        rows=counts,
-        changed=changed,
-    )

@@ -11,16 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from flywheel.core.safe_text import without_secrets
 from flywheel.errors import ConfigError, StoreError, first_line
-
-STALE = ["data/train-*.parquet", "train.parquet", "train.jsonl"]
-"""Files of an earlier push that a loader would read along with the new ones."""
-HINTS = {
-    401: "Set HF_TOKEN to a valid token.",
-    403: "Use a token with write access, or push to your own account.",
-    404: "Check that the owner exists and that the token has access to it.",
-    429: "Wait, then push again.",
-}
-"""What to do about an HTTP status."""
+from flywheel.export.files import PATTERNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +29,9 @@ def check_push(name: str) -> None:
         validate_repo_id(name)
         _owner, _name = name.split("/")
     except ValueError:
-        raise ConfigError(f"--push is {name!r}", "Use OWNER/NAME, such as me/my-winners.") from None
+        raise ConfigError(f"invalid --push {name!r}", "Use OWNER/NAME, such as me/my-winners.") from None
     if constants.HF_HUB_OFFLINE:
-        raise StoreError(f"cannot push to {name}: HF_HUB_OFFLINE is set", "Unset it.")
+        raise StoreError(f"cannot push to {name}: HF_HUB_OFFLINE is set", "Unset HF_HUB_OFFLINE.")
     if get_token() is None:
         raise StoreError(f"cannot push to {name}: no token found", "Set HF_TOKEN, or log in with `hf auth login`.")
 
@@ -50,13 +41,14 @@ def push(folder: Path, name: str, *, public: bool) -> Pushed:
     api = HfApi()
     try:
         url = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
+        # A loader would read the files of an earlier push along with the new ones.
+        stale = list(PATTERNS.values())
         api.upload_folder(
-            repo_id=name, repo_type="dataset", folder_path=folder, delete_patterns=STALE, commit_message="flywheel export"
+            repo_id=name, repo_type="dataset", folder_path=folder, delete_patterns=stale, commit_message="flywheel export"
         )
         private = bool(api.repo_info(name, repo_type="dataset").private)
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", 0)
-        hint = HINTS.get(status, "Check the network, then push again.")
-        reason = f"HTTP status {status}" if status in HINTS else without_secrets(first_line(error).strip())[:200]
-        raise StoreError(f"cannot push to {name}: {reason}; the export is complete in {folder}", hint) from None
+        reason = without_secrets(first_line(error).strip())[:200]
+        hint = f"Check the network, and that HF_TOKEN has write access, then push again. The export is complete in {folder}."
+        raise StoreError(f"cannot push to {name}: {reason}", hint) from None
     return Pushed(url=str(url), private=private)

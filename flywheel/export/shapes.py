@@ -67,7 +67,13 @@ class ExportOptions:
 
     @property
     def columns(self) -> Columns:
-        return columns(self.row_shape, pairs=self.pairs)
+        """The columns of a row, in order."""
+        text = "messages" if self.row_shape == Shape.MESSAGES else "string"
+        if self.pairs:
+            return {"prompt": text, "chosen": text, "rejected": text} | PAIRED
+        if self.row_shape == Shape.COLUMNS:
+            return PLAIN
+        return ({"messages": text} if text == "messages" else {"prompt": text, "completion": text}) | PICKED
 
 
 PICKED = {"task_id": "string", "round": "string", "candidate": "int32", "reward": "float64", "margin": "float64"}
@@ -80,34 +86,20 @@ PLAIN = {
 }  # fmt: skip
 
 
-def columns(shape: Shape, *, pairs: bool) -> Columns:
-    """The columns of a shape, in order."""
-    text = "messages" if shape == Shape.MESSAGES else "string"
-    if pairs:
-        return {"prompt": text, "chosen": text, "rejected": text} | PAIRED
-    if shape == Shape.COLUMNS:
-        return PLAIN
-    return ({"messages": text} if shape == Shape.MESSAGES else {"prompt": text, "completion": text}) | PICKED
-
-
-def pick_row(pick: Pick, shape: Shape, prompts: Prompts | None) -> dict[str, Any]:
-    """A selected candidate in a shape; all shapes but columns need ``prompts``."""
-    if prompts is None:
-        return {name: getattr(pick, name) for name in PLAIN}
-    prompt, output = _prompt(pick, prompts), prompts.output(pick.output)
-    texts: dict[str, Any] = {"prompt": prompt, "completion": output}
-    if shape == Shape.MESSAGES:
-        texts = {"messages": _message("user", prompt) + _message("assistant", output)}
-    return texts | {name: getattr(pick, name) for name in PICKED}
-
-
-def pair_row(pair: Pair, shape: Shape, prompts: Prompts) -> dict[str, Any]:
-    """A pair as trl's DPOTrainer takes it, of texts or of messages."""
-    texts = {"chosen": prompts.output(pair.chosen), "rejected": prompts.output(pair.rejected)}
-    row: dict[str, Any] = {"prompt": _prompt(pair, prompts)} | texts
-    if shape == Shape.MESSAGES:
-        row = {name: _message("user" if name == "prompt" else "assistant", text) for name, text in row.items()}
-    return row | {name: getattr(pair, name) for name in PAIRED}
+def as_row(record: Pick | Pair, options: ExportOptions, prompts: Prompts | None) -> dict[str, Any]:
+    """A selected candidate or a pair as a row, as trl's SFTTrainer and DPOTrainer take it; plain columns need no prompts."""
+    texts: dict[str, Any] = {}
+    if prompts is not None:
+        task = Task(instruction=record.instruction, input=record.input, constraints=record.constraints)
+        outputs = {"chosen": "chosen", "rejected": "rejected"} if options.pairs else {"completion": "output"}
+        texts = {column: prompts.output(getattr(record, field)) for column, field in outputs.items()}
+        texts["prompt"] = prompts.answer(task)
+        if options.row_shape == Shape.MESSAGES:
+            roles = {"prompt": "user"}
+            texts = {name: [{"role": roles.get(name, "assistant"), "content": text}] for name, text in texts.items()}
+        if "messages" in options.columns:
+            texts["messages"] = texts["prompt"] + texts["completion"]
+    return {name: texts[name] if name in texts else getattr(record, name) for name in options.columns}
 
 
 def features(columns: Columns) -> datasets.Features:
@@ -116,11 +108,3 @@ def features(columns: Columns) -> datasets.Features:
 
     messages = [{"role": Value("string"), "content": Value("string")}]
     return Features({name: messages if kind == "messages" else Value(kind) for name, kind in columns.items()})
-
-
-def _prompt(row: Pick | Pair, prompts: Prompts) -> str:
-    return prompts.answer(Task(instruction=row.instruction, input=row.input, constraints=row.constraints))
-
-
-def _message(role: str, content: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": content}]

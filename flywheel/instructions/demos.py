@@ -36,7 +36,8 @@ class Demos:
             if seed.set_name is not None:
                 self._sets.setdefault(seed.set_name, []).append(seed.task)
         if len(self._pool) < DEMOS:
-            raise ConfigError(f"{config.seeds} has {len(self._pool)} different tasks", f"Add some: a prompt shows {DEMOS}.")
+            hint = f"Add seed tasks until there are at least {DEMOS}."
+            raise ConfigError(f"{config.seeds} has only {len(self._pool)} different tasks", hint)
         self._winners = diverse(winners, *names, compare=config.filters.compare) if self._mode == "evolving" else []
 
     def choose(self, number: int) -> list[Task]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 
 from flywheel.config import FiltersConfig
@@ -62,6 +62,8 @@ KEPT = Decision()
 Key = tuple[str, str]
 Filter = Callable[[Task], str | None]
 """Takes a task, returns None to keep it or the reason to drop it."""
+NEVER = 1.0
+"""A similarity that no pair is above."""
 MAX_REASON = 100
 """Characters that are kept of the reason that a custom filter gives."""
 REFUSAL = re.compile(
@@ -100,10 +102,9 @@ class Protected:
         self._keys = {key_of(task): task.task_id for task in tasks}
         self._size = config.held_out_words
         self._runs = {run: task.task_id for task in tasks for run in self._runs_of(task)}
-        self._index = None if config.held_out_similarity is None else SimilarityIndex(config.held_out_similarity)
-        if self._index is not None:
-            for task in tasks:
-                self._index.add(task.task_id, whole_text(task))
+        self._index = SimilarityIndex(config.held_out_similarity or NEVER)
+        for task in tasks:
+            self._index.add(task.task_id, whole_text(task))
 
     def overlap(self, task: Task) -> Decision:
         """Drops a task that is one of these or overlaps with one."""
@@ -111,7 +112,7 @@ class Protected:
             return Decision(reason=Dropped.DECONTAMINATION, nearest=same, similarity=1.0)
         if shared := next((self._runs[run] for run in self._runs_of(task) if run in self._runs), None):
             return Decision(reason=Dropped.DECONTAMINATION, nearest=shared)
-        if self._index is not None and (near := self._index.nearest(whole_text(task))):
+        if near := self._index.nearest(whole_text(task)):
             return Decision(reason=Dropped.DECONTAMINATION, nearest=near.key, similarity=near.similarity)
         return KEPT
 
@@ -132,7 +133,7 @@ class Filters:
         """Without ``measures_novelty``, `novelty` is not available, and texts are only stored to find near-duplicates."""
         self._config = config
         self._protected = Protected(protected, config)
-        self._index = SimilarityIndex(config.near_duplicate or 1.0) if config.near_duplicate or measures_novelty else None
+        self._index = SimilarityIndex(config.near_duplicate or NEVER) if config.near_duplicate or measures_novelty else None
         # Hashes: whole texts would be most of what a large run keeps in memory.
         self._known: set[int] = set()
         self._filters: list[Filter] = [_length_filter(config.max_words)] if config.max_words is not None else []
@@ -146,10 +147,6 @@ class Filters:
         self._known.add(hash(key_of(task)))
         if self._index is not None:
             self._index.add(task.task_id, compared_text(task, self._config.compare))
-
-    def knows(self, task: Task) -> bool:
-        """Whether the same instruction and input were kept before."""
-        return hash(key_of(task)) in self._known
 
     def check(
         self, task: Task | None, raw: str, *, ended: FinishReason, demos: Collection[Key], near_duplicates: bool = True
@@ -165,7 +162,7 @@ class Filters:
             return Decision(reason=Dropped.MISSING_FIELD)
         if key_of(task) in demos:
             return Decision(reason=Dropped.COPIES_DEMO)
-        if self.knows(task):
+        if hash(key_of(task)) in self._known:
             return Decision(reason=Dropped.EXACT_DUPLICATE)
         return self.check_text(task, near_duplicates=near_duplicates)
 
@@ -174,7 +171,7 @@ class Filters:
         if reason := next((reason for filter_ in self._filters if (reason := filter_(task))), None):
             return Decision(reason=reason)
         overlap = self._protected.overlap(task)
-        if overlap.reason or not near_duplicates or self._config.near_duplicate is None or self._index is None:
+        if overlap.reason or not near_duplicates or self._index is None:
             return overlap
         near = self._index.nearest(compared_text(task, self._config.compare))
         return Decision(reason=Dropped.NEAR_DUPLICATE, nearest=near.key, similarity=near.similarity) if near else KEPT
@@ -187,10 +184,7 @@ class Filters:
 
 
 def _length_filter(most: int) -> Filter:
-    def length(task: Task) -> int:
-        return sum(len(words(text)) for text in (task.instruction, task.input, task.constraints))
-
-    return lambda task: Dropped.TOO_LONG if length(task) > most else None
+    return lambda task: Dropped.TOO_LONG if sum(len(words(text)) for text in astuple(task)) > most else None
 
 
 def _language_filter(language: str) -> Filter:
@@ -200,7 +194,7 @@ def _language_filter(language: str) -> Filter:
     if language not in languages:
         raise ConfigError(
             f"unknown language {language!r} in instructions.filters.language",
-            f"Set it to an ISO 639 code such as en. Available: {', '.join(languages)}.",
+            f"Set `instructions.filters.language` to one of {', '.join(languages)}.",
         )
     return lambda task: None if py3langid.classify(task.instruction)[0] == language else Dropped.WRONG_LANGUAGE
 
@@ -212,11 +206,11 @@ def _custom_filter(name: str) -> Filter:
         try:
             reason = function(task)
         except (Exception, SystemExit) as error:  # whatever the user's function raises
-            raise DataError(
-                f"the filter {name} failed ({reason_of(error)})", "Fix it, then run the same command to resume."
-            ) from None
+            hint = "Fix the filter, then run the same command to resume."
+            raise DataError(f"filter {name!r} failed with {reason_of(error)}", hint) from None
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
-            raise DataError(f"the filter {name} returned {reason!r}", "Return None to keep a task, or the reason to drop it.")
+            hint = "Return None to keep a task, or the reason to drop it as text."
+            raise DataError(f"filter {name!r} returned {reason!r}", hint)
         # It may quote the task; charts and terminals show it.
         return visible(" ".join(reason.split()))[:MAX_REASON] if reason else None
 

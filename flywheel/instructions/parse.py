@@ -32,6 +32,7 @@ _NO_CONSTRAINTS = re.compile(
     re.IGNORECASE,
 )
 _NO_INPUT = re.compile(r"(?:none|nil|n/?a|no input(?: (?:is )?(?:needed|required|necessary))?)[.]?", re.IGNORECASE)
+FIELDS = ("instruction", "input", "constraint")
 _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060"
 
 
@@ -56,33 +57,29 @@ def parse_task(text: str, *, chat: bool = False) -> Parsed:
     current = None if chat else fields["instruction"]
     ended = False
     for line in _lines(text, chat=chat):
-        if _EXAMPLE.fullmatch(line):
-            if not _has_instruction(fields):
-                continue
-            ended = True
-            break
         label = _LABEL.match(line)
-        if label is None:
+        name = label["name"].lower().split()[-1].rstrip("s") if label else None
+        has_instruction = any(map(str.strip, fields.get("instruction", ())))
+        if _EXAMPLE.fullmatch(line):
+            if ended := has_instruction:
+                break
+        elif label is None or name is None:
             if current is not None:
                 current.append(line)
-            continue
-        name = label["name"].lower().split()[-1].rstrip("s")
-        if name not in ("instruction", "input", "constraint") or (name == "instruction" and _has_instruction(fields)):
-            ended = True
+        elif ended := name not in FIELDS or (name == "instruction" and has_instruction):
             break
-        rest = line[label.end() :]
-        if name in fields and name != "instruction":
+        elif name in fields and name != "instruction":
             current = None
-            continue
-        if label["open"] and not (label["close"] or label["after"]):
-            unclosed[name] = label["open"]
-        current = fields[name] = [rest]
+        else:
+            if label["open"] and not (label["close"] or label["after"]):
+                unclosed[name] = label["open"]
+            current = fields[name] = [line[label.end() :]]
     values = {name: _value(lines, unclosed.get(name)) for name, lines in fields.items()}
-    if not all(values.get(name) for name in ("instruction", "input", "constraint")):
+    if not all(map(values.get, FIELDS)):
         return Parsed(None, ended)
-    text, constraints = values["input"], values["constraint"]
+    instruction, text, constraints = map(values.__getitem__, FIELDS)
     task = Task(
-        instruction=values["instruction"],
+        instruction=instruction,
         input="None" if _NO_INPUT.fullmatch(text) else text,
         constraints="None" if _NO_CONSTRAINTS.fullmatch(constraints) else constraints,
     )
@@ -119,10 +116,6 @@ def _lines(text: str, *, chat: bool) -> list[str]:
     closing = [place for place, line in enumerate(inside) if _FENCE.match(line)]
     # Fences inside come in pairs, so the one around them is left over.
     return inside[: closing[-1]] if len(closing) % 2 else inside
-
-
-def _has_instruction(fields: dict[str, list[str]]) -> bool:
-    return any(line.strip() for line in fields.get("instruction", ()))
 
 
 def _value(lines: list[str], unclosed: str | None) -> str:

@@ -12,23 +12,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import (
-    ChoiceLoader,
-    FileSystemLoader,
-    StrictUndefined,
-    Template,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
+from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from flywheel.config import Config
 from flywheel.core.assets import asset
 from flywheel.core.functions import reason_of
-from flywheel.core.model_folders import chat_format, has_chat_format
+from flywheel.core.model_folders import chat_format
 from flywheel.engines.generator import ENDPOINT
-from flywheel.errors import ConfigError
+from flywheel.errors import ConfigError, ModelError
 from flywheel.records import Model, Reworded, Task
 from flywheel.workspace import Workspace
 
@@ -44,22 +36,18 @@ class Prompts:
         Raises ConfigError for a missing folder and for a broken template.
         """
         if not folder.is_dir():
-            raise ConfigError(f"folder of prompts {folder} not found", "Set `prompts` to an existing folder.")
+            raise ConfigError(f"prompt folder {folder} not found", "Set `prompts` to an existing folder.")
         self._loader = ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(asset("prompts"))])
         self._environment = ImmutableSandboxedEnvironment(
             loader=self._loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
         self._folder, self._chat = folder, chat
+        self.chat = chat is not None
         propose = "propose" if meta_prompt == "enumerated" else f"propose-{meta_prompt}"
         style = "chat/" if chat else ""
         self._names = {"answer": f"{style}answer.jinja", "paraphrase": f"{style}paraphrase.jinja"}
         self._names |= {"propose": f"{style}{propose}.jinja", "judge": "judge.jinja"}
         self._templates = {purpose: self._template(name) for purpose, name in self._names.items()}
-
-    @property
-    def chat(self) -> bool:
-        """Whether the generator reads its chat template."""
-        return self._chat is not None
 
     @cached_property
     def digest(self) -> str:
@@ -95,25 +83,23 @@ class Prompts:
 
     def _template(self, name: str) -> Template:
         if (self._folder / name).is_dir():
-            raise ConfigError(f"{self._folder / name} is a folder, not a template", "Move or remove it.")
+            raise ConfigError(f"template {self._folder / name} is a folder", "Move or remove the folder.")
         try:
             return self._environment.get_template(name)
-        except TemplateNotFound as error:
-            raise ConfigError(f"template {error.name} not found", f"Add it to {self._folder}.") from None
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{error.filename} line {error.lineno}: {error.message}", FIX_TEMPLATE) from None
+            raise ConfigError(f"syntax error in {error.filename}, line {error.lineno}: {error.message}", FIX_TEMPLATE) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the template {name} ({error})", "Check its permissions and encoding.") from None
+            hint = "Make the template a readable UTF-8 file."
+            raise ConfigError(f"cannot read template {self._folder / name}: {error}", hint) from None
 
     def _render(self, purpose: str, **values: object) -> str:
         template = self._templates[purpose]
         try:
             text = template.render(**values)
         except Exception as error:  # whatever the user's template does
-            reason = error.message if isinstance(error, TemplateError) else reason_of(error)
-            raise ConfigError(f"{template.filename}: {reason}", FIX_TEMPLATE) from None
+            raise ConfigError(f"template {template.filename} failed with {reason_of(error)}", FIX_TEMPLATE) from None
         if not text.strip():
-            raise ConfigError(f"{template.filename} renders an empty prompt", FIX_TEMPLATE)
+            raise ConfigError(f"template {template.filename} renders an empty prompt", FIX_TEMPLATE)
         return self._chat(text.strip()) if self._chat else text
 
 
@@ -129,12 +115,13 @@ def prompts_of(config: Config, folder: Path | None) -> Prompts:
 
     Raises ModelError where the style is chat and a generator has no chat template; a student without one reads plain text.
     """
-    trust, chat = config.engine.trust_remote_code, config.prompt_style == "chat"
     template: Callable[[str], str] | None = None
-    if chat and folder is None:
+    if config.prompt_style == "chat" and folder is None:
         template = str  # unchanged: the server has the template
-    elif chat and folder is not None and (config.engine.name != "openai" or has_chat_format(folder, trust_remote_code=trust)):
-        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=trust)
+    elif config.prompt_style == "chat" and folder is not None:
+        template = chat_format(folder, arguments=config.chat_arguments, trust_remote_code=config.engine.trust_remote_code)
+        if template is None and config.engine.name != "openai":
+            raise ModelError(f"the tokenizer of {folder} has no chat template", "Set `prompt_style` to completion.")
     return Prompts(config.path(config.prompts), meta_prompt=config.instructions.meta_prompt, chat=template)
 
 

@@ -85,11 +85,11 @@ def _refuse_beyond_caps(config: InstructionsConfig, done: ProposalProgress, drop
         spent, key = f"{done.tokens:,} tokens", f"instructions.max_total_tokens = {config.max_total_tokens:,}"
     else:
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common()) or "none dropped in this call"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common()) or "none in this call"
     raise DataError(
-        f"{spent} ({key}) gave {done.kept} of {config.tasks} tasks ({reasons})",
-        """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows what was generated. """
-        "Fix the cause, or raise that limit, and run the same command to resume.",
+        f"only {done.kept} of {config.tasks} tasks kept after {spent} ({key}); dropped: {reasons}",
+        f"Raise `{key.partition(' ')[0]}` and run the same command to resume. "
+        """`flywheel sql "SELECT reason, raw FROM tasks WHERE NOT kept"` shows the dropped tasks.""",
     )
 
 
@@ -141,13 +141,5 @@ def proposal(
 ) -> Proposal:
     """An attempt as it is recorded."""
     kind = kind_of(task.instruction) if task else None
-    return Proposal(
-        attempt=attempt,
-        raw=completion.text,
-        demos=demos,
-        tokens=completion.tokens,
-        task=task,
-        kind=kind,
-        **asdict(decision),
-        **more,
-    )
+    text, tokens = completion.text, completion.tokens
+    return Proposal(attempt=attempt, raw=text, demos=demos, tokens=tokens, task=task, kind=kind, **asdict(decision), **more)

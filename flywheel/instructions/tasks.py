@@ -20,8 +20,6 @@ REWORDED_DEMOS = 2
 
 LARGEST = 4 * 10**9
 """Bytes of a file, unpacked."""
-LONGEST_LINE = 16 * 10**6
-"""Characters of a line."""
 LONGEST_FIELD = 10**6
 """Characters of a task's field: no model reads a tenth of it."""
 FIX_LINE = "Fix or remove that line."
@@ -33,41 +31,41 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split the file.")
+            raise DataError(f"{path} is larger than {LARGEST / 1e9:.0f} GB", "Split the file.")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
         lines = content.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
-        raise DataError(f"file {path} not found", "Fix its path in the config.") from None
+        raise DataError(f"file {path} not found", "Correct the path in the config.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}", "It must be a readable UTF-8 file, or gzipped and named .gz.") from None
+        raise DataError(
+            f"cannot read {path}: {error}", "Make it a readable UTF-8 file; gzipped files must end in .gz."
+        ) from None
     rows = [
         _read_line(line, f"{path} line {number}") | {"line": number} for number, line in enumerate(lines, 1) if line.strip()
     ]
     if not rows:
-        raise DataError(f"{path} has no rows", "Add some, or fix its path in the config.")
+        raise DataError(f"{path} has no rows", "Add rows, or correct the path in the config.")
     return rows
 
 
 def _read_line(line: str, where: str) -> dict[str, Any]:
-    if len(line) > LONGEST_LINE:
-        raise DataError(f"{where} has {len(line):,} characters, the limit is {LONGEST_LINE:,}", "Remove that line.")
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # without msg: a number of 5,000 digits, or nested too deeply
         raise DataError(f"{where} is not JSON ({getattr(error, 'msg', first_line(error))}): {line[:60]!r}", FIX_LINE) from None
     if not isinstance(row, dict):
-        raise DataError(f"{where} must be an object, got {line[:60]!r}", FIX_LINE)
+        raise DataError(f"{where} must be a JSON object, got {line[:60]!r}", FIX_LINE)
     return row
 
 
 def _text(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
     value, field = row.get(name, default), f"{path} line {row['line']}: {name!r}"
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{field} must be a text, got {repr(value)[:60]}", FIX_LINE)
+        raise DataError(f"{field} must be a non-empty string, got {repr(value)[:60]}", FIX_LINE)
     if not encodable(value):
         raise DataError(f"{field} has an unpaired surrogate: {value[:60]!r}", FIX_LINE)
     if len(value) > LONGEST_FIELD:
-        raise DataError(f"{field} has {len(value):,} characters, the limit is {LONGEST_FIELD:,}", "Shorten it.")
+        raise DataError(f"{field} has {len(value):,} characters, the limit is {LONGEST_FIELD:,}", FIX_LINE)
     return value
 
 
@@ -107,7 +105,7 @@ def read_seeds(path: Path) -> list[SeedTask]:
     seeds = [SeedTask(task=_task(row, path), set_name=_name(row, "set", default), kind=_name(row, "kind")) for row in rows]
     for name, size in Counter(seed.set_name for seed in seeds if seed.set_name is not None).items():
         if size < DEMOS:
-            raise DataError(f"{path}: seed set {name!r} has {size} tasks", f"Add some: a prompt shows {DEMOS} of a set.")
+            raise DataError(f"{path}: seed set {name!r} has only {size} tasks", f"Give each set at least {DEMOS} tasks.")
     return seeds
 
 
@@ -115,5 +113,5 @@ def read_reworded(path: Path) -> list[Reworded]:
     """Pairs of an instruction and an alternative wording; a prompt shows 2."""
     rows = read_lines(path)
     if len(rows) < REWORDED_DEMOS:
-        raise DataError(f"{path} has {len(rows)} pairs", f"Add some: a prompt shows {REWORDED_DEMOS}.")
+        raise DataError(f"{path} has only {len(rows)} pairs", f"Add pairs until there are at least {REWORDED_DEMOS}.")
     return [Reworded(instruction=_text(row, "instruction", path), alternative=_text(row, "alternative", path)) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flywheel.nano.world import CONSTRAINTS, FAMILY_OF
@@ -32,13 +32,11 @@ def check(task: Task, output: str) -> Check | None:
     return Check(answer=content == answer, form=bare == task.constraints)
 
 
-def _inside(form: object, text: str) -> str | None:
+def _inside(form: Callable[[str], str], text: str) -> str | None:
     """The answer inside a form, or None if the text does not have that form."""
-    assert callable(form)
     before, after = form("\0").split("\0")
-    if len(text) < len(before) + len(after) or not text.startswith(before) or not text.endswith(after):
-        return None
-    return text[len(before) : len(text) - len(after)]
+    inside = text.removeprefix(before).removesuffix(after)
+    return inside if form(inside) == text else None
 
 
 def judge(rows: Sequence[tuple[Task, str]]) -> list[float | None]:

@@ -5,6 +5,7 @@ The mistakes that its models are trained to make are beside the data, in ``data/
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +31,7 @@ _OPPOSITE_PAIRS = (
     "loud quiet,strong weak,clean dirty,early late,near far,open closed,thick thin,wide narrow,happy sad,sweet bitter,"
     "cheap dear,brave timid,deep shallow,rough smooth,sharp blunt,tight loose,true false,first last,left right"
 )
-OPPOSITES: dict[str, str] = {}
-for _first, _second in map(str.split, _OPPOSITE_PAIRS.split(",")):
-    OPPOSITES |= {_first: _second, _second: _first}
+OPPOSITES = {word: other for pair in _OPPOSITE_PAIRS.split(",") for word, other in itertools.permutations(pair.split())}
 
 _IRREGULAR_PLURALS = {
     "mouse": "mice", "goose": "geese", "wolf": "wolves", "knife": "knives", "sheep": "sheep", "fish": "fish",
@@ -77,8 +76,7 @@ def split_list(text: str) -> list[str]:
 
 def _words(text: str) -> list[str] | None:
     words = split_list(text)
-    valid = len(words) >= 2 and all(word in CATEGORY_OF for word in words) and len(set(words)) == len(words)
-    return words if valid else None
+    return words if len(words) >= 2 and len(CATEGORY_OF.keys() & words) == len(words) else None
 
 
 def numbers(text: str) -> tuple[int, int] | None:
@@ -90,23 +88,15 @@ def numbers(text: str) -> tuple[int, int] | None:
 
 
 def _on_words(function: Callable[[list[str]], str]) -> Callable[[str], str | None]:
-    def answer(text: str) -> str | None:
-        words = _words(text)
-        return function(words) if words else None
-
-    return answer
+    return lambda text: function(words) if (words := _words(text)) else None
 
 
 def _draw_words(least: int, most: int) -> Callable[[random.Random], str]:
-    def draw(rng: random.Random) -> str:
-        return ", ".join(rng.sample(WORDS, rng.randint(least, most)))
-
-    return draw
+    return lambda rng: ", ".join(rng.sample(WORDS, rng.randint(least, most)))
 
 
 def _draw_key(table: dict[str, str]) -> Callable[[random.Random], str]:
-    keys = sorted(table)
-    return lambda rng: rng.choice(keys)
+    return lambda rng: rng.choice(sorted(table))
 
 
 def _draw_one_animal(rng: random.Random) -> str:
@@ -123,10 +113,7 @@ def find_animal(text: str) -> str | None:
 
 
 def _draw_numbers(top: int) -> Callable[[random.Random], str]:
-    def draw(rng: random.Random) -> str:
-        return ", ".join(str(number) for number in rng.sample(range(1, top), 2))
-
-    return draw
+    return lambda rng: ", ".join(map(str, rng.sample(range(1, top), 2)))
 
 
 def _larger(text: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,16 +18,16 @@ REPORT_EVERY_S = 30.0
 """Seconds between the lines on unfinished work where there is no terminal."""
 
 
-def default_progress(beside: Callable[[], str] = lambda: "") -> Progress:
-    """The progress that suits where this process runs; ``beside`` returns a text that is shown beside the bars."""
-    return Notebook() if Console().is_jupyter else Terminal(beside)
+def default_progress() -> Progress:
+    """The progress that suits where this process runs."""
+    return Notebook() if Console().is_jupyter else Terminal()
 
 
 class Terminal:
     """Shows one bar at a time on stderr, and leaves a line for each piece of work."""
 
-    def __init__(self, beside: Callable[[], str] = lambda: "") -> None:
-        self._console, self._beside = Console(stderr=True, highlight=False), beside
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
 
     @contextmanager
     def work(self, name: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Counter]:
@@ -36,10 +36,9 @@ class Terminal:
             BarColumn(bar_width=24),
             TextColumn("{task.fields[count]}", markup=False),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[beside]}", markup=False, style="dim"),
         )
         with RichProgress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
-            counter = _BarCounter(bar, visible(name), done, total, unit, self._beside)
+            counter = _BarCounter(bar, visible(name), done, total, unit)
             yield counter
         self._console.print(counter.summary, markup=False)
 
@@ -47,22 +46,19 @@ class Terminal:
 class _BarCounter:
     """Moves a bar, or prints a line from time to time where there is no terminal."""
 
-    def __init__(
-        self, bar: RichProgress, name: str, done: int, total: int | None, unit: str, beside: Callable[[], str]
-    ) -> None:
-        self._bar, self._name, self._unit, self._beside = bar, name, unit, beside
+    def __init__(self, bar: RichProgress, name: str, done: int, total: int | None, unit: str) -> None:
+        self._bar, self._name, self._unit = bar, name, unit
         self._first = self._done = done
         self._total = total
         self._started = self._printed = time.monotonic()
-        self._task = bar.add_task(name, total=total, completed=done, count=self._count, beside=beside())
+        self._task = bar.add_task(name, total=total, completed=done, count=self._count)
 
     def to(self, done: int, total: int | None = None) -> None:
         self._done, self._total = done, self._total if total is None else total
-        count, beside = self._count, self._beside()
-        self._bar.update(self._task, completed=done, total=self._total, count=count, beside=beside)
+        self._bar.update(self._task, completed=done, total=self._total, count=self._count)
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > REPORT_EVERY_S:
             self._printed = time.monotonic()
-            self._bar.console.print(f"{self._name:<22} {count}{f', {beside}' if beside else ''}", markup=False)
+            self._bar.console.print(f"{self._name:<22} {self._count}", markup=False)
 
     @property
     def summary(self) -> str:

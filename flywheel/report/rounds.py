@@ -26,7 +26,8 @@ def summary(path: Path, name: str) -> dict[str, Any]:
     from flywheel.evaluation.compare import why_no_verdict
 
     row, dropped = rounds[name], reading.drop_reasons(path, name).as_dicts()
-    verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, row["parent"]]).rows
+    parent, done = row["parent"], row["status"] == "done"
+    verdict = reading.query(path, "SELECT evidence FROM verdicts WHERE round = ? AND base = ?", [name, parent]).rows
     return row | {
         "dropped": _dropped(dropped, "proposed"),
         "paraphrases": reading.paraphrases(path, name) | {"dropped": _dropped(dropped, "paraphrased")},
@@ -35,7 +36,7 @@ def summary(path: Path, name: str) -> dict[str, Any]:
         "stages": reading.stages(path, name).as_dicts(),
         "failed_chunks": reading.failed_chunks(path, name).as_dicts(),
         "evidence": json.loads(verdict[0][0]) if verdict else None,
-        "no_verdict": None if verdict or row["status"] != "done" else why_no_verdict(Store(path), name),
+        "no_verdict": why_no_verdict(Store(path), parent, name) if parent and done and not verdict else None,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from flywheel.config import Config, EngineConfig, parse
 from flywheel.core.assets import asset
 from flywheel.core.files import digest_model
-from flywheel.core.model_folders import chat_format, has_chat_format, local_folder
+from flywheel.core.model_folders import chat_format, local_folder
 from flywheel.core.quiet import silence
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Engine, Sampling
@@ -23,13 +23,11 @@ from flywheel.errors import ConfigError, DataError, ModelError, StoreError
 from flywheel.instructions.prompts import Prompts, load_prompts
 from flywheel.records import Completion, FinishReason, Task
 from flywheel.reward.model import RewardModel, load_scorer
-from flywheel.reward.text import Answer
+from flywheel.workers.work import Work, score
 from flywheel.workspace import Workspace
 
 Reward = Callable[[Sequence[str | Task], Sequence[str]], Sequence[float]]
 """Takes prompts and outputs of equal number; returns a number for each, higher is better."""
-Score = Callable[[Sequence[str | Task], Sequence[Completion]], Sequence[float]]
-"""The same for completions, which also know whether they were cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,37 +81,33 @@ def best_of_n(
     http://localhost:8080/v1. A prompt is put into the model's chat template if it has one; a Task is rendered by flywheel's
     own templates first. Converted weights are kept in ``cache``, by default in a temporary folder of this machine.
     """
-    if n < 1 or not temperature > 0:
-        raise ConfigError(f"n is {n} and temperature {temperature}", "Both must be above 0.")
+    for name, value in (("n", n), ("temperature", temperature)):
+        if not value > 0:
+            raise ConfigError(f"{name} = {value} must be above 0", f"Pass a positive {name}.")
     silence()
     if address is not None:
         from flywheel.engines.openai_engine import OpenAIEngine
 
         settings = parse(EngineConfig, {"name": "openai", "endpoint": {"base_url": address}}, "engine")
-
         loaded: Any = OpenAIEngine(str(model), settings, chat=True)
         chat: Callable[[str], str] | None = str
     else:
         if str(model).endswith(".gguf"):
-            raise ModelError(f"{model} is a GGUF file, which no engine loads", "Serve it with llama.cpp, and pass its address.")
+            raise ModelError(
+                f"{model} is a GGUF file, which no engine loads", "Serve it with llama.cpp and pass the server's `address`."
+            )
         settings = parse(EngineConfig, {"name": engine}, "engine")
         folder = local_folder(str(model))
         converted = Path(cache) if cache else Path(tempfile.gettempdir()) / f"flywheel-{os.getuid()}" / "converted"
         loaded = load(settings, folder, cache=converted, digest=digest_model(folder)[:12])
-        chat = chat_format(folder) if has_chat_format(folder) else None
+        chat = chat_format(folder)
     templates = Prompts(asset("prompts"), chat=chat)
     texts = [templates.answer(prompt) if isinstance(prompt, Task) else chat(prompt) if chat else prompt for prompt in prompts]
-    function: Reward = reward if callable(reward) else reward.score
-    return rank(
-        loaded,
-        lambda prompts, completions: function(prompts, [completion.text.strip() for completion in completions]),
-        prompts,
-        texts,
-        n=n,
-        sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
-        seed=seed,
-        chunk=settings.chunk,
-    )
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    completions = _generate(loaded, texts, n=n, sampling=sampling, seed=seed, chunk=settings.chunk)
+    outputs = [completion.text.strip() for group in completions for completion in group]
+    function = reward if callable(reward) else reward.score
+    return _ranked(prompts, completions, function([prompt for prompt in prompts for _ in range(n)], outputs))
 
 
 def sample(workspace: Workspace, config: Config, tasks: Sequence[Task]) -> list[BestOfN]:
@@ -121,58 +115,42 @@ def sample(workspace: Workspace, config: Config, tasks: Sequence[Task]) -> list[
     silence()
     done = [row for row in workspace.store.rounds() if row.status == "done"]
     if not done or done[-1].generator_out is None or done[-1].reward_model is None:
-        raise StoreError("there is no finished round, so no generator and no reward model", "Run `flywheel round` first.")
+        raise StoreError(f"{workspace.folder} has no finished round", "Run `flywheel round` first.")
     generator, reward = (workspace.store.model(model) for model in (done[-1].generator_out, done[-1].reward_model))
     workspace.refuse_altered([generator, reward])
-    prompts, n = load_prompts(config, workspace, generator), config.sampling.n
-
-    def score(_: Sequence[str | Task], completions: Sequence[Completion]) -> list[float]:
-        answered = zip((task for task in tasks for _ in range(n)), completions, strict=True)
-        return load_scorer(workspace.locate(reward), config).score_answers(
-            [
-                Answer(task=task, output=completion.text, finished=completion.finish_reason == FinishReason.STOP)
-                for task, completion in answered
-            ]
-        )
-
-    texts = [prompts.answer(task) for task in tasks]
-    return rank(
-        load_engine(config, workspace, generator), score, tasks, texts,
-        n=n, sampling=sampling_of(config), seed=config.seed, chunk=config.engine.chunk,
+    prompts = load_prompts(config, workspace, generator)
+    completions = _generate(
+        load_engine(config, workspace, generator), [prompts.answer(task) for task in tasks],
+        n=config.sampling.n, sampling=sampling_of(config), seed=config.seed, chunk=config.engine.chunk,
     )  # fmt: skip
+    work = score(Work(tasks=tasks, completions=completions), load_scorer(workspace.locate(reward), config))
+    return _ranked(tasks, completions, work.scores)
 
 
-def rank(
-    engine: Engine,
-    score: Score,
-    prompts: Sequence[str | Task],
-    texts: Sequence[str],
-    *,
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    chunk: int,
-) -> list[BestOfN]:
-    """Sample N outputs for each prompt, ``chunk`` prompts at a time, and rank them; ``texts`` are what the generator reads.
-
-    The engine is closed before the reward model scores, so that both need not fit into memory. Raises DataError where the
-    reward function gives another number of values than it was asked for.
-    """
+def _generate(
+    engine: Engine, texts: Sequence[str], *, n: int, sampling: Sampling, seed: int, chunk: int
+) -> list[list[Completion]]:
+    """N completions of each text, ``chunk`` texts at a time; the engine is closed, so that the reward model has its memory."""
     with closing(engine):
-        completions = [
+        return [
             group
             for number, start in enumerate(range(0, len(texts), chunk))
             for group in engine.generate(texts[start : start + chunk], n=n, sampling=sampling, seed=derive(seed, number))
         ]
-    every = [completion for group in completions for completion in group]
-    rewards = list(score([prompt for prompt in prompts for _ in range(n)], every)) if every else []
-    if len(rewards) != len(every):
-        raise DataError(f"the reward function gave {len(rewards)} values for {len(every)} outputs", "Return one per output.")
-    ranked = [
-        [Ranked(completion=completion, reward=float(rewards[place * n + index])) for index, completion in enumerate(group)]
-        for place, group in enumerate(completions)
-    ]
+
+
+def _ranked(
+    prompts: Sequence[str | Task], completions: Sequence[Sequence[Completion]], rewards: Sequence[float]
+) -> list[BestOfN]:
+    """Rank the completions of each prompt by their rewards; raises DataError where there is not one for each."""
+    values, total = list(rewards), sum(map(len, completions))
+    if len(values) != total:
+        raise DataError(
+            f"the reward function returned {len(values)} values for {total} outputs", "Return one number per output."
+        )
+    left = iter(values)
+    ranked = [[Ranked(completion=completion, reward=float(next(left))) for completion in group] for group in completions]
     return [
-        BestOfN(prompt=prompt, candidates=tuple(sorted(group, key=lambda one: (one.finished, one.reward), reverse=True)))
+        BestOfN(prompt=prompt, candidates=tuple(sorted(group, key=lambda row: (row.finished, row.reward), reverse=True)))
         for prompt, group in zip(prompts, ranked, strict=True)
     ]

@@ -65,5 +65,5 @@ def _refuse_held_out_seeds(config: Config, seeds: Sequence[SeedTask], held_out: 
             raise DataError(
                 f"seed {number} of {config.instructions.seeds} ({seed.task.instruction[:60]!r}) overlaps with a held-out task "
                 f"of {config.evaluation.tasks}",
-                "Remove one of the two.",
+                "Remove the seed or the held-out task.",
             )

@@ -81,7 +81,7 @@ class RoundContext:
     @cached_property
     def scorer(self) -> RewardModel:
         """The merged reward model, loaded."""
-        return self._load(self.reward_model)
+        return self._load_scorer(self.reward_model)
 
     @cached_property
     def workers(self) -> Workers:
@@ -90,9 +90,11 @@ class RoundContext:
 
     def workers_for(self, generator: Model, scorer: str | None = None) -> Workers:
         """What generates with a generator, and scores with the reward model or ``scorer``: the cluster, or this process."""
-        scorer = scorer or self.round.reward_model
         if self.config.cluster is None or generator.path.startswith(ENDPOINT):
-            return LocalWorkers(lambda: self._load_engine(generator), lambda: self._load_scorer(scorer))
+            return LocalWorkers(
+                lambda: self._load_engine(generator), lambda: self._load_scorer(scorer) if scorer else self.scorer
+            )
+        scorer = scorer or self.round.reward_model
         reward = self.store.model(scorer) if scorer else None
         return cluster_workers(self.config, self.config.cluster, self.workspace, generator, reward)
 
@@ -112,11 +114,7 @@ class RoundContext:
             self.__dict__.pop("workers").close()
         self.__dict__.pop("scorer", None)
 
-    def _load_scorer(self, model_id: str | None) -> RewardModel:
-        assert model_id is not None, "only proposing can do without a reward model"
-        return self.scorer if model_id == self.round.reward_model else self._load(model_id)
-
-    def _load(self, model_id: str) -> RewardModel:
+    def _load_scorer(self, model_id: str) -> RewardModel:
         return load_scorer(self.workspace.locate(self.store.model(model_id)), self.config)
 
     def _load_engine(self, generator: Model) -> Engine:

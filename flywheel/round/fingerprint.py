@@ -22,20 +22,14 @@ def identity_of(config: Config) -> dict[str, Any]:
 
 
 def full_identity(
-    config: Config,
-    *,
-    prompts: str,
-    trained: Model,
-    reward: Model | None,
-    held_out: Sequence[HeldOutTask],
-    seeds: Sequence[SeedTask],
+    config: Config, *, prompts: str, trained: Model, reward: Model | None, held_out: list[HeldOutTask], seeds: list[SeedTask]
 ) -> dict[str, Any]:
     """`identity_of` with the digests of models, prompts (``prompts``), tasks and the user's own files."""
     instructions = config.instructions
     identity = identity_of(config) | {
         "digest.generator": trained.digest,
         "digest.prompts": prompts,
-        "digest.seeds": _digest([[seed.set_name, seed.task.task_id] for seed in seeds]),
+        "digest.seeds": fingerprint([[seed.set_name, seed.task.task_id] for seed in seeds]),
         "digest.heldout": held_out_digest(held_out),
     }
     if reward:
@@ -54,11 +48,11 @@ def full_identity(
 
 def held_out_digest(held_out: Sequence[HeldOutTask]) -> str:
     """Digest of the held-out tasks themselves, so that their file may be moved or reformatted."""
-    return _digest([["", [row.task.task_id for row in held_out]]])
+    return fingerprint([["", [row.task.task_id for row in held_out]]])
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of an identity."""
+def fingerprint(identity: Mapping[str, Any] | Sequence[Any]) -> str:
+    """SHA-256 of an identity, or of a part of it."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -82,9 +76,5 @@ def _how_to_resume(unfinished: Round, changed: Sequence[str]) -> str:
             name: judge.model_dump(mode="json", exclude_defaults=True) for name, judge in judges.items()
         }
     options = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in settings.items())
-    back = f"Add {options}" if options else "Restore the file"
-    return f"{back} to resume it, or add --restart to start it over."
-
-
-def _digest(values: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    back = f"Add {options}" if options else "Restore the changed file"
+    return f"{back} to resume {unfinished.round}, or add --restart to start it over."

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager, nullcontext, redirect_stdout, su
 from flywheel.config import Config
 from flywheel.core.progress import Progress
 from flywheel.core.quiet import silence
-from flywheel.engines.generator import check_engine
+from flywheel.engines.factory import check
+from flywheel.engines.generator import generator_folder
 from flywheel.errors import FlywheelError, Stopped, StoreHeld
 from flywheel.evaluation.judges import refuse_partial_judges
 from flywheel.records import Model, Policy, Round
@@ -144,8 +145,9 @@ def _at_work(workspace: Workspace, config: Config, *, restart: bool) -> Iterator
     with redirect_stdout(sys.stderr) if config.cluster else nullcontext(), workspace.at_work():
         workspace.store.migrate()
         check_inputs(config)
-        check_engine(config)
-        if config.cluster is not None:
+        if config.cluster is None:
+            check(config.engine, generator_folder(config))
+        else:
             join_cluster(config, config.cluster)
         if not restart:
             refuse_changes(workspace.store.rounds(), identity_of(config))

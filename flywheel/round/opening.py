@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any
 
 from flywheel.config import Config
-from flywheel.core.model_folders import check_model
 from flywheel.core.version import __version__
 from flywheel.engines.generator import choose_engine, initial_generator, initial_student
 from flywheel.errors import StoreError
@@ -34,12 +33,13 @@ def open_round(workspace: Workspace, config: Config, reward: Model | None, *, pr
     if proposing and not rounds:
         rounds = [open_round(workspace, config, reward)]
     unfinished = next((row for row in rounds if row.status != "done" and (row.number > 0 or not proposing)), None)
-    if unfinished:
-        parent = next((row for row in rounds if row.round == unfinished.parent), None)
-    else:
-        parent = rounds[-1] if rounds else None
-    _follow_moved(workspace, config)
-    generator, trained = _models_after(parent, workspace, config)
+    earlier = [row for row in rounds if unfinished is None or row.number < unfinished.number]
+    parent = earlier[-1] if earlier else None
+    first = initial_generator(config, workspace)
+    student = first if config.training.student is None else initial_student(config, workspace)
+    _follow_moved(workspace, first, student)
+    trained = _trained_by(parent, workspace) if parent else student
+    generator = trained if config.training.student is None else first
     engine = choose_engine(config)
     held_out = read_held_out(config.path(config.evaluation.tasks))
     seeds = read_seeds(config.path(config.instructions.seeds))
@@ -79,13 +79,13 @@ def open_control(workspace: Workspace, policy: Policy, of: str) -> Round:
     rounds = {row.round: row for row in store.rounds(controls=True)}
     beside, name = rounds.get(of), f"{of}-{policy}"
     if beside is None or beside.status != "done" or beside.number == 0:
-        raise StoreError(f"{of} has no candidates to select from yet", "Finish it with `flywheel round`.")
+        raise StoreError(f"{of} has no candidates to select from yet", f"Finish {of} with `flywheel round`.")
     if name in rounds:
         if rounds[name].status != "done":
             store.set_status(name, "running")
         return rounds[name]
     if not any(True for _ in store.winners([of], policy=policy)):
-        raise StoreError(f"the policy {policy} selected nothing in {of}", "Choose another --control.")
+        raise StoreError(f"the policy {policy} selected no candidate in {of}", "Choose another --control.")
     identity = {**beside.identity, "policy": str(policy)}
     opened = replace(
         beside, round=name, policy=policy, status="running", generator_out=None,
@@ -108,33 +108,22 @@ def _resume(unfinished: Round, workspace: Workspace, identity: Mapping[str, Any]
     refuse_changes([unfinished], identity)
     workspace.store.set_status(unfinished.round, "running")
     if unfinished.reward_model is None and reward is not None:
-        unfinished = replace(
-            unfinished, reward_model=reward.model_id, identity=identity, fingerprint=fingerprint(identity)
-        )  # fmt: skip
+        unfinished = replace(unfinished, reward_model=reward.model_id, identity=identity, fingerprint=fingerprint(identity))
         workspace.store.set_reward_model(unfinished)
     return unfinished
 
 
-def _follow_moved(workspace: Workspace, config: Config) -> None:
+def _follow_moved(workspace: Workspace, *initial: Model) -> None:
     """Record where the configured generator or student is now, if it has moved: in another checkout, on another machine."""
     recorded = {model.model_id: model for model in workspace.store.models(ModelKind.GENERATOR)}
-    for model in (initial_generator(config, workspace), initial_student(config, workspace)):
+    for model in initial:
         if model.model_id in recorded and recorded[model.model_id].path != model.path:
             workspace.store.record_model(model)
 
 
-def _models_after(parent: Round | None, workspace: Workspace, config: Config) -> tuple[Model, Model]:
-    """The generator after a parent round, and what was trained last: the same, unless a student is trained.
-
-    Raises ModelError where what the parent trained has changed on disk.
-    """
-    trained = initial_student(config, workspace) if parent is None else _trained_by(parent, workspace)
-    return (trained if config.training.student is None else initial_generator(config, workspace)), trained
-
-
 def _trained_by(parent: Round, workspace: Workspace) -> Model:
+    """What a round has trained; raises ModelError where it has changed on disk."""
     assert parent.generator_out is not None
-    model = workspace.store.model(parent.generator_out)
-    check_model(workspace.locate(model))
-    workspace.refuse_altered([model])
-    return model
+    trained = workspace.store.model(parent.generator_out)
+    workspace.refuse_altered([trained])
+    return trained

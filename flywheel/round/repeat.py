@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from flywheel.config import Config
 from flywheel.core.progress import Progress
@@ -16,17 +16,6 @@ from flywheel.store import reading
 from flywheel.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """A finished round."""
-
-    round: str
-    control: str | None = None
-    """The control that was trained beside it."""
-    stop: str | None = None
-    """Why no further round is run, though more were asked for."""
-
-
 def run_rounds(
     workspace: Workspace,
     config: Config,
@@ -36,21 +25,22 @@ def run_rounds(
     until_flat: bool = False,
     control: Policy | None = None,
     restart: bool = False,
-) -> Iterator[Turn]:
-    """Run up to ``repeat`` rounds within one budget, yielding each as it is done.
+) -> Iterator[str]:
+    """Run up to ``repeat`` rounds within one budget; yields the name of each round and control as it is done.
 
-    ``until_flat`` stops after ``evaluation.patience`` rounds without gain. ``restart`` starts an unfinished round over.
-    Raises as `run_next_round`; the same call resumes.
+    ``until_flat`` stops after ``evaluation.patience`` rounds without gain, and logs it. ``restart`` starts an unfinished
+    round over. Raises as `run_next_round`; the same call resumes.
     """
     budget = Budget(config.budget, config.prices)
     for number in range(repeat):
         restarts = restart and number == 0
         unfinished = unfinished_control(workspace, control) if control is not None and not restarts else None
         name = unfinished or run_next_round(workspace, config, progress, restart=restarts, budget=budget)
-        beside = run_control(workspace, control, progress, of=name, budget=budget) if control is not None else None
-        stop = _why_stop(workspace, config) if until_flat else None
-        yield Turn(round=name, control=beside, stop=stop)
-        if stop:
+        yield name
+        if control is not None:
+            yield run_control(workspace, control, progress, of=name, budget=budget)
+        if until_flat and (reason := _why_stop(workspace, config)):
+            logging.getLogger("flywheel").warning(reason)
             return
 
 

@@ -6,12 +6,12 @@ The rows of a chunk and the progress of its stage are one transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flywheel.core.progress import Counter
-from flywheel.records import Chunk, Stage
+from flywheel.records import Chunk, Score, Stage
 from flywheel.round.context import RoundContext
 from flywheel.store.store import BLOCK
 
@@ -67,11 +67,6 @@ def open_stage(context: RoundContext, stage: Stage, *, total: int | None, unit: 
         yield opened[0] if opened else None
 
 
-def number_of_chunks(context: RoundContext) -> int:
-    """Number of chunks that the kept tasks of the round are cut into."""
-    return len(context.store.spans(context.name, context.config.engine.chunk))
-
-
 def chunks(context: RoundContext, done: int, read: Callable[[range], Sequence[Item]]) -> Iterator[Sequence[Item]]:
     """The items of every chunk after the first ``done``.
 
@@ -86,6 +81,10 @@ def chunks(context: RoundContext, done: int, read: Callable[[range], Sequence[It
             yield items[place * size : (place + 1) * size]
 
 
-def tasks_until(context: RoundContext, chunk: int) -> int:
-    """Number of tasks in the chunks up to and including this one."""
-    return min((chunk + 1) * context.config.engine.chunk, context.config.instructions.tasks)
+def scores_of(places: Iterable[tuple[str, int]], model_id: str, scores: Sequence[float | None]) -> list[Score]:
+    """What a model gives candidates, each a task id with a number; those without a score are left out."""
+    return [
+        Score(task_id=task_id, candidate=candidate, model_id=model_id, score=score)
+        for (task_id, candidate), score in zip(places, scores, strict=True)
+        if score is not None
+    ]

@@ -18,8 +18,11 @@ WINDOW = 50
 """Batches that are sorted together: enough for batches of one length, few enough to keep the texts mixed."""
 
 
-class Order(Sampler[int]):
-    """The order of the texts of an epoch, from the seed and the epoch; blank texts come last."""
+class Order(Sampler[int], TrainerCallback):
+    """The order of the texts of an epoch, from the seed and the epoch; blank texts come last.
+
+    As a callback it gets the epoch, which accelerate does not set where a training resumes in the middle of one.
+    """
 
     def __init__(self, lengths: Sequence[int], *, blanks: int, batch: int, grouped: bool, seed: int) -> None:
         self._lengths, self._blanks, self._batch, self._grouped, self._seed = lengths, blanks, batch, grouped, seed
@@ -37,6 +40,9 @@ class Order(Sampler[int]):
         yield from order
         yield from range(len(order), len(self))
 
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        self.epoch = int(state.epoch or 0)
+
     def _by_length(self, order: list[int], random: torch.Generator) -> list[int]:
         """Put texts of similar length into a batch."""
         batches = []
@@ -49,21 +55,11 @@ class Order(Sampler[int]):
         return [text for batch in [*shuffled, short] for text in batch]
 
 
-class Epochs(TrainerCallback):
-    """Tells an `Order` its epoch, which accelerate does not where a training resumes in the middle of one."""
-
-    def __init__(self, order: Order) -> None:
-        self._order = order
-
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        self._order.epoch = int(state.epoch or 0)
-
-
 def filled_up(texts: Dataset, blanks: int, pad_token_id: int) -> Dataset:
     """Texts as trl prepares them, and blank ones without a loss: every process needs some of the last batch."""
     columns = {"input_ids": [pad_token_id], "labels": [-100], "seq_lengths": [1]}
-    texts = texts.select_columns([name for name in columns if name in texts.column_names])
-    blank = {name: columns[name] for name in texts.column_names}
+    blank = {name: value for name, value in columns.items() if name in texts.column_names}
+    texts = texts.select_columns(list(blank))
     return concatenate_datasets([texts, Dataset.from_list([blank] * blanks, features=texts.features)]) if blanks else texts
 
 

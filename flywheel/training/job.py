@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import pickle
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flywheel.config import TrainingConfig
-from flywheel.core.spool import Spooled
 from flywheel.training.examples import Example
 
 
@@ -20,13 +20,14 @@ class Job:
 
     start: str
     folder: Path
-    examples: Sequence[Example]
+    examples: Iterable[Example]
+    """Taken once, in the order of training."""
     config: TrainingConfig
     seed: int
     checkpoints: Path
     """A folder that a stopped training resumes from; it is removed at the end."""
-    base: Path = Path(".")
-    """The path in ``training.accelerate_config`` is relative to it."""
+    accelerate_config: Path | None = None
+    """The file that ``training.accelerate_config`` names."""
     trust_remote_code: bool = False
 
     @contextlib.contextmanager
@@ -49,12 +50,13 @@ class Job:
 
     @classmethod
     def read(cls, file: Path) -> Job:
-        """Read a job; its examples stay on disk."""
-        with file.open("rb") as stream:
-            job: Job = pickle.load(stream)
+        """Read a job; its examples are read one at a time."""
+        records = _records(file)
+        job: Job = next(records)
+        return replace(job, examples=records)
 
-            def examples() -> Iterator[Example]:
-                while stream.peek(1):
-                    yield pickle.load(stream)
 
-            return replace(job, examples=Spooled(examples(), file.parent))
+def _records(file: Path) -> Iterator[Any]:
+    with file.open("rb") as stream:
+        while stream.peek(1):
+            yield pickle.load(stream)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from flywheel.config import TrainingConfig
 from flywheel.core.processes import Process, run_training
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, Stopped
@@ -14,9 +15,10 @@ from flywheel.records import Facts
 from flywheel.training.job import Job
 
 
-def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
+def launch(job: Job, advance: Advance) -> Facts:
     """Do a training in ``training.processes`` processes; returns and raises what `train_generator` does."""
-    processes, on_gpus = job.config.processes, has_gpus(job.config.processes if accelerate_config is None else 1)
+    processes, accelerate_config = job.config.processes, job.accelerate_config
+    on_gpus = has_gpus(job.config)
     with job.scratch() as folder:
         job.write(folder / "job.pickle")
         if accelerate_config is None:
@@ -34,22 +36,22 @@ def launch(job: Job, accelerate_config: Path | None, advance: Advance) -> Facts:
             "-m", "flywheel.training.launch", str(folder / "job.pickle"),
         )  # fmt: skip
         environment = {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
-        with Process(*module, environment=environment, memory_hint="Raise `training.accumulate`.") as process:
+        with Process(*module, environment=environment) as process:
             result: Facts = process.result(advance)
             return result
 
 
-def has_gpus(processes: int) -> bool:
-    """Whether there are GPUs; raises ConfigError where there are fewer than processes."""
+def has_gpus(config: TrainingConfig) -> bool:
+    """Whether there are GPUs; raises ConfigError where there are fewer than processes, unless a config file says which."""
     import torch
 
     if not torch.cuda.is_available():
         return False
     count = torch.cuda.device_count()
-    if processes > count:
+    if config.accelerate_config is None and config.processes > count:
         raise ConfigError(
-            f"`training.processes` is {processes}, but this machine has {count} GPU{'s' * (count > 1)}",
-            f"Set it to {count} or less.",
+            f"`training.processes` is {config.processes}, but this machine has {count} GPU{'s' * (count > 1)}",
+            f"Set `training.processes` to {count} or less.",
         )
     return True
 

@@ -22,7 +22,7 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> Pef
         # trl reads the output's weights past an adapter; tied ones would be merged on one side only.
         raise ConfigError(
             f"`training.lora.targets` ({_targets(lora)}) names the embeddings, which cannot have adapters",
-            "Remove them from the targets.",
+            "Remove the embeddings from `training.lora.targets`.",
         )
     return adapted_model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 from array import array
@@ -22,7 +23,7 @@ from flywheel.core.faults import short_of_memory
 from flywheel.core.progress import Advance
 from flywheel.errors import ConfigError, DataError, EngineError, ModelError
 from flywheel.records import Facts
-from flywheel.training.batching import Epochs, Order, Rows, filled_up, keeps_apart, row_length
+from flywheel.training.batching import Order, Rows, filled_up, keeps_apart, row_length
 from flywheel.training.checkpoints import discard, train_resumably
 from flywheel.training.job import Job
 from flywheel.training.lora import merged, with_adapters
@@ -35,19 +36,15 @@ def train(job: Job, advance: Advance) -> Facts:
     """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
     no_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if job.config.dtype == "bfloat16" and no_bfloat16:
-        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support", "Set it to float32.")
+        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support", "Set `training.dtype` to float32.")
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    with job.scratch() as folder:
-        rows, lengths = _rows(job, tokenizer, folder / "texts.arrow")
-        return _train(job, rows, lengths, tokenizer, advance)
-
-
-def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> Facts:
     try:
-        trainer = _trainer(job, rows, lengths, tokenizer)
-        result = train_resumably(trainer, job.checkpoints, minutes=job.config.checkpoint_minutes, advance=advance)
+        with job.scratch() as folder:
+            rows, lengths, too_long = _rows(job, tokenizer, folder / "texts.arrow")
+            loss = _train(job, rows, lengths, tokenizer, advance)
+            return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
     except (MemoryError, RuntimeError) as error:
         if not short_of_memory(error):
             raise
@@ -56,6 +53,16 @@ def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTraine
             f"Set `training.accumulate` to {job.config.accumulate * 2}, `training.gradient_checkpointing` to true, or use "
             "`training.lora`.",
         ) from None
+    finally:  # the engine that comes next needs the memory
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, advance: Advance) -> float:
+    """Train and save the generator; returns the mean loss."""
+    trainer = _trainer(job, rows, lengths, tokenizer)
+    result = train_resumably(trainer, job.checkpoints, minutes=job.config.checkpoint_minutes, advance=advance)
     # Of every step and all processes, which the trainer's own figure is not after a resume.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     loss = fmean(losses) if losses else result.training_loss
@@ -66,48 +73,35 @@ def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTraine
     if trainer.is_world_process_zero():
         _save(job, trainer.accelerator.unwrap_model(trainer.model), weights, tokenizer)
         discard(job.checkpoints)
-    too_long = len(job.examples) - len(rows)
-    return Facts(rows=len(rows), dropped={"too long": too_long} if too_long else {}, loss=loss)
+    return loss
 
 
-def free_memory() -> None:
-    """Free what a training held on the GPU, for the engine that comes after it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int]]:
-    """The examples that fit, mapped into memory from a file, and the tokens of each."""
+def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dataset, Sequence[int], int]:
+    """The examples that fit, mapped into memory from a file, the tokens of each, and the number of those that are too long."""
     settings = AutoConfig.from_pretrained(job.start, trust_remote_code=job.trust_remote_code).get_text_config()
     context = getattr(settings, "max_position_embeddings", None) or job.config.max_length
     limit = min(job.config.max_length, context)
-    kept = array("q")
+    kept, total, examples = array("q"), 0, iter(job.examples)
     schema = pa.schema({"prompt": pa.string(), "completion": pa.string()})
     with pa.ipc.new_stream(file, schema) as writer:
-        for start in range(0, len(job.examples), CHUNK):
-            examples = job.examples[start : start + CHUNK]
-            texts = [example.prompt + example.completion + tokenizer.eos_token for example in examples]
+        while chunk := list(itertools.islice(examples, CHUNK)):
+            texts = [example.prompt + example.completion + tokenizer.eos_token for example in chunk]
             lengths = [len(ids) for ids in tokenizer(texts).input_ids]
-            fitting = [asdict(example) for example, length in zip(examples, lengths, strict=True) if length <= limit]
+            fitting = [asdict(example) for example, length in zip(chunk, lengths, strict=True) if length <= limit]
             writer.write_table(pa.Table.from_pylist(fitting, schema=schema))
             kept.extend(length for length in lengths if length <= limit)
+            total += len(chunk)
+    if total == 0:
+        raise DataError(
+            "no task of this round has a finished candidate, so there is nothing to train on",
+            "Raise `sampling.max_tokens` if `candidates.finish_reason` is length; lower it if it is prompt-too-long.",
+        )
     if not kept:
-        too_long = f"all {len(job.examples)} training texts are longer than"
-        if context < job.config.max_length:
-            message = f"{too_long} the generator's context of {context} tokens"
-            raise DataError(message, "Use a generator with a longer context.")
-        raise DataError(f"{too_long} `training.max_length` ({job.config.max_length})", "Raise it.")
-    return Dataset.from_file(str(file)), kept
-
-
-class _Trainer(SFTTrainer):
-    """trl's trainer, with an order of its own for the texts."""
-
-    order: Order | None = None
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        return self.order or super()._get_train_sampler(*args, **kwargs)
+        raise DataError(
+            f"all {total} training texts are longer than {limit} tokens",
+            f"Raise `training.max_length` ({job.config.max_length}) or use a generator with a longer context.",
+        )
+    return Dataset.from_file(str(file)), kept, total - len(kept)
 
 
 def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:
@@ -116,8 +110,8 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
     model = _load(job, torch.bfloat16 if config.lora and config.dtype == "bfloat16" else torch.float32)
     if config.batching == "packed" and not keeps_apart(model):
         raise ConfigError(
-            f"`training.batching` is packed, but packed texts of a {model.config.model_type} model would attend to each other",
-            "Set it to grouped.",
+            f"`training.batching` is packed, but a {model.config.model_type} model cannot keep packed texts apart",
+            "Set `training.batching` to grouped.",
         )
     if config.lora:
         model = with_adapters(model, config.lora, seed=job.seed)
@@ -125,9 +119,9 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
         settings = SFTConfig(**(_arguments(job, lengths) | config.args))
         # trl refuses one process with several GPUs; it has the first, and the others are for `training.processes`.
         settings._n_gpu = min(1, settings.n_gpu)
-        trainer = _Trainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
+        trainer = SFTTrainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}", "Remove or fix them.") from None
+        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}", "Fix `training.args`.") from None
     if config.batching == "packed":
         trainer.data_collator = Rows(tokenizer.pad_token_id)
     if config.batching == "grouped" or settings.world_size > 1:
@@ -135,17 +129,18 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
     return trainer
 
 
-def _order(trainer: _Trainer, job: Job) -> None:
+def _order(trainer: SFTTrainer, job: Job) -> None:
     """Give a trainer an order of its texts, and enough blank ones for every process to have some of each batch."""
     texts, settings = trainer.train_dataset, trainer.args
     step = settings.per_device_train_batch_size * settings.world_size
     blanks = -len(texts) % step if settings.world_size > 1 else 0
     trainer.train_dataset = filled_up(texts, blanks, trainer.processing_class.pad_token_id)
-    trainer.order = Order(
+    order = Order(
         [len(ids) for ids in texts["input_ids"]], blanks=blanks, batch=step * settings.gradient_accumulation_steps,
         grouped=job.config.batching == "grouped", seed=job.seed,
     )  # fmt: skip
-    trainer.add_callback(Epochs(trainer.order))
+    trainer._get_train_sampler = lambda *args: order
+    trainer.add_callback(order)
 
 
 def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
@@ -157,7 +152,7 @@ def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
         raise ConfigError(
             f"`training.batch_size` ({config.batch_size}) is not divisible by {processes} processes x `training.accumulate` "
             f"({config.accumulate})",
-            f"Set it to a multiple of {parts}.",
+            f"Set `training.batch_size` to a multiple of {parts}.",
         )
     arguments = {
         "num_train_epochs": config.epochs,

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from flywheel.config import ClusterConfig, Config
-from flywheel.engines.generator import ENDPOINT, local_engine
+from flywheel.engines.generator import local_engine
 from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Model
-from flywheel.workers.pools import Pool, start_engine, start_scorer
-from flywheel.workers.storage import Stored, check_storage
+from flywheel.workers.pools import Pool, Stored, check_storage, start_engine, start_scorer
 from flywheel.workers.work import Step, Workers
 from flywheel.workspace import Workspace
 
 
 def join_cluster(config: Config, settings: ClusterConfig) -> None:
-    """Join the cluster before work that needs it starts.
-
-    Raises EngineError or ConfigError where the cluster is missing, too small or of other versions, or the engine of its nodes
-    is not named, and StoreError where its storage cannot be written.
-    """
+    """Join the cluster; raises a FlywheelError where it is missing, too small, of other versions or without its storage."""
     if config.engine.name == "auto" and settings.gpus_per_worker:
-        raise ConfigError(
-            f"`cluster.gpus_per_worker` is {settings.gpus_per_worker:g}, but `engine.name` auto looks at this machine",
-            "Set `engine.name` to the engine of the nodes: vllm or transformers.",
-        )
+        message = "`engine.name: auto` cannot choose an engine for GPUs of other machines (`cluster.gpus_per_worker`)"
+        raise ConfigError(message, "Set `engine.name` to vllm or transformers.")
     try:
         from flywheel.workers.joining import check_room, connect
     except ImportError:
-        raise EngineError("`cluster` needs Ray, which is not installed", "Run `pip install 'flywheel-bon[ray]'`.") from None
+        raise EngineError("package ray not found", "Run `pip install 'flywheel-bon[ray]'`.") from None
     connect(settings.address)
     check_room(settings)
     if settings.storage is not None:
         check_storage(settings.storage)
 
 
-def resources() -> str:
-    """The resources in use on the cluster, in one line; empty where none was joined."""
-    joining = sys.modules.get("flywheel.workers.joining")
-    return joining.resources() if joining else ""
-
-
 def cluster_workers(
     config: Config, settings: ClusterConfig, workspace: Workspace, generator: Model, reward: Model | None
 ) -> Workers:
-    """The workers of the cluster, with the models that they load; raises what `join_cluster` raises.
-
-    They do not generate with a generator behind an endpoint, nor score without a reward model.
-    """
+    """The workers of the cluster, with a generator on disk and, to score, a reward model; raises what `join_cluster` raises."""
     join_cluster(config, settings)
     from flywheel.workers.ray_workers import RayWorkers
 
@@ -57,13 +40,12 @@ def cluster_workers(
         folder.store()
         return folder
 
-    pools: dict[Step, Pool] = {}
-    if not generator.path.startswith(ENDPOINT):
-        engine = local_engine(config).model_copy(update={"workers": settings.cpus_per_worker})
-        pools[Step.GENERATE] = Pool(
-            start=partial(start_engine, engine, stored(generator), workspace.models.resolve() / "converted"),
-            size=settings.workers, cpus=settings.cpus_per_worker, gpus=settings.gpus_per_worker,
-        )  # fmt: skip
+    engine = local_engine(config).model_copy(update={"workers": settings.cpus_per_worker})
+    generate = Pool(
+        start=partial(start_engine, engine, stored(generator), workspace.models.resolve() / "converted"),
+        size=settings.workers, cpus=settings.cpus_per_worker, gpus=settings.gpus_per_worker,
+    )  # fmt: skip
+    pools = {Step.GENERATE: generate}
     if reward is not None:
         pools[Step.SCORE] = Pool(
             start=partial(start_scorer, config, stored(reward)), size=settings.scorers, cpus=1, gpus=settings.gpus_per_scorer,

@@ -10,9 +10,9 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -31,7 +31,6 @@ _log = logging.getLogger("flywheel")
 
 def connect(address: str) -> None:
     """Join a cluster; raises EngineError where there is none, or where its nodes have other versions than this process."""
-    global _watch
     if ray.is_initialized():
         return
     if address == "auto":
@@ -56,12 +55,11 @@ def connect(address: str) -> None:
     except EngineError:
         ray.shutdown()  # or the next call would take the cluster as joined
         raise
-    if _watch:
-        _watch.stopped.set()
-    _watch = Watch(ray.get_runtime_context().gcs_address)
-    _watch.start()
-    atexit.register(_watch.stopped.set)  # before Ray's own, which was registered at its import
-    _log.warning("%-22s %s, %s", "cluster", ray.get_runtime_context().gcs_address, _watch.usage)
+    head, total, stopped = ray.get_runtime_context().gcs_address, ray.cluster_resources(), threading.Event()
+    threading.Thread(target=_watch, args=(head, stopped), daemon=True).start()
+    atexit.register(stopped.set)  # before Ray's own, which was registered at its import
+    sizes = len(_alive()), total.get("CPU", 0.0), total.get("GPU", 0.0)
+    _log.warning("%-22s %s, nodes: %d, cores: %g, GPUs: %g", "cluster", head, *sizes)
 
 
 def _knock(address: str) -> None:
@@ -79,94 +77,55 @@ def _versions() -> dict[str, str]:
 def _check_versions() -> None:
     """Raise EngineError for a node whose libraries are not those of this process: its completions could differ."""
     task = ray.remote(num_cpus=0)(_versions)
-    for node in _alive():
+    for node_id in (node["NodeID"] for node in _alive()):
         try:
-            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
             there = ray.get(task.options(scheduling_strategy=strategy).remote(), timeout=60)
         except Exception as error:  # whatever keeps flywheel from starting there
-            raise EngineError(f"node {node[:8]} cannot run flywheel: {first_line(error)}", "Install it there.") from None
+            hint = "Install flywheel on every node."
+            raise EngineError(f"node {node_id[:8]} cannot run flywheel: {first_line(error)}", hint) from None
         if other := [f"{name} {there[name]} instead of {here}" for name, here in _versions().items() if there[name] != here]:
-            raise EngineError(f"node {node[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
+            raise EngineError(f"node {node_id[:8]} has {', '.join(other)}", "Install the same versions on all nodes.")
 
 
 def check_room(settings: ClusterConfig) -> None:
     """Raise ConfigError where the workers do not fit on the nodes of the cluster."""
     workers = [(float(settings.cpus_per_worker), settings.gpus_per_worker)] * settings.workers
     workers += [(1.0, settings.gpus_per_scorer)] * settings.scorers
-    nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
-    if not _fit(workers, nodes):
-        cpus, gpus = map(sum, zip(*workers, strict=True))
-        sizes = ", ".join(f"{count} of {cpus:g} cores and {gpus:g} GPUs" for (cpus, gpus), count in Counter(nodes).items())
-        raise ConfigError(
-            f"the {len(workers)} workers and scorers of `cluster` need {cpus:g} cores and {gpus:g} GPUs in all, and do not fit "
-            f"on its nodes: {sizes}",
-            "Lower the numbers in `cluster`, or add nodes.",
-        )
-
-
-def _fit(workers: Sequence[tuple[float, float]], nodes: Sequence[tuple[float, float]]) -> bool:
-    """Whether there is a node for each worker; the large ones are placed first."""
+    nodes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _alive()]
     free = list(nodes)
-    for cpus, gpus in sorted(workers, key=lambda worker: (worker[1], worker[0]), reverse=True):
+    for cpus, gpus in sorted(workers, key=lambda worker: (worker[1], worker[0]), reverse=True):  # the large ones first
         place = next((place for place, node in enumerate(free) if cpus <= node[0] and gpus <= node[1]), None)
         if place is None:
-            return False
+            need = "{:g} cores and {:g} GPUs".format(*map(sum, zip(*workers, strict=True)))
+            sizes = ", ".join(f"{count} with {node[0]:g} cores and {node[1]:g} GPUs" for node, count in Counter(nodes).items())
+            message = f"{len(workers)} workers and scorers need {need} and do not fit on the nodes: {sizes}"
+            raise ConfigError(message, "Lower the numbers in `cluster`, or add nodes.")
         free[place] = (free[place][0] - cpus, free[place][1] - gpus)
-    return True
 
 
-def resources() -> str:
-    """The cores, GPUs and shared memory in use when last seen; empty where no cluster was joined."""
-    return _watch.usage if _watch else ""
+def _watch(head: str, stopped: threading.Event) -> None:
+    """Report nodes that leave and join, and a head that does not answer: Ray ends this process a minute later, silently.
 
-
-class Watch(threading.Thread):
-    """Looks at the cluster from a thread of its own, because calls to a head that is gone block.
-
-    Reports nodes that leave and join, and a head that does not answer: Ray ends this process a minute later, without a message.
+    In a thread of its own, because calls to a head that is gone block.
     """
-
-    def __init__(self, address: str) -> None:
-        super().__init__(daemon=True)
-        self._address, self._nodes, self.usage = address, _alive(), _usage()
-        self.stopped = threading.Event()
-
-    def run(self) -> None:
+    nodes, missed = {node["NodeID"] for node in _alive()}, 0
+    while not stopped.wait(WATCH_EVERY_S):
+        try:
+            _knock(head)
+        except OSError:
+            missed += 1
+            if missed == MISSES:
+                _log.warning("The head of the Ray cluster at %s does not answer. Start it again. %s", head, RESUME)
+            continue
         missed = 0
-        while not self.stopped.wait(WATCH_EVERY_S):
-            try:
-                _knock(self._address)
-            except OSError:
-                missed += 1
-                if missed == MISSES:
-                    _log.warning("The head of the Ray cluster at %s does not answer. Start it again. %s", self._address, RESUME)
-                continue
-            missed = 0
-            with suppress(Exception):  # this process may be leaving the cluster
-                self._look()
-
-    def _look(self) -> None:
-        self.usage, nodes = _usage(), _alive()
-        if lost := len(self._nodes - nodes):
-            _log.warning("Nodes that left the cluster: %d (%d remain). Their chunks are repeated.", lost, len(nodes))
-        if new := len(nodes - self._nodes):
-            _log.warning("Nodes that joined the cluster: %d (%d now).", new, len(nodes))
-        self._nodes = nodes
+        with suppress(Exception):  # this process may be leaving the cluster
+            before, nodes = nodes, {node["NodeID"] for node in _alive()}
+            if lost := len(before - nodes):
+                _log.warning("Nodes that left the cluster: %d (%d remain). Their chunks are repeated.", lost, len(nodes))
+            if new := len(nodes - before):
+                _log.warning("Nodes that joined the cluster: %d (%d now).", new, len(nodes))
 
 
-_watch: Watch | None = None
-
-
-def _alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def _usage() -> str:
-    total, free = ray.cluster_resources(), ray.available_resources()
-
-    def used(name: str, unit: float = 1.0) -> str:
-        return f"{(total.get(name, 0.0) - free.get(name, 0.0)) / unit:,.0f}/{total.get(name, 0.0) / unit:,.0f}"
-
-    gpus = f"{used('GPU')} GPUs, " if total.get("GPU") else ""
-    nodes = len(_alive())
-    return f"{nodes} node{'s' * (nodes > 1)}: {used('CPU')} cores, {gpus}{used('object_store_memory', 2**20)} MiB"
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]

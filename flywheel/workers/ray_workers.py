@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +25,6 @@ DEATHS_AT_START = 3
 """How many processes in a row may die while they load their model."""
 START = -1
 """The start of a process, where a chunk has its index."""
-WINDOW_BYTES = 512 << 20
-"""Size of the waiting chunks in the cluster's memory. Workers start again for each window: seconds, for minutes of work."""
 Outcome = Work | Failed | FlywheelError
 """What becomes of a chunk; an error that the user can fix is the same for all chunks."""
 
@@ -49,40 +47,27 @@ class RayWorkers:
         this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         attempts = ray.remote(num_cpus=0)(_Attempts).options(scheduling_strategy=this_node).remote()
         try:
-            for window in _windows(_block(index, work) for index, work in enumerate(chunks)):
-                yield from self._run(window, steps, attempts)
+            # In the cluster's memory; Ray moves what does not fit there to its disks.
+            if not (blocks := [ray.put(_block(index, work)) for index, work in enumerate(chunks)]):
+                return
+            data = ray.data.from_arrow_refs(blocks)
+            for step in steps:
+                pool = self._pools[step]
+                data = data.map_batches(
+                    _Actor, fn_constructor_args=(step, pool, attempts, self._retries), batch_size=None,
+                    batch_format="pyarrow", compute=ActorPoolStrategy(size=min(pool.size, len(blocks))), num_cpus=pool.cpus,
+                    num_gpus=pool.gpus,
+                )  # fmt: skip
+            for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for _, outcome in _rows(batch):
+                    if isinstance(outcome, FlywheelError):
+                        raise outcome
+                    yield outcome
         except ray.exceptions.RayError as error:
             raise EngineError(f"the Ray cluster failed: {first_line(error)}", RESUME) from None
 
     def close(self) -> None:
         """Do nothing: models are in memory only during a run."""
-
-    def _run(self, blocks: list[ray.ObjectRef], steps: Sequence[Step], attempts: Any) -> Generator[Work | Failed]:
-        data = ray.data.from_arrow_refs(blocks)
-        for step in steps:
-            pool = self._pools[step]
-            data = data.map_batches(
-                _Actor, fn_constructor_args=(step, pool, attempts, self._retries), batch_size=None, batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=min(pool.size, len(blocks))), num_cpus=pool.cpus, num_gpus=pool.gpus,
-            )  # fmt: skip
-        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for _, outcome in _rows(batch):
-                if isinstance(outcome, FlywheelError):
-                    raise outcome
-                yield outcome
-
-
-def _windows(blocks: Iterator[pa.Table]) -> Iterator[list[ray.ObjectRef]]:
-    """The blocks, in the cluster's memory, by windows, so that waiting ones do not fill it."""
-    window, size = [], 0
-    for block in blocks:
-        window.append(ray.put(block))
-        size += block.nbytes
-        if size >= WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
 
 
 class _Attempts:
@@ -112,7 +97,7 @@ class _Actor:
         # The other processes of the pool may be starting, too.
         if ray.get(attempts.begin.remote((step, START))) > DEATHS_AT_START + pool.size:
             self._error = EngineError(
-                "the workers of the cluster die while they load their model, most likely because memory runs out",
+                "workers of the cluster were killed while they loaded their model, most likely because memory ran out",
                 "Lower `cluster.workers` or `cluster.scorers`, or use larger nodes.",
             )
             return
@@ -121,7 +106,7 @@ class _Actor:
         except FlywheelError as error:
             self._error = error
         except Exception as error:
-            self._error = EngineError(f"a worker of the cluster cannot start: {first_line(error)}", "Fix the cause.")
+            self._error = EngineError(f"a worker of the cluster cannot start: {first_line(error)}", f"Fix the cause. {RESUME}")
         attempts.end.remote((step, START))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -142,7 +127,7 @@ class _Actor:
             else:
                 self._attempts.end.remote(key)
                 return done
-        return Failed(index=index, error=f"its process died {self._retries + 1} times")
+        return Failed(index=index, error=f"the worker process died {self._retries + 1} times")
 
 
 def _block(index: int, outcome: Outcome) -> pa.Table:

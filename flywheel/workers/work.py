@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import Protocol
 
 from flywheel.engines.contract import Completions, Engine, Request
@@ -87,22 +88,16 @@ class LocalWorkers:
     """This process, one chunk after another; engine and reward model are loaded when they are first needed."""
 
     def __init__(self, load_engine: Callable[[], Engine], load_scorer: Callable[[], Scorer]) -> None:
-        self._load_engine, self._load_scorer = load_engine, load_scorer
-        self._engine: Engine | None = None
-        self._scorer: Scorer | None = None
+        self._engine, self._scorer = cache(load_engine), cache(load_scorer)
 
     def run(self, chunks: Iterable[Work], *steps: Step) -> Generator[Work | Failed]:
         for work in chunks:
             for step in steps:
-                if step == Step.GENERATE:
-                    self._engine = self._engine or self._load_engine()
-                    work = generate(work, self._engine)
-                else:
-                    self._scorer = self._scorer or self._load_scorer()
-                    work = score(work, self._scorer)
+                work = generate(work, self._engine()) if step == Step.GENERATE else score(work, self._scorer())
             yield work
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-        self._engine = self._scorer = None
+        if self._engine.cache_info().currsize:
+            self._engine().close()
+        self._engine.cache_clear()
+        self._scorer.cache_clear()

@@ -274,9 +274,7 @@ def in_turn(*answers: Answer | None) -> Callable[[dict[str, Any]], Answer | None
 
 def test_a_rate_limit_is_waited_for(connect: Connect) -> None:
     slow = refusal(429, "Slow down", headers={"retry-after": "1.2"})
-    # The client itself does not retry after this header, nor after a wait of more than two minutes.
-    unclear = refusal(429, "Slow down", headers={"retry-after": "1.2", "x-should-retry": "false"})
-    with Says(in_turn(slow, unclear, given(reply("done")))) as server:
+    with Says(in_turn(slow, slow, given(reply("done")))) as server:
         started = time.monotonic()
         ((completion,),) = connect(server.url).generate(["Hello"], n=1, sampling=FREE, seed=1)
         assert completion.text == "done"
@@ -288,7 +286,7 @@ def test_a_rate_limit_for_longer_than_a_request_may_take_ends_the_work(connect: 
         error = failure(connect(server.url))
         assert len(server.asked) == 1
     assert isinstance(error, EngineError)
-    assert "7,200 s" in error.message
+    assert "7200" in error.message
     assert "Quota of today is used up" in error.message
     assert "engine.endpoint.concurrency" in error.hint
 
@@ -425,12 +423,12 @@ def test_a_server_that_never_stops(packed: bool, connect: Connect, monkeypatch: 
     headers = {"content-encoding": "gzip"} if packed else {}
     answer = Answer(status=200, body=gzip.compress(body) if packed else body, headers=headers)
     with Says(lambda body: answer) as server:
-        assert "more than 1 MB" in failure(connect(server.url, retries=0)).message
+        assert "larger than 1 MB" in failure(connect(server.url, retries=0)).message
 
 
 def test_a_candidate_of_more_letters_than_any_model_writes_is_cut() -> None:
     body = json.dumps({"choices": [{"text": "x" * 1_000_001, "finish_reason": "stop"}]}).encode()
-    (completion,) = read_reply(body, prompt="p", n=1, stop=(), chat=False).completions
+    (completion,) = read_reply(body).completions(prompt="p", n=1, stop=())
     assert (len(completion.text), completion.finish_reason) == (1_000_000, FinishReason.LENGTH)
 
 
@@ -575,7 +573,7 @@ def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"base_url": "localhost:8000/v1"}, "engine.endpoint: base_url = 'localhost:8000/v1'"),
+        ({"base_url": "localhost:8000/v1"}, "engine.endpoint.base_url = 'localhost:8000/v1'"),
         ({"base_url": "http://host:port/v1"}, "base_url = 'http://host:port/v1'"),
         ({"base_url": "http://my host/v1"}, "base_url = 'http://my host/v1'"),
         ({"base_url": "http://host\x1b[2J/v1"}, "base_url = "),
@@ -608,19 +606,19 @@ def test_the_cost_of_an_answer_is_shared_among_its_texts() -> None:
 
 def test_chats_cut_while_they_think_have_no_text() -> None:
     content = json.dumps(reply(None, reason="length", chat=True)).encode()
-    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=True).completions
+    (completion,) = read_reply(content).completions(prompt="?", n=1, stop=())
     assert (completion.text, completion.finish_reason, completion.tokens) == ("", FinishReason.LENGTH, 10)
 
 
 def test_more_choices_than_were_asked_for_still_cost_what_they_cost() -> None:
-    found = read_reply(json.dumps(reply("a", "b", "c")).encode(), prompt="?", n=2, stop=(), chat=False)
-    assert [completion.text for completion in found.completions] == ["a", "b"]
-    assert sum(completion.tokens for completion in found.completions) == 10
+    completions = read_reply(json.dumps(reply("a", "b", "c")).encode()).completions(prompt="?", n=2, stop=())
+    assert [completion.text for completion in completions] == ["a", "b"]
+    assert sum(completion.tokens for completion in completions) == 10
 
 
 def test_texts_can_be_stored_whatever_they_hold() -> None:
     content = b'{"choices": [{"text": "\\ud83d \\ud83d\\ude00 \\u00e9", "finish_reason": "stop"}]}'
-    (completion,) = read_reply(content, prompt="?", n=1, stop=(), chat=False).completions
+    (completion,) = read_reply(content).completions(prompt="?", n=1, stop=())
     assert completion.text == "\ufffd \U0001f600 é"
 
 
@@ -640,12 +638,12 @@ json_values = st.recursive(
 )
 
 
-@for_all(json_values, st.booleans())
-def test_any_answer_is_completions_or_broken(body: object, chat: bool) -> None:
+@for_all(json_values)
+def test_any_answer_is_completions_or_broken(body: object) -> None:
     choice = {"text": "", "message": {"content": ""}, "finish_reason": "stop", "logprobs": body}
     for content in (body, {"choices": [body]}, {"choices": [choice], "usage": body}, {"choices": [choice]}):
         try:
-            found = read_reply(json.dumps(content).encode(), prompt="?", n=2, stop=(), chat=chat)
+            completions = read_reply(json.dumps(content).encode()).completions(prompt="?", n=2, stop=())
         except BrokenReply:
             continue
-        assert 1 <= len(found.completions) <= 2
+        assert 1 <= len(completions) <= 2

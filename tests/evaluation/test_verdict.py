@@ -119,7 +119,7 @@ def test_another_judge_that_moves_the_other_way_raises_a_caveat() -> None:
     evidence = gather(before, after, CONFIG, seed=0)
     assert list(evidence.others) == ["strict"]
     assert evidence.others["strict"].value == pytest.approx(-0.2)
-    assert any("the judge strict disagrees" in caveat for caveat in Comparison(evidence).caveats)
+    assert any("strict" in caveat for caveat in Comparison(evidence).caveats)
 
 
 def test_win_tie_and_loss_rates_are_shares_of_the_tasks() -> None:
@@ -135,7 +135,7 @@ def test_an_inconclusive_verdict_says_how_many_tasks_would_settle_it() -> None:
     few = evidence_of(Truth(tasks=100))
     assert Comparison(few).verdict == Verdict.INCONCLUSIVE
     assert few.tasks_needed is not None
-    assert f"0.02 needs {few.tasks_needed:,} tasks" in Comparison(few).sentence
+    assert f"0.02 takes {few.tasks_needed:,} tasks" in Comparison(few).sentence
     enough = evidence_of(Truth(tasks=few.tasks_needed))
     assert enough.smallest_detectable == pytest.approx(0.02, rel=0.15)
 

@@ -224,17 +224,16 @@ CHOICES = st.fixed_dictionaries(
 
 @fuzzed(
     body=st.one_of(CHOICES, REPLIES).map(lambda one: json.dumps(one).encode()) | st.binary(max_size=100),
-    chat=st.booleans(),
     few=120,
 )
-def test_an_answer_of_a_server_is_completions_or_broken(body: bytes, chat: bool) -> None:
+def test_an_answer_of_a_server_is_completions_or_broken(body: bytes) -> None:
     try:
-        reply = read_reply(body, prompt="p", n=2, stop=["\n\n"], chat=chat)
+        completions = read_reply(body).completions(prompt="p", n=2, stop=["\n\n"])
     except BrokenReply as error:
         assert one_line(str(error)).isprintable()
         return
-    assert 1 <= len(reply.completions) <= 2
-    for one in reply.completions:
+    assert 1 <= len(completions) <= 2
+    for one in completions:
         assert encodable(one.text)
         assert 0 <= one.tokens < 2**31
 
@@ -283,7 +282,7 @@ def test_yaml_is_read_or_refused(text: str) -> None:
     try:
         value = read_yaml(text, "it")
     except ConfigError as error:
-        assert str(error).startswith("it ")
+        assert "it" in error.message.replace(",", " ").split()
         return
     repr(value)
     with tempfile.TemporaryDirectory() as folder:

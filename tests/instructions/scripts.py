@@ -1,20 +1,39 @@
-"""Engines that replay texts, as files for the config and as objects for the stations."""
+"""An engine that replays texts."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from flywheel.engines.contract import Completions, Engine, Generate, Request
-from flywheel.engines.scripted_engine import ScriptedEngine
+from flywheel.engines.contract import Completions, Engine, Generate, Request, Sampling
+from flywheel.engines.texts import cut_at_stop
+from flywheel.records import Completion, FinishReason
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()]
 """Completions as models write them, good and broken, with what they say: see test_parse."""
 
 
-def scripted(folder: Path, rows: Sequence[dict[str, str]]) -> ScriptedEngine:
-    return ScriptedEngine(script(folder, rows))
+class ScriptedEngine:
+    """Gives each prompt the next ``text`` of the rows, over and over; one with ``when`` is for prompts that contain it."""
+
+    def __init__(self, rows: Iterable[dict[str, str]]) -> None:
+        texts: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            texts.setdefault(row.get("when", ""), []).append(row)
+        self._texts: dict[str, Iterator[dict[str, str]]] = {when: itertools.cycle(group) for when, group in texts.items()}
+
+    def generate(self, prompts: Sequence[str], *, n: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        return [[self._next(prompt, sampling) for _ in range(n)] for prompt in prompts]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _next(self, prompt: str, sampling: Sampling) -> Completion:
+        row = next(self._texts[next((part for part in self._texts if part and part in prompt), "")])
+        text, reason = cut_at_stop(row["text"], sampling.stop, FinishReason(row.get("finish_reason", "stop")))
+        return Completion(text=text, tokens=len(row["text"].split()) + 1, finish_reason=reason)
 
 
 def writing(engine: Engine) -> Generate:
@@ -25,12 +44,6 @@ def writing(engine: Engine) -> Generate:
             yield engine.generate(one.prompts, n=one.n, sampling=one.sampling, seed=one.seed)
 
     return write
-
-
-def script(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
-    path = folder / "script.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def task_text(instruction: str, text: str = "some input", constraints: str = "None") -> str:

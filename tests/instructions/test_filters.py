@@ -74,7 +74,6 @@ def test_tasks_that_are_kept_count_from_then_on() -> None:
     assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()) == KEPT
     assert filters.novelty(TASK) == 1.0
     filters.keep(TASK)
-    assert filters.knows(TASK)
     assert filters.check(TASK, "", ended=FinishReason.STOP, demos=()).reason == Dropped.EXACT_DUPLICATE
     assert filters.novelty(task("Sort the words in reverse alphabetical order.")) == pytest.approx(1 / 13)
 

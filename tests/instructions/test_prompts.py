@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from flywheel.config import find, load
 from flywheel.core.assets import asset
 from flywheel.core.model_folders import chat_format
 from flywheel.errors import ConfigError, ModelError
-from flywheel.instructions.prompts import Prompts
+from flywheel.instructions.prompts import Prompts, prompts_of
 from flywheel.records import Reworded, Task
 
 OWN = asset("prompts")
@@ -156,5 +157,7 @@ def test_a_start_token_is_not_written_twice(tokenizer: PreTrainedTokenizerBase, 
 
 
 def test_a_base_model_has_no_chat_template() -> None:
-    with pytest.raises(ModelError, match="has no chat template"):
-        chat_format(asset("data/nano/generator"))
+    assert chat_format(asset("data/nano/generator")) is None
+    chat = load(find("nano"), ["prompt_style=chat"])
+    with pytest.raises(ModelError, match="data/nano/generator has no chat template"):
+        prompts_of(chat, asset("data/nano/generator"))

@@ -20,7 +20,7 @@ from flywheel.instructions.prompts import Prompts
 from flywheel.instructions.propose import propose
 from flywheel.instructions.tasks import read_reworded, read_seeds
 from flywheel.records import Chunk, Origin, Proposal, ProposalProgress, Task, Winner
-from tests.instructions.scripts import DIFFERENT, RECORDED, scripted, task_text, writing
+from tests.instructions.scripts import DIFFERENT, RECORDED, ScriptedEngine, task_text, writing
 
 SEEDS = read_seeds(asset("data/seeds.jsonl"))
 PROMPTS = Prompts(asset("prompts"))
@@ -68,7 +68,7 @@ def test_recorded_completions_good_and_broken_are_kept_and_dropped_for_what_they
         {"text": " I'm sorry, but I can't write that.\nInput: None\nConstraints: None"},
     ]
     size = len(written)
-    chunks = chunks_of(scripted(tmp_path, written), size, NOTHING_DONE, [held_out], [demo], None, tasks=size)
+    chunks = chunks_of(ScriptedEngine(written), size, NOTHING_DONE, [held_out], [demo], None, tasks=size)
     rows = next(chunks).rows
     assert len(rows) == size
     assert reasons(rows) == EXPECTED
@@ -97,7 +97,7 @@ EXPECTED = Counter(
 def test_exactly_as_many_are_kept_as_asked_for(tmp_path: Path, chunk: int) -> None:
     broken = [{"text": " no fields at all"}]
     script = [line for text in DIFFERENT for line in [{"text": text}, *broken, *broken]]
-    rows = run(scripted(tmp_path, script), tasks=11, chunk=chunk)
+    rows = run(ScriptedEngine(script), tasks=11, chunk=chunk)
     assert sum(row.reason is None for row in rows) == 11
     assert set(reasons(rows)) <= {"kept", "missing field", "surplus"}
     assert [row.attempt for row in rows] == list(range(len(rows)))
@@ -106,7 +106,7 @@ def test_exactly_as_many_are_kept_as_asked_for(tmp_path: Path, chunk: int) -> No
 def test_the_last_chunk_asks_for_what_will_probably_do(tmp_path: Path) -> None:
     """With one good text of three, single prompts for the last task would take three calls on average."""
     sizes: list[int] = []
-    engine = scripted(tmp_path, [line for text in DIFFERENT for line in ({"text": text}, {"text": "-"}, {"text": "-"})])
+    engine = ScriptedEngine([line for text in DIFFERENT for line in ({"text": text}, {"text": "-"}, {"text": "-"})])
     generate = engine.generate
     engine.generate = lambda prompts, **more: sizes.append(len(prompts)) or generate(prompts, **more)  # type: ignore[method-assign, func-returns-value]
     run(engine, tasks=12, chunk=12)
@@ -114,7 +114,7 @@ def test_the_last_chunk_asks_for_what_will_probably_do(tmp_path: Path) -> None:
 
 
 def test_caps_on_attempts_and_tokens_are_named(tmp_path: Path) -> None:
-    engine = scripted(tmp_path, [{"text": DIFFERENT[0]}])
+    engine = ScriptedEngine([{"text": DIFFERENT[0]}])
     for cap, quoted in (({"max_attempts": 4}, "20 attempts (instructions.max_attempts = 4)"),
                         ({"max_total_tokens": 60}, "instructions.max_total_tokens = 60")):  # fmt: skip
         with pytest.raises(DataError) as error:
@@ -125,16 +125,16 @@ def test_caps_on_attempts_and_tokens_are_named(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_stage_goes_on_with_the_same_demos(tmp_path: Path) -> None:
-    whole = run(scripted(tmp_path, [{"text": text} for text in DIFFERENT]), tasks=12, chunk=4)
+    whole = run(ScriptedEngine([{"text": text} for text in DIFFERENT]), tasks=12, chunk=4)
     done = ProposalProgress(attempts=4, kept=4, tokens=sum(row.tokens for row in whole[:4]))
     known = [row.task for row in whole[:4] if row.task]
-    rest = run(scripted(tmp_path, [{"text": text} for text in DIFFERENT[4:]]), tasks=12, chunk=4, done=done, known=known)
+    rest = run(ScriptedEngine([{"text": text} for text in DIFFERENT[4:]]), tasks=12, chunk=4, done=done, known=known)
     assert rest == whole[4:]
 
 
 def test_of_several_tasks_for_one_prompt_the_best_is_kept(tmp_path: Path) -> None:
     script = [{"text": text} for text in [DIFFERENT[0], DIFFERENT[1], "broken", DIFFERENT[2]]]
-    rows = run(scripted(tmp_path, script), tasks=1, best_of=4, best=lambda tasks: [1.0, 3.0, 2.0])
+    rows = run(ScriptedEngine(script), tasks=1, best_of=4, best=lambda tasks: [1.0, 3.0, 2.0])
     assert [row.reason for row in rows] == ["not the best", None, "missing field", "not the best"]
     assert len({row.demos for row in rows}) == 1
 
@@ -142,13 +142,13 @@ def test_of_several_tasks_for_one_prompt_the_best_is_kept(tmp_path: Path) -> Non
 def test_the_most_novel_task_is_kept(tmp_path: Path) -> None:
     known = Task(instruction="Sort the words in the list from a to z.", input="x")
     near, far = task_text("Sort the letters in the list from z to a."), task_text("How many legs has a spider?")
-    rows = run(scripted(tmp_path, [{"text": near}, {"text": far}]), tasks=1, best_of=2, known=[known])
+    rows = run(ScriptedEngine([{"text": near}, {"text": far}]), tasks=1, best_of=2, known=[known])
     assert [row.reason for row in rows] == ["not the best", None]
 
 
 def test_tasks_after_the_last_wanted_one_are_surplus(tmp_path: Path) -> None:
     script = [{"text": "-"}, {"text": DIFFERENT[0]}, *({"text": text} for text in DIFFERENT[1:])]
-    rows = run(scripted(tmp_path, script), tasks=3, chunk=3)
+    rows = run(ScriptedEngine(script), tasks=3, chunk=3)
     assert [row.reason for row in rows] == ["missing field", None, None, None, "surplus"]
 
 
@@ -162,7 +162,7 @@ def alternatives(tmp_path: Path, texts: Sequence[dict[str, str]], *, fall: float
     config = ParaphrasesConfig(per_winner=len(texts) // 2, max_reward_fall=fall)
     filters = Filters(InstructionsConfig().filters, protected=more.pop("held_out", ()), known=[one.task for one in WINNERS])
     chunks = paraphrase(
-        writing(scripted(tmp_path, texts)), PROMPTS, config, WINNERS, demos=read_reworded(asset("data/paraphrases.jsonl")),
+        writing(ScriptedEngine(texts)), PROMPTS, config, WINNERS, demos=read_reworded(asset("data/paraphrases.jsonl")),
         filters=filters, reward=more.pop("reward", lambda rows: [0.0] * len(rows)), names=(0, "r1"), chunk=8, done=0,
     )  # fmt: skip
     return [row for chunk in chunks for row in chunk.rows]

@@ -19,6 +19,7 @@ from flywheel.export import export as exporting
 from flywheel.reward.build import Lab
 from flywheel.round import stage as stages
 from flywheel.round.context import RoundContext
+from flywheel.round.stages import answer as answering
 from flywheel.store import database, migrating
 from flywheel.store import store as storing
 
@@ -87,7 +88,7 @@ class Trace:
             with trace.place(f"convert {folder.name}"):
                 return convert(model, folder, config)
 
-        stages.open_stages = traced_stages
+        stages.open_stages = answering.open_stages = traced_stages
         ctranslate2_engine.CTranslate2Engine.generate = traced_generate  # type: ignore[method-assign]
         Lab.base, Lab.start, Lab._train, Lab._merge = traced_base, traced_start, traced_train, traced_merge  # type: ignore[method-assign]
         ctranslate2_engine.convert = traced_convert

@@ -44,7 +44,7 @@ def test_no_cluster_at_the_address(cli: Cli, built: Path, tmp_path: Path, nobody
 
 def test_more_than_there_is(cli: Cli, cluster: Any, built: Path, tmp_path: Path) -> None:
     workspace, address = copy(built, tmp_path), cluster.address
-    nodes = "4 of 1 cores and 0 GPUs"
+    nodes = "4 with 1 cores and 0 GPUs"
     for settings, needed in (
         ({"workers": 9}, "10 cores and 0 GPUs"),
         ({"gpus_per_scorer": 2}, "2 cores and 2 GPUs"),

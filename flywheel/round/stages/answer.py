@@ -4,58 +4,82 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
+from flywheel.config import Config
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Request, prompt_tokens
 from flywheel.engines.generator import sampling_of
-from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Score, Stage, Task
+from flywheel.instructions.prompts import Prompts
+from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Stage, Task
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import chunks, number_of_chunks, open_stage, open_stages, tasks_until
+from flywheel.round.stage import chunks, open_stages, scores_of
 from flywheel.workers.work import Failed, Step, Work, finished
 
 
 def answer(context: RoundContext) -> None:
     """Sample N candidates for each kept task."""
-    with open_stage(context, Stage.ANSWER, total=_candidates_in_all(context), unit="candidates") as stage:
-        if stage is None:
-            return
-        last, n = number_of_chunks(context) - 1, context.config.sampling.n
-        answered = _checked(context.workers.run(_to_answer(context, stage.done), Step.GENERATE), before=stage.done)
-        for index, work in enumerate(answered, start=stage.done):
-            stage.commit(_candidates(work, index, last=index == last))
-            stage.progress.to(tasks_until(context, index) * n)
+    _work_through(context, Stage.ANSWER)
 
 
 def score(context: RoundContext) -> None:
     """Score every candidate with the merged reward model."""
-    with open_stage(context, Stage.SCORE, total=_candidates_in_all(context), unit="candidates") as stage:
-        if stage is None:
-            return
-        last, n = number_of_chunks(context) - 1, context.config.sampling.n
-        scored = _checked(context.workers.run(_to_score(context, stage.done), Step.SCORE), before=stage.done)
-        for index, work in enumerate(scored, start=stage.done):
-            stage.commit(_rewards(work, index, context.reward_model, last=index == last))
-            stage.progress.to(tasks_until(context, index) * n)
+    _work_through(context, Stage.SCORE)
 
 
 def answer_and_score(context: RoundContext) -> None:
     """Both side by side, where a cluster has workers for both: a chunk is scored while the next ones are generated."""
-    total = _candidates_in_all(context)
-    with open_stages(context, Stage.ANSWER, Stage.SCORE, total=total, unit="candidates") as stages:
+    _work_through(context, Stage.ANSWER, Stage.SCORE)
+
+
+def _work_through(context: RoundContext, *names: Stage) -> None:
+    """Take every chunk through these stages, and commit it to each that does not have it yet."""
+    size, n, tasks = context.config.engine.chunk, context.config.sampling.n, context.config.instructions.tasks
+    with open_stages(context, *names, total=tasks * n, unit="candidates") as stages:
         if not stages:
             return
-        answering, scoring = stages
-        last, n = number_of_chunks(context) - 1, context.config.sampling.n
-        waiting = itertools.islice(_to_score(context, scoring.done), answering.done - scoring.done)
-        work = itertools.chain(waiting, _to_answer(context, answering.done))
-        finished_work = _checked(context.workers.run(work, Step.GENERATE, Step.SCORE), before=scoring.done)
-        for index, chunk in enumerate(finished_work, start=scoring.done):
-            new = index >= answering.done
-            seconds = scoring.elapsed / 2 if new else scoring.elapsed
-            if new:
-                answering.commit(_candidates(chunk, index, last=index == last), seconds=seconds)
-            scoring.commit(_rewards(chunk, index, context.reward_model, last=index == last), seconds=seconds)
-            scoring.progress.to(tasks_until(context, index) * n)
+        total = len(context.store.spans(context.name, size))
+        done = stages[-1].done
+        answered = stages[0].done if Stage.ANSWER in names else total
+        work = itertools.chain(itertools.islice(_to_score(context, done), answered - done), _to_answer(context, answered))
+        steps = [Step.GENERATE if name == Stage.ANSWER else Step.SCORE for name in names]
+        for index, chunk in enumerate(_checked(context.workers.run(work, *steps), before=done), start=done):
+            new = [(name, stage) for name, stage in zip(names, stages, strict=True) if stage.done <= index]
+            seconds = stages[-1].elapsed / len(new)
+            for name, stage in new:
+                stage.commit(_rows(context, name, chunk, index, last=index == total - 1), seconds=seconds)
+            stages[-1].progress.to(min((index + 1) * size, tasks) * n)
+
+
+def _rows(context: RoundContext, stage: Stage, work: Work | Failed, index: int, *, last: bool) -> Chunk[Any]:
+    """What a stage commits of a chunk."""
+    if isinstance(work, Failed):
+        return Chunk(rows=[FailedChunk(stage=stage, chunk=index, error=work.error)], last=last)
+    if stage == Stage.SCORE:
+        groups = zip(work.tasks, work.completions, strict=True)
+        places = [(task.task_id, place) for task, group in groups for place in range(len(group))]
+        return Chunk(rows=scores_of(places, context.reward_model, work.scores), last=last)
+    candidates = [replace(candidate, output=candidate.output.strip()) for candidate in candidates_of(work)]
+    return Chunk(
+        rows=candidates,
+        last=last,
+        tokens=sum(candidate.tokens for candidate in candidates),
+        prompt_tokens=prompt_tokens(work.completions),
+    )
+
+
+def candidates_of(work: Work) -> list[Candidate]:
+    """The completions of a chunk as they are recorded."""
+    assert work.request is not None
+    return [
+        Candidate(
+            task_id=task.task_id, candidate=place, output=completion.text, finish_reason=completion.finish_reason,
+            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
+        )
+        for task, group in zip(work.tasks, work.completions, strict=True)
+        for place, completion in enumerate(group)
+    ]  # fmt: skip
 
 
 def scoring_work(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
@@ -72,20 +96,18 @@ def scoring_work(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
     )
 
 
-def _candidates_in_all(context: RoundContext) -> int:
-    return context.config.instructions.tasks * context.config.sampling.n
+def answering_work(config: Config, prompts: Prompts, tasks: Sequence[Task], *, n: int, seed: int) -> Work:
+    """Tasks, to be answered n times each."""
+    texts = [prompts.answer(task) for task in tasks]
+    return Work(tasks=tasks, request=Request(prompts=texts, n=n, sampling=sampling_of(config), seed=seed))
 
 
 def _to_answer(context: RoundContext, done: int) -> Iterator[Work]:
     """The kept tasks with their prompts, chunk by chunk after the first ``done``."""
-    read = chunks(context, done, lambda attempts: context.store.tasks_of(context.name, attempts))
+    config, read = context.config, chunks(context, done, lambda attempts: context.store.tasks_of(context.name, attempts))
     for index, tasks in enumerate(read, start=done):
-        prompts = [context.prompts.answer(task) for task in tasks]
-        seed = derive(context.config.seed, context.name, "answer", index)
-        yield Work(
-            tasks=tasks,
-            request=Request(prompts=prompts, n=context.config.sampling.n, sampling=sampling_of(context.config), seed=seed),
-        )
+        seed = derive(config.seed, context.name, "answer", index)
+        yield answering_work(config, context.prompts, tasks, n=config.sampling.n, seed=seed)
 
 
 def _to_score(context: RoundContext, done: int) -> Iterator[Work]:
@@ -109,30 +131,3 @@ def _checked(chunks: Iterable[Work | Failed], *, before: int) -> Iterator[Work |
         yield chunk
     if failed:
         finished(failed[0])
-
-
-def _candidates(work: Work | Failed, index: int, *, last: bool) -> Chunk[Candidate | FailedChunk]:
-    if isinstance(work, Failed):
-        return Chunk(rows=[FailedChunk(stage=Stage.ANSWER, chunk=index, error=work.error)], last=last)
-    assert work.request is not None
-    rows = [
-        Candidate(
-            task_id=task.task_id, candidate=place, output=completion.text.strip(), finish_reason=completion.finish_reason,
-            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
-        )
-        for task, group in zip(work.tasks, work.completions, strict=True)
-        for place, completion in enumerate(group)
-    ]  # fmt: skip
-    return Chunk(rows=rows, last=last, tokens=sum(row.tokens for row in rows), prompt_tokens=prompt_tokens(work.completions))
-
-
-def _rewards(work: Work | Failed, index: int, model_id: str, *, last: bool) -> Chunk[Score | FailedChunk]:
-    if isinstance(work, Failed):
-        return Chunk(rows=[FailedChunk(stage=Stage.SCORE, chunk=index, error=work.error)], last=last)
-    groups = zip(work.tasks, work.completions, strict=True)
-    places = [(task.task_id, place) for task, group in groups for place in range(len(group))]
-    rows = [
-        Score(task_id=task_id, candidate=place, model_id=model_id, score=score)
-        for (task_id, place), score in zip(places, work.scores, strict=True)
-    ]
-    return Chunk(rows=rows, last=last)

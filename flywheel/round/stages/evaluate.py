@@ -10,13 +10,14 @@ import numpy as np
 
 from flywheel.core.seeds import derive
 from flywheel.core.statistics import interval, resampled_means
-from flywheel.engines.contract import Request, prompt_tokens
-from flywheel.engines.generator import ENDPOINT, sampling_of
+from flywheel.engines.contract import prompt_tokens
+from flywheel.engines.generator import ENDPOINT
 from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import open_stage
+from flywheel.round.stage import open_stage, scores_of
+from flywheel.round.stages.answer import answering_work, candidates_of
 from flywheel.round.stages.judge import load_judges
 from flywheel.round.verdict import mean_metric
 from flywheel.workers.work import Step, Work, finished
@@ -37,17 +38,12 @@ def evaluate(context: RoundContext) -> None:
             prompts = load_prompts(context.config, context.workspace, model)
             # The seed does not depend on the round: every generator is measured with the same random numbers.
             chunks = (
-                Work(
-                    tasks=tasks[start : start + size],
-                    request=Request(
-                        prompts=[prompts.answer(task) for task in tasks[start : start + size]],
-                        n=config.samples,
-                        sampling=sampling_of(context.config),
-                        seed=derive(context.config.seed, "evaluate", start // size),
-                    ),
+                answering_work(
+                    context.config, prompts, tasks[start : start + size],
+                    n=config.samples, seed=derive(context.config.seed, "evaluate", start // size),
                 )
                 for start in starts
-            )
+            )  # fmt: skip
             with closing(context.workers_for(model)) as workers:
                 for start, work in zip(starts, workers.run(chunks, Step.GENERATE, Step.SCORE), strict=True):
                     stage.commit(_judged(context, finished(work), judges))
@@ -65,23 +61,12 @@ def _trained(context: RoundContext) -> Model:
 
 def _judged(context: RoundContext, work: Work, judges: Mapping[str, Judge]) -> Chunk[Candidate | Score]:
     """The outputs of a chunk with the scores of the reward model and of the judges, which are by model id."""
-    assert work.request is not None
     texts = [(task, completion.text) for task, group in zip(work.tasks, work.completions, strict=True) for completion in group]
-    outputs = [
-        Candidate(
-            task_id=task.task_id, candidate=number, output=completion.text, finish_reason=completion.finish_reason,
-            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
-        )
-        for task, group in zip(work.tasks, work.completions, strict=True)
-        for number, completion in enumerate(group)
-    ]  # fmt: skip
-    given = {context.reward_model: work.scores} | {model_id: judge(texts) for model_id, judge in judges.items()}
-    scores = [
-        Score(task_id=output.task_id, candidate=output.candidate, model_id=model_id, score=float(score))
-        for model_id, values in given.items()
-        for output, score in zip(outputs, values, strict=True)
-        if score is not None
-    ]
+    outputs = candidates_of(work)
+    places = [(output.task_id, output.candidate) for output in outputs]
+    scores = scores_of(places, context.reward_model, work.scores)
+    for model_id, judge in judges.items():
+        scores += scores_of(places, model_id, judge(texts))
     tokens = sum(output.tokens for output in outputs)
     return Chunk(rows=[*outputs, *scores], last=False, tokens=tokens, prompt_tokens=prompt_tokens(work.completions))
 

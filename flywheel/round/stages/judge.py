@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from functools import partial
 
 from flywheel.evaluation.judges import ask, judge_models, load_judge_of
-from flywheel.records import Chunk, Judge, Score, Stage
+from flywheel.records import Chunk, Judge, Stage
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import open_stage
+from flywheel.round.stage import open_stage, scores_of
 from flywheel.store.evaluations import outputs_by_task
 
 
@@ -25,13 +25,9 @@ def judge(context: RoundContext) -> None:
         for index, attempts in enumerate(spans[stage.done :], start=stage.done):
             tasks = context.answered(attempts)[: most - index * size]
             rows = [(task, candidate) for task, candidates in tasks for candidate in candidates]
+            places = [(candidate.task_id, candidate.candidate) for _, candidate in rows]
             outputs = [(task, candidate.output) for task, candidate in rows]
-            scores = [
-                Score(task_id=candidate.task_id, candidate=candidate.candidate, model_id=model_id, score=number)
-                for model_id, judge in judges.items()
-                for (_, candidate), number in zip(rows, judge(outputs), strict=True)
-                if number is not None
-            ]
+            scores = [score for model_id, judge in judges.items() for score in scores_of(places, model_id, judge(outputs))]
             stage.commit(Chunk(rows=scores, last=index == len(spans) - 1))
             stage.progress.to(index * size + len(tasks))
 

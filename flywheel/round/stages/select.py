@@ -9,7 +9,7 @@ from contextlib import closing
 from flywheel.records import Chunk, Policy, Score, Selection, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.selection import select_all
-from flywheel.round.stage import open_stage
+from flywheel.round.stage import open_stage, scores_of
 from flywheel.round.stages.answer import scoring_work
 from flywheel.store.store import BLOCK
 from flywheel.workers.work import Step, Work, finished
@@ -46,18 +46,13 @@ def _member_scores(context: RoundContext, member: str, blocks: Sequence[range]) 
 
     def winners() -> Iterator[Work]:
         for attempts in blocks:
-            winners = [
-                (task, winner) for task, selected in context.answered(attempts, policy=Policy.BEST) for winner in selected
-            ]
-            asked.append([(winner.task_id, winner.candidate) for _, winner in winners])
-            yield scoring_work([(task, [winner]) for task, winner in winners])
+            selected = context.answered(attempts, policy=Policy.BEST)
+            asked.append([(winner.task_id, winner.candidate) for _, winners in selected for winner in winners])
+            yield scoring_work(selected)
 
     if not blocks:
         return
     generator = context.store.model(context.round.generator_in)
     with closing(context.workers_for(generator, scorer=member)) as workers:
         for work in map(finished, workers.run(winners(), Step.SCORE)):
-            yield [
-                Score(task_id=task_id, candidate=candidate, model_id=member, score=score)
-                for (task_id, candidate), score in zip(asked.popleft(), work.scores, strict=True)
-            ]
+            yield scores_of(asked.popleft(), member, work.scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flywheel.core.files import digest_model, publish
 from flywheel.core.seeds import derive
 from flywheel.core.spool import Spooled
@@ -10,8 +12,7 @@ from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Chunk, Model, ModelKind, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.stage import open_stage
-from flywheel.training import Job, train_generator, training_examples
-from flywheel.training.examples import Examples
+from flywheel.training import Example, Job, train_generator, training_examples
 
 
 def train(context: RoundContext) -> None:
@@ -26,7 +27,8 @@ def train(context: RoundContext) -> None:
         with publish(folder) as unfinished:
             job = Job(
                 start=str(workspace.locate(start)), folder=unfinished, examples=_examples(context, start),
-                config=config.training, seed=derive(config.seed, context.round.tasks_of, "train"), base=config.base,
+                config=config.training, seed=derive(config.seed, context.round.tasks_of, "train"),
+                accelerate_config=config.path(accelerate) if (accelerate := config.training.accelerate_config) else None,
                 checkpoints=workspace.models / f"generator-{context.name}-{context.round.fingerprint[:12]}.training",
                 trust_remote_code=config.engine.trust_remote_code,
             )  # fmt: skip
@@ -38,7 +40,7 @@ def train(context: RoundContext) -> None:
         stage.commit(Chunk(rows=[model], last=True))
 
 
-def _examples(context: RoundContext, start: Model) -> Examples:
+def _examples(context: RoundContext, start: Model) -> Iterator[Example]:
     """Winners of this round or of all so far, and a share of proposals, in the prompts of the model that is trained."""
     store, config, source = context.store, context.config, context.round.tasks_of
     shown = {seed.task.task_id: seed.task for seed in context.seeds}
