@@ -1,26 +1,17 @@
-"""Commands that show what the rounds did, and use what came of them."""
+"""Commands that show rounds, run SQL, and sample from the latest generator."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from flywheel.cli.options import AsJson, Constraints, Input, Instruction, RoundName, Samples, named_workspace, opened
 
 app = typer.Typer()
-
-
-class Format(StrEnum):
-    """How `flywheel sql` prints rows."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+Format = Literal["table", "csv", "json", "parquet"]
 
 
 @app.command()
@@ -68,7 +59,7 @@ def rounds(as_json: AsJson = False) -> None:
 @app.command()
 def show(
     name: RoundName,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task id, or its beginning.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task id, or the start of one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a round, or one of its tasks with all candidates and scores."""
@@ -86,16 +77,18 @@ def show(
 
 @app.command()
 def sql(
-    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="Such as 'FROM dataset'; `flywheel schema` explains.")],
-    form: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", help="Write to a file.")] = None,
+    statement: Annotated[
+        str, typer.Argument(metavar="STATEMENT", help="Such as 'FROM dataset'; `flywheel schema` lists all tables.")
+    ],
+    form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = "table",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write the rows to.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a read-only SQL statement."""
     from flywheel.report import tables
     from flywheel.store import reading
 
-    tables.print_as(reading.query(named_workspace().store.path, statement), "json" if as_json else form.value, out)
+    tables.print_as(reading.query(named_workspace().store.path, statement), "json" if as_json else form, out)
 
 
 @app.command()
@@ -104,10 +97,10 @@ def sample(
     text: Input = "None",
     constraints: Constraints = "None",
     n: Samples = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another draw.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one task N times with the latest generator, ranked by the reward model."""
+    """Sample N outputs for one task from the latest generator, ranked by the reward model."""
     from flywheel.records import Task
     from flywheel.report import rounds as report
     from flywheel.report import tables
@@ -121,7 +114,7 @@ def sample(
 
 @app.command()
 def schema(as_json: AsJson = False) -> None:
-    """Explain the tables and views that SQL can read."""
+    """List all tables and views with their columns and descriptions."""
     from flywheel.report import tables
     from flywheel.store import reading
 

@@ -1,4 +1,4 @@
-"""Commands that look after a workspace: check it, back it up, restore it, free space."""
+"""Commands that maintain a workspace: check it, back it up, restore it, free disk space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Also check every row and every model.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also check all rows and all models.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the machine, the versions and the workspace."""
@@ -29,40 +29,37 @@ def doctor(
 
 @app.command()
 def backup(
-    to: Annotated[Path, typer.Argument(metavar="DIR_OR_FILE", help="A new folder, or a file that ends in .tar.")],
+    to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the database, the models and the config, and verify the copy; a round may be running."""
+    """Copy the database, the models and the config to a new folder, and verify the copy. A round may be running."""
     from flywheel.integrity.backup import back_up
     from flywheel.report import upkeep
 
-    upkeep.print_backup(back_up(named_workspace(), to), as_json=as_json)
+    upkeep.print_copy(back_up(named_workspace(), to), as_json=as_json)
 
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="A backup made by `flywheel backup`.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a workspace, which is kept under another name.")
-    ] = False,
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `flywheel backup`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Create a workspace from a backup, verified by its digests; an unfinished round can be resumed in it."""
+    """Create a workspace from a backup, verified by its digests. `flywheel round` resumes an unfinished round in it."""
     from flywheel.integrity.backup import restore as restore_backup
     from flywheel.report import upkeep
 
-    upkeep.print_restored(restore_backup(source, named_workspace(), overwrite=overwrite), as_json=as_json)
+    upkeep.print_copy(restore_backup(source, named_workspace()), as_json=as_json)
 
 
 @app.command()
 def prune(
     keep: Annotated[list[str] | None, typer.Option("--keep", metavar="ROUND", help="Also keep this round's generator.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only list it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this option, they are only listed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what is no longer needed, models of older rounds and what killed runs left; --yes removes it.
+    """List models of older rounds and leftovers of killed processes; --yes removes them.
 
-    The rows stay. The newest round, the best one, unfinished ones and r0 keep their models.
+    No row is removed. The newest round, the best round, unfinished rounds and r0 keep their models.
     """
     from flywheel.integrity.prune import plan_prune
     from flywheel.integrity.prune import prune as remove

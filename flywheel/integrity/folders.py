@@ -14,11 +14,10 @@ from flywheel.core.assets import ASSET
 from flywheel.core.files import digest_model
 from flywheel.engines.generator import ENDPOINT, initial_generator, initial_student
 from flywheel.errors import FlywheelError
-from flywheel.integrity.needed import LAB, ancestry
 from flywheel.records import Model, ModelKind, Round
 from flywheel.store.checks import Finding
 from flywheel.store.store import Store
-from flywheel.workspace import RESTORE, Workspace
+from flywheel.workspace import Workspace
 
 CONVERTED = "converted"
 """Folder in `models/` where engines keep weights in their own format; names start with the digest of the model."""
@@ -26,8 +25,7 @@ DIGEST_DIGITS = 12
 OWN_MODEL = re.compile(r"(base|joint|member|reward|generator)-.+")
 """Names of folders that flywheel creates in `models/`; all others belong to the user."""
 OWN_CONVERSION = re.compile(rf"[0-9a-f]{{{DIGEST_DIGITS}}}-.+")
-CONVERSION_FILES = ("model.bin", "config.json", "*vocabulary.*")
-INCOMPLETE = "incomplete, from an interrupted process"
+INCOMPLETE = "left incomplete by an interrupted process"
 LEFTOVERS = "leftovers"
 
 
@@ -105,7 +103,7 @@ def folder_problems(workspace: Workspace) -> Iterator[Finding]:
     except FlywheelError:
         yield Finding(check=LEFTOVERS, message="skipped, because the config is invalid", hint="Correct the config.")
         return
-    hint = "Run `flywheel prune` to list what it removes, then add --yes."
+    hint = "Run `flywheel prune` to list all leftovers, and `flywheel prune --yes` to remove them."
     for path, reason in paths.items():
         yield Finding(check=LEFTOVERS, message=f"{workspace.inside(path)}: {reason}", hint=hint)
 
@@ -123,19 +121,16 @@ def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[F
         if model.pruned_at is not None or moved or _is_intact(workspace, model):
             continue
         problem = f"{path} has changed since it was recorded" if workspace.has(model) else f"no folder {path}"
-        hint = _recovery(workspace, model, models) if inside else "Put it back, or name its new folder in the config."
+        hint = _recovery(model) if inside else "Put the folder back, or name its new place in the config."
         yield Finding(check="models", message=f"{model.model_id}: {problem}", hint=hint)
 
 
-def _recovery(workspace: Workspace, model: Model, models: Sequence[Model]) -> str:
-    """How to get a model back. A part of a reward model is only built again if the folders made from it are removed."""
-    if model.kind not in LAB:
-        return f"{RESTORE}."
-    rewards = [reward for reward in models if reward.kind == ModelKind.REWARD]
-    derived = [reward for reward in rewards if model.model_id in ancestry(models, {reward.model_id})]
-    paths = list(dict.fromkeys(part.path for part in (model, *derived) if workspace.has(part)))
-    removal = f"remove {' and '.join(paths)} and " if paths else ""
-    return f"{RESTORE}, or {removal}run `flywheel reward build`."
+def _recovery(model: Model) -> str:
+    """How to get a missing or changed model back. A part of a reward model is built again once that model is removed, too."""
+    restore = "Restore the folder from a backup (`flywheel --workspace OTHER restore DIR`)"
+    if model.kind in (ModelKind.BASE, ModelKind.MEMBER, ModelKind.REWARD):
+        return f"{restore}, or remove it together with models/reward-* and run `flywheel reward build`."
+    return f"{restore}."
 
 
 def leftovers(
@@ -157,16 +152,14 @@ def _why_unused(path: Path, models: Sequence[Model], rounds: Sequence[Round]) ->
     if path.suffix == ".tmp":
         return INCOMPLETE
     if path.parent.name == CONVERTED:
-        if path.name[:DIGEST_DIGITS] not in {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}:
-            return "a conversion of no model that is kept"
-        complete = all(any(file.stat().st_size for file in path.glob(pattern)) for pattern in CONVERSION_FILES)
-        return None if complete else "an incomplete conversion"
+        kept = {model.digest[:DIGEST_DIGITS] for model in models if model.pruned_at is None}
+        return None if path.name[:DIGEST_DIGITS] in kept else "converted from a model that is not kept"
     recorded = by_folder(models)
     if path.suffix == ".training":
-        return None if _is_resumed(path, recorded, rounds) else "a training that is never resumed"
+        return None if _is_resumed(path, recorded, rounds) else "checkpoints that no training resumes from"
     model = recorded.get(f"models/{path.name}")
     if model is None:
-        return "a folder of no recorded model"
+        return "not recorded in the database"
     return f"{model.model_id} is recorded as pruned" if model.pruned_at is not None else None
 
 

@@ -54,16 +54,11 @@ def plan_prune(workspace: Workspace, *, keep: Sequence[str] = ()) -> Plan:
     invalid, because what it names must stay.
     """
     models, rounds = recorded_models(workspace, workspace.store), workspace.store.rounds(controls=True)
-    pruned = {model.model_id: model.pruned_at for model in models if model.pruned_at is not None}
-    generators = {row.round: row.generator_out for row in rounds}
-    for name in keep:
-        if name not in generators:
-            raise StoreError(f"no round {name!r} to keep", f"Rounds: {', '.join(generators) or 'none yet'}.")
-        if (generator := generators[name]) in pruned:
-            raise StoreError(
-                f"cannot keep {name}: its generator {generator} was pruned on {pruned[generator]:%Y-%m-%d}",
-                f"Restore its folder from a backup first, or leave out --keep {name}.",
-            )
+    pruned = {model.model_id for model in models if model.pruned_at is not None}
+    available = [row.round for row in rounds if row.generator_out not in pruned]
+    if unavailable := [name for name in keep if name not in available]:
+        hint = f"Rounds with a generator: {', '.join(available) or 'none yet'}."
+        raise StoreError(f"round {unavailable[0]!r} has no generator to keep", hint)
     best = next((name for (name,) in query(workspace.store.path, "SELECT round FROM best_round").rows), None)
     kept = kept_rounds(rounds, best=best, requested=keep)
     return Plan(removals=list(_removals(workspace, models, rounds, set(kept))), kept=kept)
@@ -84,7 +79,7 @@ def _remove(workspace: Workspace, removals: Iterable[Removal]) -> None:
         try:
             remove(path)
         except OSError as error:
-            raise StoreError(f"cannot remove {path}: {error.strerror}", "Correct its permissions, then prune again.") from None
+            raise StoreError(f"cannot remove {path}: {error.strerror}", "Fix the permissions, then prune again.") from None
 
 
 def _removals(workspace: Workspace, models: Sequence[Model], rounds: Sequence[Round], kept: set[str]) -> Iterator[Removal]:

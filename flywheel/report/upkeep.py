@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.filesize import decimal
 
-from flywheel.report.tables import print_json, print_line, print_table
+from flywheel.report.tables import print_json, print_line, print_rows
 from flywheel.store.checks import Finding
-from flywheel.store.reading import Table
 
 if TYPE_CHECKING:
     from flywheel.integrity.backup import Copy
@@ -30,33 +29,19 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
             print_line(f"{'':<{width + 6}}{finding.hint}")
 
 
-def print_backup(copy: Copy, *, as_json: bool) -> None:
-    """Where a backup is and what is in it, and on stderr what is not."""
+def print_copy(copy: Copy, *, as_json: bool) -> None:
+    """What is in a backup or in the workspace restored from it, and on stderr what is missing."""
     for path in copy.outside:
         typer.echo(f"not in the backup, because it is outside the workspace: {path}", err=True)
     for model in copy.missing:
         typer.echo(f"not in the backup, because its folder is missing: {model} (see `flywheel doctor --deep`)", err=True)
-    _print(copy, f"{copy.path}: {_contents(copy)}, {decimal(copy.manifest.size)}, verified", as_json=as_json)
-
-
-def print_restored(copy: Copy, *, as_json: bool) -> None:
-    """What was restored, and on stderr where the workspace that was there before is now."""
-    if copy.replaced is not None:
-        typer.echo(f"the old workspace is kept as {copy.replaced}", err=True)
-    _print(copy, f"restored {copy.path}: {_contents(copy)}, verified", as_json=as_json)
-
-
-def _contents(copy: Copy) -> str:
-    return f"{', '.join(copy.manifest.rounds) or 'no rounds yet'}; {len(copy.manifest.files)} files"
-
-
-def _print(copy: Copy, line: str, *, as_json: bool) -> None:
-    if not as_json:
-        print_line(line)
-        return
-    manifest = {"files": len(copy.manifest.files), "size": copy.manifest.size, "rounds": copy.manifest.rounds}
-    replaced = str(copy.replaced) if copy.replaced else None
-    print_json({"path": str(copy.path), **manifest, "outside": copy.outside, "missing": copy.missing, "replaced": replaced})
+    manifest = copy.manifest
+    if as_json:
+        about = {"path": str(copy.path), "files": len(manifest.files), "size": manifest.size, "rounds": manifest.rounds}
+        print_json(about | {"outside": copy.outside, "missing": copy.missing})
+    else:
+        rounds = ", ".join(manifest.rounds) or "no rounds yet"
+        print_line(f"{copy.path}: {rounds}; {len(manifest.files)} files, {decimal(manifest.size)}, verified")
 
 
 def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
@@ -67,7 +52,7 @@ def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
         return
     if plan.removals:
         rows = [(removal.path, decimal(removal.size), removal.reason) for removal in plan.removals]
-        print_table(Table(columns=("path", "size", "reason"), rows=rows))
+        print_rows(("path", "size", "reason"), rows)
     if plan.kept:
         print_line("kept: " + ", ".join(f"{name} ({reason})" for name, reason in plan.kept.items()))
     verb = "removed" if done else "to remove"

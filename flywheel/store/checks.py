@@ -19,8 +19,7 @@ from flywheel.store.opening import RESTORE, read_every_block, sql_files
 from flywheel.store.rows import ROUND_TABLES
 
 DATABASE, SCHEMA, REFERENCES = "database", "schema", "references"
-RESTORE_OR_EXCLUDE = f"{RESTORE} Otherwise, do not rely on this round."
-RESTORE_OR_DELETE = f"{RESTORE} Otherwise, delete these rows with DuckDB after a `flywheel backup`."
+HINT = f"{RESTORE} Without a backup, do not rely on this round."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,6 @@ class Finding:
     hint: str = ""
 
 
-ROWS = sql_files("row_checks")
 _CANDIDATE = "round, task_id, candidate"
 _HELD_OUT = """(SELECT round, task_id FROM rounds JOIN heldout_tasks ON heldout = identity->>'$."digest.heldout"')"""
 _REFERENCES = (
@@ -44,7 +42,6 @@ _REFERENCES = (
     ("evaluations", _HELD_OUT, "round, task_id", "outputs of tasks that are not held out"),
     ("scores", "models", "model_id", "scores of unrecorded models"),
     ("evaluation_scores", "models", "model_id", "scores of unrecorded models"),
-    ("(SELECT model_id AS round, * FROM learning_curves)", "models", "model_id", "points of unrecorded models"),
     (
         "(SELECT round, unnest([generator_in, generator_out, reward_model, judge]) AS model_id FROM rounds)",
         *("models", "model_id", "unrecorded models"),
@@ -56,6 +53,7 @@ _REFERENCES = (
     ("rounds", "(SELECT round AS parent FROM rounds)", "parent", "missing parents"),
     ("verdicts", "(SELECT round AS base FROM rounds)", "base", "verdicts against missing rounds"),
     ("""(SELECT round, identity->>'$."digest.seeds"' AS seeds FROM rounds)""", "seed_tasks", "seeds", "missing seed files"),
+    *((table, "rounds", "round", f"rows of {table} without a round") for table in ROUND_TABLES[1:]),
 )
 """Source, target, the columns by which rows of the source refer to those of the target, and what a dangling row is."""
 
@@ -70,24 +68,22 @@ def _dangling(references: Iterable[tuple[str, str, str, str]]) -> str:
     )
 
 
-_ORPHANS = [(table, "rounds", "round", f"rows of {table} without a round") for table in ROUND_TABLES[1:]]
-CHECKS = {
-    "stages": (ROWS["stages"], RESTORE_OR_EXCLUDE),
-    REFERENCES: (_dangling(_REFERENCES), RESTORE_OR_EXCLUDE),
-    "orphans": (_dangling(_ORPHANS), RESTORE_OR_DELETE),
-    "winners": (ROWS["winners"], RESTORE_OR_EXCLUDE),
-    "verdicts": (ROWS["verdicts"], f"{RESTORE} `flywheel compare` repeats a comparison without recording it."),
-}
-"""The query of each check on rows, and the hint for its problems."""
+CHECKS = sql_files("row_checks") | {REFERENCES: _dangling(_REFERENCES)}
+"""The query of each check on rows."""
 
 
 def problems(path: Path) -> list[Finding]:
-    """All problems of a database; if it cannot be read, only that."""
+    """All problems of a database; if it cannot be read or its schema is incomplete, only that."""
     try:
         with all_errors(path), connection(path) as db:
             read_every_block(db)
-            missing = [Finding(check=SCHEMA, message=line, hint=RESTORE) for line in missing_parts(db)]
-            return [*missing, *_row_problems(db, complete=not missing)]
+            if missing := missing_parts(db):
+                return [Finding(check=SCHEMA, message=line, hint=RESTORE) for line in missing]
+            return [
+                Finding(check=check, message=line, hint=HINT)
+                for check, sql in CHECKS.items()
+                for (line,) in db.execute(f"SELECT DISTINCT * FROM ({sql}) ORDER BY ALL").fetchall()
+            ]
     except StoreError as error:
         return [Finding(check=DATABASE, message=error.message, hint=error.hint)]
 
@@ -99,14 +95,3 @@ def all_errors(path: Path) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise StoreError(f"cannot read {path}: {first_line(error)}", RESTORE) from None
-
-
-def _row_problems(db: duckdb.DuckDBPyConnection, *, complete: bool) -> Iterator[Finding]:
-    for check, (sql, hint) in CHECKS.items():
-        try:
-            lines = db.execute(f"SELECT DISTINCT * FROM ({sql}) ORDER BY ALL").fetchall()
-        except duckdb.ProgrammingError:
-            if complete:
-                raise
-            lines, hint = [("skipped, because the schema is incomplete",)], RESTORE
-        yield from (Finding(check=check, message=line, hint=hint) for (line,) in lines)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flywheel.records import Policy
 from flywheel.store.database import connection
+from flywheel.store.reading import query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,6 @@ def _columns(path: Path, sql: str, *values: str) -> dict[str, Any]:
         return {name: np.asarray(column) for name, column in db.execute(sql, values).fetchnumpy().items()}
 
 
-def _mapping(path: Path, sql: str, *values: str) -> dict[str, Any]:
-    with connection(path) as db:
-        return dict(db.execute(sql, values).fetchall())
-
-
 def held_out(path: Path, name: str, model_ids: Sequence[str]) -> HeldOut:
     """All held-out outputs of a round with the scores that these models gave them."""
     scores = "".join(
@@ -75,7 +71,7 @@ def held_out(path: Path, name: str, model_ids: Sequence[str]) -> HeldOut:
 def outputs_by_task(path: Path, name: str) -> dict[str, list[str]]:
     """The held-out outputs of a round by task id, in the order of the candidates."""
     sql = "SELECT task_id, list(output ORDER BY candidate) FROM evaluations WHERE round = ? GROUP BY task_id"
-    return _mapping(path, sql, name)
+    return dict(query(path, sql, [name]).rows)
 
 
 def judges_of(path: Path, name: str) -> dict[str, str]:
@@ -84,7 +80,7 @@ def judges_of(path: Path, name: str) -> dict[str, str]:
         "SELECT model_id, name FROM models WHERE kind = 'judge' AND model_id IN "
         "(SELECT DISTINCT model_id FROM evaluation_scores WHERE round = ?) ORDER BY created_at, model_id"
     )
-    return _mapping(path, sql, name)
+    return dict(query(path, sql, [name]).rows)
 
 
 def judged_candidates(path: Path, name: str, reward_model: str, judge: str) -> JudgedCandidates:
@@ -105,4 +101,4 @@ def judged_candidates(path: Path, name: str, reward_model: str, judge: str) -> J
 def metric(path: Path, metric: str) -> dict[str, float]:
     """One metric of every round that has it."""
     sql = "SELECT m.round, m.value FROM metrics AS m JOIN rounds AS r USING (round) WHERE m.name = ? ORDER BY r.number"
-    return _mapping(path, sql, metric)
+    return dict(query(path, sql, [metric]).rows)

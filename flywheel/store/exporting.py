@@ -38,11 +38,8 @@ class Pair:
     rejected: str
     chosen_reward: float
     rejected_reward: float
+    margin: float
     round: str
-
-    @property
-    def margin(self) -> float:
-        return self.chosen_reward - self.rejected_reward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +73,7 @@ def pairs(path: Path, name: str, attempts: range) -> list[Pair]:
         )
         SELECT
             best.task_id, best.instruction, best.input, best.constraints, best.output AS chosen, worst.output AS rejected,
-            best.reward AS chosen_reward, worst.reward AS rejected_reward, best.round
+            best.reward AS chosen_reward, worst.reward AS rejected_reward, best.reward - worst.reward AS margin, best.round
         FROM finished AS best
         JOIN finished AS worst
             ON worst.task_id = best.task_id AND worst.reward < best.reward AND worst.output <> best.output

@@ -14,15 +14,13 @@ import duckdb
 
 from flywheel.core.files import remove
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.store.opening import RESTORE, WAIT_TO_READ_S, file_errors, open_file, sql_file, sql_files
+from flywheel.store.opening import RESTORE, file_errors, open_file, sql_file, sql_files
 
-Migration = tuple[int, str, str]
-"""Its number, name and SQL."""
 _log = logging.getLogger("flywheel")
 
 
-def migrations() -> list[Migration]:
-    """All migrations, in order."""
+def migrations() -> list[tuple[int, str, str]]:
+    """All migrations in order: number, name and SQL."""
     return [(int(file[:4]), file[5:], sql) for file, sql in sql_files("migrations").items()]
 
 
@@ -53,7 +51,7 @@ def migrate(path: Path) -> None:
 
 def _upgrade(file: Path, path: Path | None = None) -> None:
     """Apply the pending migrations to a file, which then becomes the database ``path`` if there is none yet."""
-    with closing(open_file(file, read_only=False, wait_s=WAIT_TO_READ_S)) as db:
+    with closing(open_file(file, read_only=False)) as db:
         refuse_newer(db, file)
         version = schema_version(db)
         pending = [migration for migration in migrations() if migration[0] > version]
@@ -67,11 +65,11 @@ def _upgrade(file: Path, path: Path | None = None) -> None:
                 db.execute("CHECKPOINT")
                 file.rename(path)
         except (OSError, duckdb.Error) as error:
-            hint = "Check the permissions and the free disk space, then try again."
-            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database is unchanged)", hint) from None
+            hint = "Check the permissions and the free disk space, then run the command again."
+            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database has not changed)", hint) from None
 
 
-def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[Migration]) -> None:
+def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[tuple[int, str, str]]) -> None:
     """Run migrations and record each of them, then create the views."""
     if not pending:
         return
@@ -101,8 +99,7 @@ def refuse_newer(db: duckdb.DuckDBPyConnection, path: Path) -> None:
 def refuse_incomplete(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Raise StoreError if a part of the schema is missing. Additional tables, columns and views are allowed."""
     if missing := missing_parts(db):
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise StoreError(f"the schema of {path} was changed: {missing[0]}{more}", RESTORE)
+        raise StoreError(f"the schema of {path} was changed: {', '.join(missing)}", RESTORE)
 
 
 def missing_parts(db: duckdb.DuckDBPyConnection) -> list[str]:

@@ -14,39 +14,37 @@ import duckdb
 
 from flywheel.core.faults import machine_fault
 from flywheel.errors import StoreError, StoreHeld, first_line
-from flywheel.store.guard import READ_ONLY
 
 WAIT_TO_READ_S = 60.0
 WAIT_TO_WRITE_S = 300.0
 """Longer than to read: the rows that wait to be written may be hours of work."""
 WARN_AFTER_S = 5.0
 """Waiting for longer than this is logged."""
-FILE_ERRORS = (
-    duckdb.IOException,
-    duckdb.FatalException,
-    duckdb.InternalException,
-    duckdb.SerializationException,
-    duckdb.TransactionException,  # of a commit
-)
-"""What DuckDB raises if the file or its disk is at fault, rather than the statement."""
-CORRUPT = "Corrupt database file"
-"""The start of DuckDB's message about a wrong checksum, which has no exception class."""
+FILE_ERRORS = (duckdb.OperationalError, duckdb.InternalError, duckdb.FatalException)
+"""What DuckDB raises if the file, its disk or the memory is at fault, rather than the statement."""
 HELD = ("lock on file", "different configuration", "already attached")
-"""Parts of DuckDB's messages about a file that another process, or another thread of this one, has opened differently."""
+"""Parts of DuckDB's messages about a file that another process, or another thread of this process, has opened differently."""
 MEMORY = "FLYWHEEL_DATABASE_MEMORY"
 """Environment variable with DuckDB's memory limit, as a size or a share; DuckDB spills to a folder beside the database."""
 DEFAULT_MEMORY = "25%"
 """Models need the rest."""
+READ_ONLY: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "lock_configuration": True,
+    # A query that sorts more than fits into memory must not fill the disk of a running round.
+    "max_temp_directory_size": "20GB",
+}
+"""Settings of a reading connection: no other file, no network, no extension, and no way to change that."""
 RESTORE = "Restore a backup with `flywheel restore`."
 
 
-def open_file(path: Path, *, read_only: bool, wait_s: float | None = None) -> duckdb.DuckDBPyConnection:
+def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """Open a database of any schema version.
 
-    Raises StoreHeld if another process holds it for longer than ``wait_s`` seconds, StoreError if it cannot be opened.
+    Raises StoreHeld if another process holds it for too long, StoreError if it cannot be opened.
     """
-    if wait_s is None:
-        wait_s = WAIT_TO_READ_S if read_only else WAIT_TO_WRITE_S
+    wait_s = WAIT_TO_READ_S if read_only else WAIT_TO_WRITE_S
     memory = os.environ.get(MEMORY, DEFAULT_MEMORY)
     config: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False, "memory_limit": memory}
     if read_only:
@@ -56,7 +54,7 @@ def open_file(path: Path, *, read_only: bool, wait_s: float | None = None) -> du
         try:
             return duckdb.connect(str(path), read_only=read_only, config=config)
         except duckdb.ParserException:
-            raise StoreError(f"{MEMORY} is {memory!r}", "Set it to a size like 4GB or a share like 25%.") from None
+            raise StoreError(f"invalid memory limit {MEMORY}={memory}", "Set a size like 4GB or a share like 25%.") from None
         except duckdb.Error as error:
             if not any(part in str(error) for part in HELD):
                 raise file_error(path, error, "open") from None
@@ -64,10 +62,10 @@ def open_file(path: Path, *, read_only: bool, wait_s: float | None = None) -> du
             holder = f"process {process[1]}" if process else "another process"
         waited = time.monotonic() - started
         if waited > wait_s:
-            message = f"{path} has been held by {holder} for more than {wait_s:.0f} s"
-            raise StoreHeld(message, "Close its connection, then try again.")
+            message = f"{path} is locked by {holder} (waited {wait_s:.0f} s)"
+            raise StoreHeld(message, "Wait until that process ends, or close its connection. Then try again.")
         if waited > WARN_AFTER_S and not warned:
-            logging.getLogger(__name__).warning("%s is held by %s; waiting for up to %.0f s", path, holder, wait_s)
+            logging.getLogger(__name__).warning("%s is locked by %s; waiting for up to %.0f s", path, holder, wait_s)
             warned = True
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.25)
@@ -80,16 +78,14 @@ def file_errors(path: Path, action: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         limit = os.environ.get(MEMORY, DEFAULT_MEMORY)
-        raise StoreError(f"the database needs more memory than its limit of {limit}", f"Set {MEMORY} to more.") from None
+        raise StoreError(
+            f"the database needs more memory than its limit of {limit}", f"Set {MEMORY} to a larger size."
+        ) from None
     except duckdb.Error as error:
-        if not is_file_error(error):
+        # DuckDB has no exception class for a wrong checksum.
+        if not isinstance(error, FILE_ERRORS) and "Corrupt database file" not in str(error):
             raise
         raise file_error(path, error, action) from None
-
-
-def is_file_error(error: duckdb.Error) -> bool:
-    """Whether the file or its disk is at fault, rather than the statement."""
-    return isinstance(error, FILE_ERRORS) or CORRUPT in str(error)
 
 
 def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
@@ -98,7 +94,7 @@ def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
         return StoreError(f"cannot {action} {path}: {fault.message}", fault.hint)
     return StoreError(
         f"cannot {action} {path}: {first_line(error)}",
-        "Check its permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",
+        "Check the permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",
     )
 
 

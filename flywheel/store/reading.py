@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,20 @@ from typing import Any
 
 import duckdb
 
+from flywheel.core.files import encodable
 from flywheel.errors import StoreError, first_line
 from flywheel.records import Stage
 from flywheel.store.database import connection
-from flywheel.store.guard import READS_ONLY, READS_ONLY_HINT, check_statement, excerpt, fetch
-from flywheel.store.migrating import refuse_incomplete
-from flywheel.store.opening import is_file_error, sql_file
+from flywheel.store.opening import sql_file
+
+MAX_BYTES = 2**30
+"""Memory that the values of a result may take."""
+FETCHED_ROWS = 2_000
+"""Rows fetched before the size is checked again."""
+REFUSED = ("read-only mode", "disabled by configuration", "disabled through configuration", "configuration has been locked")
+"""Parts of DuckDB's messages about a statement that writes or that needs other files."""
+READS_ONLY = "flywheel sql only reads the database"
+READS_ONLY_HINT = "Use --out to write a result to a file. To change the database, open it with duckdb."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +40,42 @@ class Table:
 
 def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None) -> Table:
     """The result of one SQL statement that only reads; raises StoreError for any other statement, with DuckDB's message."""
-    with connection(path) as db:
-        try:
-            check_statement(db, sql)
+    try:
+        with connection(path) as db:
+            _check_statement(db, sql)
             cursor = db.execute(sql, values or [])
-            return Table(columns=_unique(column[0] for column in cursor.description or ()), rows=fetch(cursor))
-        except duckdb.Error as error:
-            if is_file_error(error) or isinstance(error, duckdb.OutOfMemoryException):
-                raise  # `connection` raises StoreError for it
-            if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
-                refuse_incomplete(db, path)
-            message, hint = first_line(error), "Correct the statement. `flywheel schema` lists all tables and columns."
-            if "read-only mode" in message or "disabled by configuration" in message:
-                message, hint = f"{READS_ONLY} ({message})", READS_ONLY_HINT
-            raise StoreError(f"{message} in {excerpt(sql)}", hint) from None
+            return Table(columns=_unique(column[0] for column in cursor.description or ()), rows=_fetch(cursor))
+    except duckdb.Error as error:
+        message, hint = first_line(error), "Correct the statement. `flywheel schema` lists all tables and columns."
+        if any(part in message for part in REFUSED):
+            message, hint = f"{READS_ONLY} ({message})", READS_ONLY_HINT
+        raise StoreError(f"{message} in {_excerpt(sql)}", hint) from None
+
+
+def _check_statement(db: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise StoreError unless this is one statement; duckdb.Error if it is not SQL. DuckDB refuses one that writes."""
+    if not encodable(sql):
+        raise StoreError("the statement has an unpaired surrogate character", "Remove the character or type it again.")
+    statements = db.extract_statements(sql)
+    if len(statements) != 1:
+        raise StoreError(f"expected one SQL statement, got {len(statements)}: {_excerpt(sql)}", "Run one statement at a time.")
+
+
+def _excerpt(sql: str) -> str:
+    """The start of a statement, on one line."""
+    return repr(" ".join(sql.split())[:80])
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """All rows; raises StoreError if they take more than `MAX_BYTES`."""
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    while block := cursor.fetchmany(FETCHED_ROWS):
+        rows += block
+        size += sum(sys.getsizeof(value) for row in block for value in row)
+        if size > MAX_BYTES:
+            raise StoreError(f"the result is larger than {MAX_BYTES / 1e9:.1f} GB", "Add a LIMIT clause or an aggregate.")
+    return rows
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -235,40 +237,36 @@ class Store:
         if policy:
             sql += " AND (task_id, candidate) IN (SELECT (task_id, candidate) FROM selections WHERE round = ? AND policy = ?)"
         values = [name, *_kept(name, attempts), *([name, str(policy)] if policy else [])]
-        by_task: dict[str, list[Candidate]] = {}
-        for row in self._read(f"{sql} ORDER BY task_id, candidate", *values):
-            by_task.setdefault(row[0], []).append(rows.record_of(Candidate, row))
-        return by_task
+        groups = groupby(self._read(f"{sql} ORDER BY task_id, candidate", *values), key=itemgetter(0))
+        return {task_id: [rows.record_of(Candidate, row) for row in group] for task_id, group in groups}
 
     def scored(self, name: str, model_id: str, attempts: range = ALL_ATTEMPTS) -> dict[str, list[Scored]]:
         """The candidates of each task of a round with the rewards of a model; tasks of failed chunks are left out."""
-        sql = f"SELECT task_id, candidate, score FROM scores WHERE round = ? AND model_id = ? AND {_ANSWERED}"
-        scores = self._read(sql, name, model_id, *_kept(name, attempts))
-        rewards = {(task_id, candidate): score for task_id, candidate, score in scores}
-        return {
-            task_id: [Scored(candidate=candidate, reward=rewards[task_id, candidate.candidate]) for candidate in candidates]
-            for task_id, candidates in self.candidates(name, attempts).items()
-            if (task_id, candidates[0].candidate) in rewards
-        }
+        sql = (
+            f"SELECT score, {rows.columns_of(Candidate)} FROM candidates JOIN scores USING (round, task_id, candidate) "
+            f"WHERE round = ? AND model_id = ? AND {_ANSWERED} ORDER BY task_id, candidate"
+        )
+        scored: dict[str, list[Scored]] = {}
+        for reward, *row in self._read(sql, name, model_id, *_kept(name, attempts)):
+            candidate = rows.record_of(Candidate, row)
+            scored.setdefault(candidate.task_id, []).append(Scored(candidate=candidate, reward=reward))
+        return scored
 
     def winners(self, names: Sequence[str], *, policy: Policy = Policy.BEST, paraphrases: bool = False) -> Iterator[Winner]:
         """The winners of these rounds, oldest first, in the order of their attempts; then their paraphrases.
 
         Another ``policy`` gives the candidates that it selects. Read block by block.
         """
-        origins = (Origin.PROPOSED, Origin.PARAPHRASED) if paraphrases else (Origin.PROPOSED,)
-        for block in self._blocks(names, BULK, origins):
-            yield from self._winners_of(policy, *block)
-
-    def _winners_of(self, policy: Policy, name: str, attempts: range, origin: Origin) -> list[Winner]:
         sql = (
             "SELECT t.instruction, t.input, t.constraints, c.output FROM tasks AS t "
             "JOIN selections AS s ON s.round = t.round AND s.policy = ? AND s.task_id = coalesce(t.parent_task, t.task_id) "
             "JOIN candidates AS c ON c.round = s.round AND c.task_id = s.task_id AND c.candidate = s.candidate "
             "WHERE t.round = ? AND t.kept AND t.origin = ? AND t.attempt >= ? AND t.attempt < ? ORDER BY t.attempt"
         )
-        winners = self._read(sql, str(policy), *_kept(name, attempts, origin))
-        return [Winner(task=_task(*fields), output=output) for *fields, output in winners]
+        origins = (Origin.PROPOSED, Origin.PARAPHRASED) if paraphrases else (Origin.PROPOSED,)
+        for block in self._blocks(names, BULK, origins):
+            for *fields, output in self._read(sql, str(policy), *_kept(*block)):
+                yield Winner(task=_task(*fields), output=output)
 
 
 def _kept(name: str, attempts: range, origin: Origin = Origin.PROPOSED) -> tuple[str, str, int, int]:

@@ -79,7 +79,6 @@ PLANTED = {
         "r2: 240 outputs of tasks that are not held out",
     ),
     "scores of an unrecorded model": ("references", "DELETE FROM models WHERE name = 'pairs'", "(member-pairs-"),
-    "a learning curve of an unrecorded model": ("references", "DELETE FROM models WHERE name = 'form'", "member-form-"),
     "an unrecorded generator": (
         "references", "DELETE FROM models WHERE kind = 'generator' AND name = 'r1'", "unrecorded models (generator-r1-",
     ),
@@ -96,22 +95,11 @@ PLANTED = {
     "missing seeds": ("references", "DELETE FROM seed_tasks", "r1: 1 missing seed files"),
     **{
         f"{table} without a round": (
-            "orphans", f"UPDATE {table} SET round = 'r9' WHERE round = 'r1'", f"rows of {table} without a round",
+            "references", f"UPDATE {table} SET round = 'r9' WHERE round = 'r1'", f"rows of {table} without a round",
         )
         for table in (
             "stages", "tasks", "candidates", "scores", "selections", "evaluations", "evaluation_scores", "metrics", "verdicts",
         )
     },
-    "evidence about other rounds": (
-        "verdicts",
-        "UPDATE verdicts SET evidence = json_merge_patch(evidence, '{\"base\": \"r0\"}') WHERE round = 'r2'",
-        "r2: the verdict",
-    ),
-    "a verdict that its evidence does not give": (
-        "verdicts",
-        "UPDATE verdicts SET verdict = 'improved', evidence = json_merge_patch(evidence, '{\"verdict\": \"worse\"}') "
-        "WHERE round = 'r2'",
-        "r2: the verdict improved against r1",
-    ),
 }  # fmt: skip
 """By name: the check that must report it, the SQL that plants it, and a part of the message."""
