@@ -85,7 +85,7 @@ def test_sample_ranks_n_candidates_and_reward_score_agrees(cli: Cli, turned: Pat
 
 def test_reward_build_tells_the_accuracies_of_what_is_built(cli: Cli, turned: Path) -> None:
     rows = json.loads(cli("-w", turned, "reward", "build", "--json").out)
-    assert [row["model"] for row in rows] == ["thumbs", "pairs", "form", "merged"]
+    assert [row["name"] for row in rows] == ["thumbs", "pairs", "form", "merged"]
 
 
 def test_doctor_finds_a_healthy_workspace_healthy(cli: Cli, turned: Path) -> None:

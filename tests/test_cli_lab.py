@@ -208,7 +208,7 @@ def test_merges_that_make_no_sense(
         (["build", "--set", "reward.merge.method=breadcrumb"], "reward.merge.method = 'breadcrumb' must be 'ties'"),
         (["build", "--set", "reward.members.pairs.weight=.nan"], "reward.members.pairs.weight"),
         (["build", "--set", "reward.members.pairs.kind=triples"], "reward.members.pairs.kind = 'triples' must be 'thumbs'"),
-        (["build", "--set", "reward.members.pairs.columns.chosn=x"], "'chosn'"),
+        (["build", "--set", "reward.members.pairs.columns.chosn=x"], "chosn"),
         (["build", "--set", "reward.members.pairs.columns.chosen=x"], "no column 'x' (columns.chosen)"),
         (["build", "--set", "reward.members.pairs.data=nothing.jsonl"], "nothing.jsonl"),
         (["build", "--set", "reward.members.thumbs.kind=pairs"], "'chosen'"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -68,7 +69,19 @@ def as_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return to_jsonable_python(value, inf_nan_mode="null", bytes_mode="hex", fallback=str)
+    # Not by pydantic, which refuses the half surrogate pairs that a model may write.
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case str() | int() | None:
+            return value
+        case bytes():
+            return value.hex()
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
 def print_line(text: str = "") -> None:

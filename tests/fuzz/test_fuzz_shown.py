@@ -43,7 +43,7 @@ def test_a_visible_text_acts_on_nothing_and_keeps_what_shows(text: str) -> None:
 def test_json_acts_on_nothing_and_means_the_same(value: object) -> None:
     shown = tables.as_json(value)
     assert not acts(shown, keep="\n")
-    assert json.loads(shown) == json.loads(json.dumps(tables._finite(value), default=str))
+    assert json.loads(shown) == json.loads(json.dumps(tables._plain(value)))
     assert visible_json(shown) == shown
 
 
