@@ -109,8 +109,8 @@ class Flywheel:
             return load(find(str(config or "nano")), self._overrides)
         if config is not None and as_text(find(str(config))) != workspace.config_file.read_text(encoding="utf-8-sig"):
             raise ConfigError(
-                f"the configuration of {workspace.folder} differs from {str(config)!r}",
-                f"Edit {workspace.config_file}, or choose another workspace.",
+                f"{workspace.config_file} differs from the configuration {str(config)!r}",
+                "Omit --config to use the workspace's configuration, or choose another --workspace.",
             )
         return self.config()
 
@@ -248,17 +248,19 @@ def open(
 def check_until(until: str | None, repeat: int) -> None:
     """Raise ConfigError where `Flywheel.round` would not know how long to go on."""
     if until not in (None, "flat"):
-        raise ConfigError(f"unsupported value {until!r} of until", "Pass until='flat', or omit it.")
+        raise ConfigError(f"until must be 'flat', got {until!r}", "Pass until='flat', or omit it.")
     if until is not None and repeat == 1:
-        raise ConfigError("until needs repeat, the maximum number of rounds", "Add --repeat 10 (in Python: repeat=10).")
+        hint = "Add --repeat with the maximum number of rounds, such as --repeat 10 (in Python: repeat=10)."
+        raise ConfigError("until requires repeat above 1", hint)
 
 
 def _as_settings(overrides: Overrides) -> list[str]:
     if isinstance(overrides, str):
-        raise ConfigError(f"overrides is the string {overrides!r}, not a mapping", 'Pass a mapping, such as {"sampling.n": 8}.')
+        raise ConfigError(f"overrides must be a mapping, got {overrides!r}", 'Pass a mapping, such as {"sampling.n": 8}.')
     if isinstance(overrides, Mapping):
         try:
             return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
         except TypeError as error:
-            raise DataError(f"an override is not a JSON value: {error}", "Use strings, numbers, lists and dicts.") from None
+            hint = "Use strings, numbers, booleans, None, lists and dicts."
+            raise DataError(f"an override cannot be stored as JSON: {error}", hint) from None
     return list(overrides)

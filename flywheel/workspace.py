@@ -55,7 +55,7 @@ class Workspace:
             write_whole(self.config_file, text)
         except OSError as error:
             message = f"cannot write the workspace {self.folder}: {error.strerror}"
-            raise StoreError(message, "Choose a folder that can be written with --workspace.") from None
+            raise StoreError(message, "Choose a writable folder with --workspace.") from None
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""
@@ -71,13 +71,13 @@ class Workspace:
             if not self.store.is_empty:
                 raise StoreError(
                     f"{self.config_file} is missing, but {self.store.path.name} has models or rounds made with it",
-                    "Restore the file (rounds.config has the settings of each round), or choose another --workspace.",
+                    "Restore the file (table `rounds` has all settings in its column `config`), or choose another --workspace.",
                 )
         names = sorted(path.name for path in self.models.glob("*") if RECORDED_MODEL.fullmatch(path.name))
         if names and not self.store.path.exists():
             raise StoreError(
-                f"{self.store.path} is missing, but models/ has {names[0]}, which is recorded in it",
-                "Restore the file (`flywheel restore` unpacks a backup), or choose another --workspace.",
+                f"the database {self.store.path} is missing, but models/ has {names[0]}, which was recorded in it",
+                "Put the file back, or restore a backup to a new workspace: `flywheel --workspace OTHER restore DIR`.",
             )
 
     def locate(self, model: Model) -> Path:
@@ -88,7 +88,7 @@ class Workspace:
         if model.pruned_at is not None:
             raise ModelError(
                 f"{model.model_id} was removed by `flywheel prune` on {model.pruned_at:%Y-%m-%d}",
-                "Restore it from an earlier backup (`flywheel --workspace OTHER restore BACKUP`).",
+                "Restore it from an earlier backup (`flywheel --workspace OTHER restore DIR`).",
             )
         raise ModelError(f"the folder of {model.model_id} is missing: {folder}", RESTORE)
 

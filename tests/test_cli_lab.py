@@ -244,7 +244,7 @@ def test_a_folder_is_scored_and_checked_without_a_workspace(folders: dict[str, P
 def test_search_prints_what_to_write(workspace: Workspace, cli: Cli) -> None:
     ran = cli("-w", workspace.folder, "reward", "search", "--trials", 4)
     assert ran.code == 0, ran.err
-    assert "worst kept" in ran.out
+    assert "lowest share kept" in ran.out
     assert "beats" in ran.out
     search = json.loads(cli("-w", workspace.folder, "reward", "search", "--trials", 4, "--json").out)
     assert len({trial["trial"] for trial in search["tried"]}) == 4

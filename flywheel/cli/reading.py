@@ -78,7 +78,7 @@ def show(
 @app.command()
 def sql(
     statement: Annotated[
-        str, typer.Argument(metavar="STATEMENT", help="Such as 'FROM dataset'; `flywheel schema` lists all tables.")
+        str, typer.Argument(metavar="STATEMENT", help="SQL, such as 'FROM dataset'; `flywheel schema` lists all tables.")
     ],
     form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="File to write the rows to.")] = None,
@@ -97,7 +97,7 @@ def sample(
     text: Input = "None",
     constraints: Constraints = "None",
     n: Samples = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sample N outputs for one task from the latest generator, ranked by the reward model."""

@@ -59,7 +59,7 @@ def slice_command(
 
 @app.command()
 def train(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER]...", help="Default: all members.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER]...", help="Members to train; default: all.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -160,7 +160,7 @@ def check(
 @app.command()
 def score(
     model: Annotated[str, typer.Argument(help="merged, a member's name, a model id, or a folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Outputs to score; without --instruction, whole texts.")],
+    texts: Annotated[list[str], typer.Argument(help="Outputs for --instruction, or whole texts without it.")],
     instruction: Annotated[str | None, typer.Option("--instruction", help="The instruction that the outputs answer.")] = None,
     text: Input = "None",
     constraints: Constraints = "None",
@@ -182,9 +182,11 @@ def pairs(
     data: Annotated[str, typer.Argument(help="Thumbs: a file, a folder or a hub id.")],
     group_by: Annotated[str, typer.Option("--group-by", help="Column whose value the outputs of a pair share.")],
     to: Annotated[Path, typer.Option("--to", help="The jsonl file to write.")],
-    columns: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help="Such as text=input_text.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="KEY=NAME", help="Column of a field, such as text=input_text.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="Labels of at least this value are likes.")] = None,
-    liked: Annotated[list[str] | None, typer.Option("--liked", help="Label that is a like, where labels are words.")] = None,
+    liked: Annotated[list[str] | None, typer.Option("--liked", help="Text label that counts as a like.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the pairing within a group.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -225,7 +227,7 @@ def _refuse_existing(path: Path) -> None:
 def _column(text: str) -> tuple[str, str]:
     key, _, name = text.partition("=")
     if not key or not name:
-        raise ConfigError(f"--column {text!r} is not KEY=NAME", "Write for example --column text=input_text.")
+        raise ConfigError(f"--column {text!r} is not KEY=NAME", "Use KEY=NAME, such as `--column text=input_text`.")
     return key, name
 
 
@@ -234,4 +236,4 @@ def _weighted(text: str) -> tuple[Path, float]:
     with suppress(ValueError):
         if folder and 0 < float(weight) < math.inf:
             return Path(folder), float(weight)
-    raise ConfigError(f"{text!r} is not FOLDER=WEIGHT with a weight above 0", "Write for example members/thumbs=0.5.")
+    raise ConfigError(f"{text!r} is not FOLDER=WEIGHT with a weight above 0", "Use FOLDER=WEIGHT, such as members/thumbs=0.5.")

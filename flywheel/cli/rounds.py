@@ -34,7 +34,8 @@ def round_command(
     n: Samples = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Number of rounds to run.")] = 1,
     until: Annotated[
-        Literal["flat"] | None, typer.Option("--until", help="Stop early after evaluation.patience rounds without gain.")
+        Literal["flat"] | None,
+        typer.Option("--until", help="Stop after evaluation.patience rounds without gain; requires --repeat."),
     ] = None,
     control: Annotated[
         Literal["random", "max-logprob", "longest", "first"] | None,

@@ -54,7 +54,7 @@ def restore(
 @app.command()
 def prune(
     keep: Annotated[list[str] | None, typer.Option("--keep", metavar="ROUND", help="Also keep this round's generator.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this option, they are only listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List models of older rounds and leftovers of killed processes; --yes removes them.

@@ -60,9 +60,9 @@ class EvaluationConfig(Section):
     rise: float = Field(default=0.05, gt=0.0)
     """*proxy-only*: the reward rose, and a rise of the judge by this much is ruled out."""
     max_diversity_drop: float = Field(default=0.2, gt=0.0, le=1.0)
-    """*collapsing*: the output diversity (distinct-2 across outputs) certainly fell by more than this share."""
+    """*collapsing*: the output diversity (distinct-2 across outputs) fell by more than this share, by its whole interval."""
     max_finish_rate_drop: float = Field(default=0.1, gt=0.0, le=1.0)
-    """*collapsing*: the finish rate certainly fell by more than this."""
+    """*collapsing*: the finish rate fell by more than this, by its whole interval."""
     min_tasks: int = Field(default=10, ge=2, json_schema_extra=OPERATIONAL)
     """With fewer judged held-out tasks the verdict is *inconclusive*, as bootstrap intervals of so few are too narrow."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
@@ -70,7 +70,7 @@ class EvaluationConfig(Section):
     resamples: Positive = 10_000
     """Bootstrap resamples."""
     curve_tasks: int = Field(default=500, ge=0)
-    """Proposed tasks per round whose every candidate is judged, to measure selection policies and the best-of-N curve; 0 for
+    """Proposed tasks per round of which all candidates are judged, to measure selection policies and the best-of-N curve; 0 for
     none. Judges that cost money only score held-out outputs."""
     patience: Positive = Field(default=2, json_schema_extra=OPERATIONAL)
     """`flywheel round --until flat` stops after this many rounds in a row that are not *improved*."""

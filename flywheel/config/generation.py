@@ -44,7 +44,7 @@ class ParaphrasesConfig(Section):
     temperature: Temperature = 1.0
     top_p: TopP = 0.99
     max_tokens: Positive = 128
-    """Token cap of a paraphrase."""
+    """Maximum tokens of a paraphrase."""
     max_reward_fall: float | None = Field(default=0.5, ge=0.0)
     """Drop a paraphrase that lowers the winning output's reward by more than this, as it asks for something else."""
 
@@ -61,7 +61,7 @@ class InstructionsConfig(Section):
     demos: Literal["sets", "pool", "evolving"] = "sets"
     """Which demos a prompt shows: three of one seed set, any three seeds, or dissimilar seeds and past winners."""
     evolving_share: Share = 1 / 3
-    """evolving demos: share of past winners among them."""
+    """Share of past winners among the demos if ``demos`` is evolving."""
     best_of: int = Field(default=1, ge=1, le=256)
     """Proposals to sample from the same demos for each kept task."""
     best_by: Literal["novelty", "reward"] = "novelty"
@@ -69,7 +69,7 @@ class InstructionsConfig(Section):
     temperature: Temperature = 1.0
     top_p: TopP = 0.99
     max_tokens: Positive = 256
-    """Token cap of a proposal."""
+    """Maximum tokens of a proposal."""
     max_attempts: int = Field(default=20, ge=1, json_schema_extra=OPERATIONAL)
     """Stop proposing after this many attempts per task (times ``best_of``)."""
     max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
@@ -86,4 +86,4 @@ class SamplingConfig(Section):
     temperature: Temperature = 1.0
     top_p: TopP = 1.0
     max_tokens: Positive = 256
-    """Token cap of a candidate."""
+    """Maximum tokens of a candidate."""

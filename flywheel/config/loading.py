@@ -33,8 +33,9 @@ DEEPEST = 50
 """Levels of nesting."""
 ALIASES = 10
 """Aliases of a file: each can double what came before it."""
+WRONG_FILE = "Shorten it, or check that it is a flywheel config."
 START = "Start from the config that `flywheel init` creates."
-BASE_NOTE = "relative paths start here; by default, in the folder of this file"
+BASE_NOTE = "relative paths are resolved against this folder; default: the folder of this file"
 S = TypeVar("S", bound=Section)
 
 
@@ -141,7 +142,9 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     try:
         values = json.loads(json.dumps(values, default=str))
     except (TypeError, ValueError, RecursionError) as error:  # a list as a key, an alias in its own value
-        raise ConfigError(f"the config cannot be stored as JSON: {error}", "Use string keys, no recursive aliases.") from None
+        raise ConfigError(
+            f"the config cannot be stored as JSON: {error}", "Use only strings as keys, and no alias inside its own value."
+        ) from None
     _refuse_unfit(values)
     return {"base": str(path.parent)} | values, text
 
@@ -164,7 +167,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 def read_yaml(text: str, name: str) -> Any:
     """The values in a text; raises ConfigError, which quotes no value, as that may be secret."""
     if len(text) > LONGEST:
-        raise ConfigError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}", "Check that it is the right file.")
+        raise ConfigError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}", WRONG_FILE)
     depth = aliases = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
@@ -172,7 +175,7 @@ def read_yaml(text: str, name: str) -> Any:
             aliases += isinstance(event, AliasEvent)
             if depth > DEEPEST or aliases > ALIASES:
                 most = f"{DEEPEST} levels of nesting" if depth > DEEPEST else f"{ALIASES} aliases"
-                raise ConfigError(f"{name} has more than {most}", "Check that it is the right file.")
+                raise ConfigError(f"{name} has more than {most}", WRONG_FILE)
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         place = f"{name}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}"
@@ -182,7 +185,9 @@ def read_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"invalid YAML in {place}: {error.problem or error.context}", "Fix the syntax.") from None
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What a date with 13 months raises, or !!bool maybe.
-        raise ConfigError(f"invalid value in {name} ({type(error).__name__})", "Put strings in quotes.") from None
+        raise ConfigError(
+            f"invalid value in {name} ({type(error).__name__})", "Quote strings that look like dates or YAML tags."
+        ) from None
 
 
 def _refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:

@@ -25,7 +25,7 @@ class EndpointConfig(Section):
     seeded: bool = False
     """Send a seed with each request; some servers do not support it (vLLM on a CPU crashes)."""
     most_choices: Positive = 128
-    """Candidates per request; servers that return fewer are asked again."""
+    """Maximum candidates per request; servers that return fewer are asked again."""
 
     def problems(self) -> Iterator[Problem]:
         """Here and not on the fields, so that no message quotes a value that may be a secret."""
@@ -42,7 +42,7 @@ class EngineConfig(Section):
     """The engine that runs the generator."""
 
     name: Literal["auto", "ctranslate2", "transformers", "vllm", "openai"] = "auto"
-    """``auto`` takes the fastest engine for this machine and model, and says why."""
+    """``auto`` selects the fastest engine for this machine and model, and says why."""
     device: str = Field(default="auto", json_schema_extra=OPERATIONAL)
     """``auto``, ``cpu``, or a GPU such as ``cuda``."""
     compute_type: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
@@ -65,11 +65,11 @@ class EngineConfig(Section):
     def problems(self) -> Iterator[Problem]:
         if self.compute_type == "int8" and self.name in ("vllm", "transformers"):
             hint = "Set `engine.compute_type` to float32, bfloat16 or float16, or `engine.name` to ctranslate2."
-            yield f"compute_type = 'int8' is not supported by name = {self.name!r}", hint
+            yield f"compute_type = 'int8' is not supported by engine.name = {self.name!r}", hint
 
 
 class ClusterConfig(Section):
-    """A Ray cluster. Its rows are those of a single process, so nothing here is part of a round's fingerprint."""
+    """A Ray cluster. It produces the rows of a single process, so nothing here is part of a round's fingerprint."""
 
     address: str = "auto"
     """Address of the head node, such as ``10.0.0.1:6379``; ``auto`` is the cluster that this machine is a node of."""
@@ -86,7 +86,7 @@ class ClusterConfig(Section):
     retries: int = Field(default=2, ge=0)
     """How often a chunk is retried, in another process if its own died, before it becomes a failed chunk."""
     storage: str | None = None
-    """Folder or address (``s3://bucket/flywheel``) that passes models to nodes that do not see the workspace's folder."""
+    """Folder or address (``s3://bucket/flywheel``) through which nodes without access to the workspace get models."""
 
     def problems(self) -> Iterator[Problem]:
         if self.address.startswith("ray://"):

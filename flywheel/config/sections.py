@@ -23,7 +23,7 @@ class Config(Section):
     """Everything a run is made from."""
 
     base: Path = Field(default=Path("."), json_schema_extra=OPERATIONAL)
-    """Folder that relative paths start at."""
+    """Folder that relative paths are resolved against."""
     seed: Seed = 0
     """Seed of every random choice in the rounds."""
     generator: str

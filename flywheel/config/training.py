@@ -35,7 +35,7 @@ class LoraConfig(Section):
     rank: Positive = 16
     """Rank of the adapters."""
     alpha: Positive = 32
-    """Scale of the adapters, over their rank."""
+    """LoRA alpha: adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout of the adapters' inputs."""
     targets: str | tuple[str, ...] = "all-linear"
@@ -72,7 +72,7 @@ class MemberConfig(DataConfig):
     weight: float = Field(gt=0.0)
     """Weight in the merge."""
     epochs: float | None = Field(default=None, gt=0.0)
-    """Passes over the member's data; null takes ``reward.epochs``."""
+    """Passes over the member's data; null uses ``reward.epochs``."""
     learning_rate: float | None = Field(default=None, gt=0.0)
     """Peak learning rate of the member; null takes ``reward.learning_rate``."""
     args: dict[str, Any] = Field(default_factory=dict)
@@ -86,7 +86,7 @@ class MergeConfig(Section):
     """How members become one model, in mergekit's terms."""
 
     method: MergeMethod = "ties"
-    """Merge method; ``slerp`` takes two members, and its ``t`` from their weights."""
+    """Merge method; ``slerp`` merges two members, and its ``t`` follows from their weights."""
     density: float = Field(default=1.0, gt=0.0, le=1.0)
     """Share of each member's weight changes to keep; linear and slerp ignore it."""
     epsilon: float = Field(default=0.05, gt=0.0, lt=0.5)
@@ -106,7 +106,7 @@ class SearchConfig(Section):
     """A search for the best merge on the validation splits, instead of the configured weights and merge."""
 
     trials: int = Field(default=0, ge=0)
-    """Merges to try; 0 takes the configured one."""
+    """Merges to try; 0 uses the configured one."""
     methods: tuple[MergeMethod, ...] = ("ties", "linear", "dare_ties", "della")
     """Merge methods to try."""
 
@@ -142,17 +142,17 @@ class RewardConfig(Section):
     batch_size: Positive = 8
     """Rows per optimizer step."""
     max_length: Positive = 1024
-    """Tokens of a text; longer rows are dropped in training, and longer texts lose their beginning when scored."""
+    """Maximum tokens of a text; longer rows are dropped in training, and longer texts are scored without their beginning."""
     lora: LoraConfig | None = None
     """Train low-rank adapters; null trains all weights."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of trl's ``RewardConfig``, for all members."""
     seed: Seed = 0
-    """Seed of the reward model, apart from the run's, so that runs with different seeds can share a reward model."""
+    """Seed of the reward model, separate from the run's, so that runs with different seeds can share a reward model."""
     batch_tokens: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
-    """Tokens to score at the same time; 0 takes what is fastest on this machine."""
+    """Tokens to score at the same time; 0 selects what is fastest on this machine."""
     checkpoint_minutes: float = Field(default=5.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Minutes between checkpoints of a member; a killed build resumes from the last one."""
+    """Minutes between checkpoints of a member; an interrupted build resumes from the last one."""
 
     def problems(self) -> Iterator[Problem]:
         if self.merge.method == "slerp" and not self.search.trials and len(self.members) != 2:
@@ -174,7 +174,7 @@ class TrainingConfig(Section):
     paraphrases: bool = False
     """Train on the winners' paraphrases too, each with the winner's output."""
     checkpoint_minutes: float = Field(default=10.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Minutes between checkpoints; a killed training resumes from the last one."""
+    """Minutes between checkpoints; an interrupted training resumes from the last one."""
     epochs: float = Field(default=1.0, gt=0.0)
     """Passes over the training texts."""
     learning_rate: float = Field(default=1e-5, gt=0.0)
@@ -182,10 +182,10 @@ class TrainingConfig(Section):
     batch_size: Positive = 8
     """Texts per optimizer step, over all processes."""
     max_length: Positive = 1024
-    """Tokens of a training text; longer texts are dropped and counted."""
+    """Maximum tokens of a training text; longer texts are dropped and counted."""
     batching: Literal["plain", "grouped", "packed"] = "plain"
     """``plain``: random batches, padded to their longest text. ``grouped``: batches of similar length. ``packed``: several
-    texts in a row that do not attend to each other; ``batch_size`` then holds on average."""
+    texts in a row that do not attend to each other; ``batch_size`` is then an average."""
     lora: LoraConfig | None = None
     """Train low-rank adapters and merge them into the generator; null trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -193,10 +193,10 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = Field(default=False, json_schema_extra=OPERATIONAL)
     """Recompute activations instead of storing them: less memory, more time, the same weights."""
     accumulate: Positive = 1
-    """Parts that a step's texts are split into, one after the other: less memory, the same step."""
+    """Gradient accumulation: parts that a step's texts are split into, for less memory and the same step."""
     processes: Positive = 1
     """Processes, one per GPU, that share a step's texts. Part of the fingerprint: the steps are equal up to rounding, but the
-    last one of an epoch is filled up with texts of the first, so that every process has some."""
+    last one of an epoch is padded with texts of the first, so that every process has some."""
     accelerate_config: str | None = None
     """Config file of ``accelerate launch``; it sets the number of processes if ``processes`` is 1."""
     args: dict[str, Any] = Field(default_factory=dict)

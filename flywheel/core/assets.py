@@ -19,7 +19,7 @@ def asset(name: str) -> Path:
         path = (root / name).resolve()
         if path.exists() and path.is_relative_to(root.resolve()):
             return path
-    raise ConfigError(f"no asset {name!r}", "Choose a file of flywheel's prompts/, data/ or configs/.")
+    raise ConfigError(f"asset {name!r} not found", "Give a path in flywheel's own prompts/, data/ or configs/ after `asset:`.")
 
 
 def presets() -> dict[str, Path]:

@@ -26,7 +26,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ConfigError(f"no such user: {text!r}", "Write the full path.") from None
+        raise ConfigError(f"cannot expand {text!r}: no such user", "Write the full path.") from None
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from flywheel.errors import ModelError, first_line
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 """Suffixes of weights that are not safetensors."""
-FIX_PATH = "Fix the path in the config."
-COPY_AGAIN = "Copy or build the model again."
+FIX_PATH = "Fix the path in the command or the config."
+COPY_AGAIN = "Copy, download or build the model again."
 
 
 def local_folder(source: str) -> Path:
@@ -56,8 +56,10 @@ def _weights(folder: Path) -> list[Path]:
         raise ModelError(f"{folder} has no model.safetensors" + "".join(f", only {name}" for name in pickles[:1]), hint)
     weight_map = _read_json(index).get("weight_map")
     names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
-    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
-        raise ModelError(f"{index} may only name *.safetensors files in the same folder", COPY_AGAIN)
+    wrong = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    if wrong or not names:
+        problem = f"names {wrong[0]!r}, which is not a *.safetensors file in its folder" if wrong else "names no files"
+        raise ModelError(f"{index} {problem}", COPY_AGAIN)
     return [folder / name for name in names]
 
 

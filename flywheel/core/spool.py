@@ -31,7 +31,10 @@ class Spooled(Sequence[Row]):
                 pickle.dump(row, self._file, protocol=pickle.HIGHEST_PROTOCOL)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror or error}", f"Free some space. {RESUME}") from None
+            raise StoreError(
+                f"cannot write to {folder}: {error.strerror or error}",
+                f"Free some space, or fix the folder's permissions. {RESUME}",
+            ) from None
 
     def __len__(self) -> int:
         return len(self._starts)

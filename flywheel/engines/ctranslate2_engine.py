@@ -83,7 +83,7 @@ class CTranslate2Engine:
                 raise
             if self._workers == 1:
                 hint = "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8."
-                raise EngineError("out of memory while CTranslate2 generated on one core", hint) from None
+                raise EngineError("CTranslate2 ran out of memory, even on one core", hint) from None
         self._workers = 1
         return self._run_all(run, shards)
 

@@ -201,5 +201,8 @@ def _key(base_url: str, name: str) -> str | None:
     if not key and urlsplit(base_url).hostname == "api.openai.com":
         raise ConfigError(f"{base_url} requires an API key", f"Set {name}: `read -rs {name} && export {name}`.")
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"the API key in {name} has invalid characters", f"Set the environment variable {name} again.")
+        raise ConfigError(
+            f"the API key in {name} has invalid characters",
+            f"Set {name} to the key alone, without line breaks or non-ASCII characters.",
+        )
     return key or None

@@ -73,22 +73,22 @@ def error_of(
     reason = f": {message}" if message else ""
     retried = f" after {failure.retries} {'retry' if failure.retries == 1 else 'retries'}" if failure.retries else ""
     kind: type[FlywheelError]
-    check_server = f"Check the server. {RESUME}"
+    check_server = f"Check the server's log. {RESUME}"
     match failure.status:
         case None if failure.unreachable:
             return EngineError(f"cannot connect to {url}{reason}", f"Start the server or fix {base_url}.")
         case None:
-            return EngineError(f"{url} sent no completion{retried}{reason}", check_server)
+            return EngineError(f"{url} returned no completion{retried}{reason}", check_server)
         case 401:  # without the server's message, which may quote parts of the key
             problem = "requires an" if key is None else "rejected the"
-            return ConfigError(f"{url} {problem} API key", f"Set the environment variable {key_env}.")
+            return ConfigError(f"{url} {problem} API key", f"Set the environment variable {key_env} to a valid API key.")
         case 404 if served and model not in served:
             available = one_line(", ".join(served))
-            return ConfigError(f"{url} does not serve {model!r}; available: {available}", f"Fix {model_key}.")
+            return ConfigError(f"{url} does not serve {model!r}; available: {available}", f"Set {model_key} to one of these.")
         case 429:
             wait = f" (Retry-After: {one_line(failure.wait)})" if failure.wait else ""
             hint = f"{RESUME} Lower `{section}.endpoint.concurrency` if this happens again."
-            return EngineError(f"{url} limits the rate of requests{wait}{retried}{reason}", hint)
+            return EngineError(f"rate limit of {url} exceeded{wait}{retried}{reason}", hint)
         case 403:
             kind, hint = ConfigError, f"Check the permissions of the key in {key_env}."
         case 404 | 405 | 501:

@@ -63,7 +63,8 @@ class VLLMEngine:
             raise
         except (EOFError, OSError):
             code, lines = self._child.wait(), self._child.output().strip().splitlines() or ["no output"]
-            raise EngineError(f"the vLLM process exited with code {code}: {lines[-1].strip()[:300]}", RESUME) from None
+            message = f"the vLLM process exited with code {code}: {lines[-1].strip()[:300]}"
+            raise EngineError(message, f"Check `engine.args` and `engine.memory`. {RESUME}") from None
         if isinstance(answer, EngineError):
             raise answer
         return answer

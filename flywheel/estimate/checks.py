@@ -46,7 +46,7 @@ def memory_short(works: Sequence[Work], available: int) -> Iterator[str]:
                 fix = "set training.lora, or raise training.accumulate"
             elif work.tokens:
                 fix = "set engine.compute_type to a smaller type, or use a smaller generator"
-            yield f"{work.name} needs at least {decimal(work.memory)} of {decimal(available)} memory; {fix}"
+            yield f"{work.name} needs at least {decimal(work.memory)} of memory, and {decimal(available)} are available; {fix}"
 
 
 def _disk_short(workspace: Workspace, planner: Planner, plan: Plan) -> Iterator[str]:

@@ -28,7 +28,7 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
     ``unfinished`` allows a round whose evaluation is complete but whose end is not recorded yet.
     """
     if base == name:
-        raise StoreError(f"round {name!r} cannot be compared with itself", "Name two different rounds.")
+        raise StoreError(f"round {name!r} cannot be compared with itself", "Pass two different rounds.")
     rounds = {row.round: row for row in store.rounds(controls=True)}
     for wanted in (base, name):
         if wanted not in rounds:
@@ -67,7 +67,7 @@ def incomparable(before: Round, after: Round) -> StoreError | None:
         if left != right:
             return StoreError(
                 f"{before.round} and {after.round} were evaluated with different {what} ({left} and {right})",
-                f"Restore the earlier `{key}`, or start a new workspace.",
+                f"Compare rounds that share them, or restore the earlier `{key}` before the next round.",
             )
     return None
 
@@ -84,7 +84,7 @@ def measure(store: Store, before: Round, after: Round) -> tuple[Measured, Measur
     tasks = sorted(set.intersection(*map(set, scored)))
     if not tasks:
         raise StoreError(
-            f"no held-out task has a judge's score in both {before.round} and {after.round}",
+            f"no held-out task has both a judge's score and a reward in {before.round} and {after.round}",
             "Check that the judge returns numbers for the held-out tasks.",
         )
     return _measured(before, left, tasks, others), _measured(after, right, tasks, others)

@@ -224,6 +224,6 @@ def _refuse_shared_rows(config: Config, name: str, source: DataConfig) -> None:
         shared = sum(any((answer.task, answer.output) in seen for answer in row.answers) for row in preferences.of(Split.TRAIN))
         if shared:
             raise ConfigError(
-                f"evaluation.judges.{name} was trained on {shared:,} training rows of reward.members.{member} ({source.data})",
+                f"evaluation.judges.{name}.trained_on ({source.data}) shares {shared:,} rows with reward.members.{member}",
                 f"Set `evaluation.judges.{name}.model` to a model that was trained on other data.",
             )

@@ -78,14 +78,17 @@ def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tupl
     values = np.array([[column.get(task, math.nan) for task in columns["scores before"]] for column in columns.values()])
     arrays = values[:, np.isfinite(values).all(axis=0)]
     if not arrays.size:
-        raise DataError("no task has a score on both sides", "Pass scores of the same tasks, in the same order or by task.")
+        hint = "Pass scores of the same tasks, as lists in the same order or as mappings by task."
+        raise DataError("no task has a score both before and after", hint)
     return dict(zip(given, zip(arrays[::2], arrays[1::2], strict=True), strict=True))
 
 
 def _by_task(name: str, column: Scores) -> dict[object, float]:
     """The numbers of a column by task, or by position; NaN for None."""
     if isinstance(column, str | bytes) or not isinstance(column, Iterable):
-        raise DataError(f"{name} must be scores, got {column!r}", "Pass a list of numbers, or a mapping from task to number.")
+        raise DataError(
+            f"{name} must be a list or mapping of scores, got {column!r}", "Pass numbers, or None for a missing one."
+        )
     numbers: dict[object, float] = {}
     for task, value in column.items() if isinstance(column, Mapping) else enumerate(column):
         try:

@@ -35,7 +35,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
         lines = content.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
-        raise DataError(f"file {path} not found", "Correct the path in the config.") from None
+        raise DataError(f"file {path} not found", "Fix the path in the command or the config.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(
             f"cannot read {path}: {error}", "Make it a readable UTF-8 file; gzipped files must end in .gz."
@@ -44,7 +44,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         _read_line(line, f"{path} line {number}") | {"line": number} for number, line in enumerate(lines, 1) if line.strip()
     ]
     if not rows:
-        raise DataError(f"{path} has no rows", "Add rows, or correct the path in the config.")
+        raise DataError(f"{path} has no rows", "Add rows, or fix the path in the command or the config.")
     return rows
 
 

@@ -27,7 +27,7 @@ DATABASE = "flywheel.duckdb"
 MANIFEST = "backup.json"
 UNFINISHED = ".flywheel-unfinished"
 """Suffix of a backup or workspace that is not complete yet."""
-HINT = "Name the folder of a complete `flywheel backup`."
+HINT = "Use a complete folder created by `flywheel backup`."
 
 
 class Manifest(BaseModel, frozen=True):
@@ -62,11 +62,11 @@ def back_up(workspace: Workspace, to: Path) -> Copy:
     Raises StoreError if ``to`` exists or the disk is full, and ModelError if a model has changed; nothing is left then.
     """
     if to.exists():
-        raise StoreError(f"{to} already exists", "Name a new folder.")
+        raise StoreError(f"{to} already exists", "Choose a new folder.")
     if to.resolve().is_relative_to(workspace.folder):
-        raise StoreError(f"{to} is inside the workspace and would be lost with it", "Name a folder outside the workspace.")
+        raise StoreError(f"{to} is inside the workspace and would be lost with it", "Choose a folder outside the workspace.")
     workspace.store.rounds()  # upgrades an older database, and raises StoreError if there is none
-    with _complete_or_absent(to, "Free some space, or name another folder.") as unfinished:
+    with _complete_or_absent(to, "Free some space, or choose another folder.") as unfinished:
         snapshot(workspace.store.path, unfinished / DATABASE)
         store = Store(unfinished / DATABASE)
         models = [model for model in by_folder(recorded_models(workspace, store)).values() if model.pruned_at is None]
@@ -92,8 +92,8 @@ def restore(source: Path, workspace: Workspace) -> Copy:
     """Make a workspace from a backup; raises StoreError if the backup is not complete, or if the workspace exists."""
     manifest, folder = _read_manifest(source), workspace.folder
     if folder.exists() and any(folder.iterdir()):
-        raise StoreError(f"{folder} is not empty", "Rename the folder, or name another one with --workspace.")
-    with _complete_or_absent(folder, "Free some space, or name another --workspace.") as unfinished:
+        raise StoreError(f"{folder} is not empty", "Rename the folder, or choose another one with --workspace.")
+    with _complete_or_absent(folder, "Free some space, or choose another --workspace.") as unfinished:
         _copy({name: source / name for name in manifest.files}, unfinished)
         _refuse_differences(unfinished, manifest.files)
         verify(unfinished / DATABASE)
@@ -148,7 +148,10 @@ def _refuse_differences(folder: Path, files: Mapping[str, str]) -> None:
     """Raise StoreError if a file of a folder differs from its digest."""
     for name, digest in files.items():
         if digest_file(folder / name) != digest:
-            raise StoreError(f"the copy of {name} differs from its digest in {MANIFEST}", "Use another backup or another disk.")
+            raise StoreError(
+                f"the copy of {name} differs from its digest in {MANIFEST}",
+                "Check the disk, and use another one or another backup.",
+            )
 
 
 def _read_manifest(source: Path) -> Manifest:

@@ -33,7 +33,9 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(check="cores", message=str(os.cpu_count()), ok=True)
     folder = next(parent for parent in (workspace.folder, *workspace.folder.parents) if parent.exists())
     free = shutil.disk_usage(folder).free / 1e9
-    yield Finding(check="free disk", message=f"{free:.0f} GB", ok=free > MIN_FREE_GB, hint="Free some disk space.")
+    yield Finding(
+        check="free disk", message=f"{free:.0f} GB", ok=free > MIN_FREE_GB, hint=f"Free more than {MIN_FREE_GB:g} GB."
+    )
     import torch
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

@@ -23,7 +23,7 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
         print_json(asdict(plan) | {"total": plan.total})
         return
     print_line(f"dry run of {plan.round}: nothing is written to the workspace")
-    print_line(f"engine: {plan.engine.name} ({plan.engine.why})")
+    print_line(f"engine: {plan.engine.name} ({plan.engine.why.rstrip('.')})")
     for name, shape in plan.models.items():
         print_line(f"{name}: {shape.kind}, {shape.layers} layers, {shape.parameters:,} parameters")
     if plan.done:

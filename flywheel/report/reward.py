@@ -70,7 +70,7 @@ def print_search(search: Search, *, as_json: bool) -> None:
         )
         for trial in search.trials[:SHOWN_TRIALS]
     ]  # fmt: skip
-    print_rows(("merge", "density", "weights", "worst kept", *sets, "average"), rows)
+    print_rows(("merge", "density", "weights", "lowest share kept", *sets, "average"), rows)
     figures = f"({result.best.accuracy:.3f} against {result.single_accuracy:.3f} on average, on the validation splits)"
     if not result.merged:
         print_line(f"no merge beats the best single member, {result.single} {figures}: use it alone")
@@ -125,7 +125,7 @@ def print_reward_report(report: RewardReport, *, as_json: bool) -> None:
         )
         for scorer in scorers
     ]  # fmt: skip
-    print_rows((f"{report.split} accuracy", *sets, "average", "worst loss"), accuracies)
+    print_rows((f"{report.split} accuracy", *sets, "average", "largest drop"), accuracies)
     print_line()
     measures = [(scorer.name, scorer.length_correlation, scorer.seconds_per_1000) for scorer in scorers]
     print_rows(("scorer", "length correlation", "s per 1,000 texts"), measures)

@@ -59,11 +59,11 @@ def print_summary(round_: Mapping[str, Any], *, resume: str = "flywheel round") 
         print_line(
             f"{name}: diversity of {diversity['sample']:.0f} tasks: distinct-2 {diversity['distinct_2']:.2f}, "
             f"compression ratio {diversity['compression_ratio']:.1f}, self-BLEU {diversity['self_bleu']:.2f}, "
-            f"{diversity['kinds']:.0f} kinds, {100 * diversity['novel']:.0f} % novel instructions"
+            f"{diversity['kinds']:.0f} instruction kinds, {100 * diversity['novel']:.0f} % novel instructions"
         )
     if round_["candidates"]:
         total = f"{round_['candidates']:,} candidates, {round_['winners']:,} winners"
-        print_line(f"{name}: {total} in {round_['seconds']:.1f} s of computing time")
+        print_line(f"{name}: {total} in {round_['seconds']:.1f} s of compute time")
     for row in round_["failed_chunks"]:
         print_line(f"{name}: {row['chunks']:,} failed chunks in {row['stage']}; their rows are missing: {row['error']}")
     if round_["policies"]:

@@ -117,7 +117,7 @@ def print_as(table: Table, form: str, out: Path | None) -> None:
             else:
                 out.write_text(_as_text(table, form), encoding="utf-8")
     elif form == "parquet":
-        raise ConfigError("--format parquet needs --out", "Name a file, such as --out rows.parquet.")
+        raise ConfigError("--format parquet needs --out", "Add a file, such as --out rows.parquet.")
     elif form == "table":
         print_table(table)
     else:
@@ -132,7 +132,9 @@ def _as_text(table: Table, form: str) -> str:
     # A spreadsheet shows a text with a leading ' and does not run it.
     csv.writer(lines).writerows([f"'{value}" if _is_formula(value) else value for value in row] for row in rows)
     if formulas := sum(_is_formula(value) for row in rows for value in row):
-        typer.echo(f"added a leading ' to {formulas:,} texts that look like formulas; --format json changes nothing", err=True)
+        typer.echo(
+            f"added a leading ' to {formulas:,} texts that look like formulas; --format json keeps them as they are", err=True
+        )
     return "".join(lines)
 
 

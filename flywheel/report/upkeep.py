@@ -56,5 +56,5 @@ def print_prune(plan: Plan, *, done: bool, as_json: bool) -> None:
     if plan.kept:
         print_line("kept: " + ", ".join(f"{name} ({reason})" for name, reason in plan.kept.items()))
     verb = "removed" if done else "to remove"
-    more = "" if done or not plan.removals else "; run `flywheel prune --yes` to remove them"
-    print_line(f"{len(plan.removals)} {verb}, {decimal(plan.size)}{more}")
+    more = "" if done or not plan.removals else "; add --yes to remove them"
+    print_line(f"{len(plan.removals)} paths {verb}, {decimal(plan.size)}{more}")

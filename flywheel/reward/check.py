@@ -19,17 +19,17 @@ ROWS = 1000
 """Rows that the label order is read from."""
 SWAPPED = "Disliked outputs score higher: labels or columns are swapped, or the training learned nothing."
 MEANINGS = {
-    "loads whole": "Missing weights are random at every load; build or save the model again.",
+    "no missing weights": "Missing weights are random at every load; build or save the model again.",
     "finite weights": "Training or merging failed; lower the learning rate or the weights.",
-    "float32": "Rounding in half precision changes winners; load it in float32.",
+    "float32": "Rounding in half precision changes winners; load the model in float32.",
     "eval mode": "Scores change with every call; call .eval() after loading.",
-    "padding side": "Other tools that load it would shift its scores; save the tokenizer with padding_side='right'.",
+    "padding side": "Other tools would pad on the left and return other scores; save the tokenizer with padding_side='right'.",
     "pad token": "The score is read before the padding; give model and tokenizer the same pad token, other than the end token.",
-    "alone as in a batch": "Padding is read as text, so a score depends on the batch; fix the pad token.",
-    "repeats": "Scores change with every call; call .eval() after loading.",
-    "tells texts apart": "All texts score the same; the training failed, or only padding is read.",
-    "sees the end of a text": "The end token is taken for padding, so cut-off texts look finished; give it another pad token.",
-    "same after a reload": "A weight is random at every load, or the folder has changed since; save the model again.",
+    "batch invariance": "Padding is read as text, so a score depends on the batch; fix the pad token.",
+    "deterministic": "Scores change with every call; call .eval() after loading.",
+    "scores differ": "All texts score the same; the training failed, or only padding is read.",
+    "end token": "The end token is taken for padding, so cut-off texts look finished; give it another pad token.",
+    "reload": "A weight is random at every load, or the folder has changed since; save the model again.",
     "label order of thumbs": SWAPPED,
     "label order of pairs": SWAPPED,
 }
@@ -56,8 +56,8 @@ def check_reward_model(load: Callable[[], RewardModel], answers: Sequence[Answer
     try:
         model = load()
     except ModelError as error:
-        return [_finding("loads whole", False, error.message)]
-    findings = [_finding("loads whole", True, "no random weight"), *_check_network(model)]
+        return [_finding("no missing weights", False, error.message)]
+    findings = [_finding("no missing weights", True, "no random weight"), *_check_network(model)]
     if findings[1].ok:  # otherwise it cannot score at all
         findings += [*_check_scores(model, load, answers[:ANSWERS]), *_check_label_order(model, rows[:ROWS])]
     return findings
@@ -96,14 +96,14 @@ def _check_scores(model: RewardModel, load: Callable[[], RewardModel], answers: 
         gap = max(abs(a - b) for a, b in zip(together, scores, strict=True))
         return _finding(name, gap <= TOLERANCE, f"largest difference {gap:.1g}")
 
-    yield same("alone as in a batch", [model.score_answers([answer])[0] for answer in answers])
-    yield same("repeats", model.score_answers(answers))
+    yield same("batch invariance", [model.score_answers([answer])[0] for answer in answers])
+    yield same("deterministic", model.score_answers(answers))
     spread = max(together) - min(together)
-    yield _finding("tells texts apart", spread > TOLERANCE, f"scores span {spread:.2g}")
+    yield _finding("scores differ", spread > TOLERANCE, f"scores span {spread:.2g}")
     cut = model.score_answers([replace(answer, finished=False) for answer in answers])
     blind = sum(abs(a - b) <= 1e-7 for a, b in zip(together, cut, strict=True))
-    yield _finding("sees the end of a text", blind == 0, f"{blind} of {len(cut)} texts score the same when cut off")
-    yield same("same after a reload", load().score_answers(answers))
+    yield _finding("end token", blind == 0, f"{blind} of {len(cut)} texts score the same when cut off")
+    yield same("reload", load().score_answers(answers))
 
 
 def _check_label_order(model: RewardModel, rows: Sequence[Row]) -> Iterator[Finding]:

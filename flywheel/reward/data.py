@@ -103,10 +103,13 @@ def separate(sets: Mapping[str, PreferenceSet]) -> dict[str, PreferenceSet]:
             rows = separated[name].of(split)
             labels = {row.liked for row in rows if isinstance(row, Thumb)}
             if not rows:
-                raise DataError(f"{data.source} has no rows in its {split} split", "Add rows with other prompts.")
+                raise DataError(
+                    f"{data.source} has no rows in its {split} split",
+                    "Add rows with new prompts: a prompt's rows share a split.",
+                )
             if len(labels) == 1:
                 kind, other = ("likes", "dislikes") if labels.pop() else ("dislikes", "likes")
-                raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", f"Add {other}.")
+                raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", f"Add {other} to it.")
     return separated
 
 

@@ -107,7 +107,7 @@ def check_mergeable(folders: Sequence[Path]) -> None:
         if _vocabulary(folder) != vocabulary:
             raise ModelError(f"{folder} and {base} have different tokenizers", ONE_BASE)
         if different := sorted({name for name, _ in _shapes(folder).items() ^ shapes.items()}):
-            raise ModelError(f"{folder} and {base} differ in the tensor {different[0]}", ONE_BASE)
+            raise ModelError(f"{folder} and {base} have different shapes for tensor {different[0]}", ONE_BASE)
     for folder in folders:
         _check_finite(folder, "Train the model again with a lower learning rate.")
 

@@ -128,7 +128,10 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             scores |= zip(rows, _halved(self._score_groups, together), strict=True)
         if not all(map(math.isfinite, scores.values())):
-            raise ModelError("the reward model returned a NaN or infinite score", "Build it again: its weights are broken.")
+            raise ModelError(
+                "the reward model returned a NaN or infinite score",
+                "Build it again, or use another one: its weights are broken.",
+            )
         row_of = {text: row for row, text in enumerate(task_of)}
         return [(scores[row_of[text]] - self.mean) / self.std for text in texts]
 

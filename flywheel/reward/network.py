@@ -119,7 +119,7 @@ def check_head(folder: Path, *, most_labels: int = 1) -> None:
     if not architecture.endswith("ForSequenceClassification"):
         raise ModelError(
             f"{folder} is a {architecture}, not a sequence classifier",
-            "Use a reward model, such as one of `flywheel reward build`.",
+            "Use a reward model, such as one created by `flywheel reward build`.",
         )
     if config.num_labels > most_labels:
         expected = "1" if most_labels == 1 else "1, or 2 (bad and good)"

@@ -29,7 +29,7 @@ def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
     """Thumbs or pairs from rows of any kind; raises DataError for invalid columns or labels."""
     source_rows = list(rows)
     if not source_rows:
-        raise DataError(f"{config.data} has no rows", "Add rows, or name another file.")
+        raise DataError(f"{config.data} has no rows", "Add rows, or use another file.")
     reader = _Reader(config, source_rows)
     kept: dict[Any, Row] = {}
     for row in reader.preferences():
@@ -37,7 +37,7 @@ def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
         if not all(map(is_text, row.answers)):
             reader.dropped["not a text"] += 1
         elif key in kept:
-            reader.dropped["repeated"] += 1
+            reader.dropped["duplicate"] += 1
         elif isinstance(row, Pair) and row.chosen == row.rejected:
             reader.dropped["tie"] += 1
         else:
@@ -46,7 +46,7 @@ def read_set(rows: Iterable[SourceRow], config: DataConfig) -> PreferenceSet:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reader.dropped.most_common())
         raise DataError(
             f"{config.data}: none of {len(source_rows)} rows can be used ({reasons})",
-            "Fix the data, or set `columns`.",
+            "Fix the data, or set `columns` (--column in `flywheel reward pairs`).",
         )
     return PreferenceSet(source=config.data, rows=with_splits(list(kept.values())), dropped=dict(reader.dropped))
 
@@ -62,7 +62,7 @@ class _Reader:
             if column not in self._present:
                 raise DataError(
                     f"{config.data} has no column {column!r} (columns.{name}); available: {', '.join(self._present)}",
-                    f"Set `columns: {{{name}: …}}` to one of these.",
+                    f"Set `columns: {{{name}: …}}` (--column {name}=…) to one of these.",
                 )
         claimed = {column for name, column in config.columns.items() if name not in ("group", "split")}
         free = [column for column in self._present if column not in claimed]
@@ -129,7 +129,7 @@ class _Reader:
             groups[json.dumps(task, sort_keys=True, default=str)].append(row)
         for group in groups.values():
             if len(group) == 1:
-                self.dropped["alone"] += 1
+                self.dropped["only output of its task"] += 1
                 continue
             ratings = [_to_number(row, self._get(row, "rating"), "rating") for row in group]
             yield from self._ordered(group[0], [self._get(row, "output") for row in group], ratings)
@@ -174,11 +174,13 @@ class _Reader:
             return str(value).strip() in self._config.liked
         number = _number(value)
         if number is None:
-            raise DataError(f"{row.where}: label {value!r} is not a number", "Name the likes, such as `liked: [good]`.")
+            hint = "Set `liked` (--liked) to the labels that count as likes, such as [good]."
+            raise DataError(f"{row.where}: label {value!r} is not a number", hint)
         if not math.isfinite(number):
             raise Dropped("no label")
         if threshold is None and number not in (0, 1):
-            raise DataError(f"{row.where}: label {value!r} is not 0 or 1", "Set the lowest like, such as `threshold: 1`.")
+            hint = "Set `threshold` (--threshold) to the lowest label that counts as a like, such as 1."
+            raise DataError(f"{row.where}: label {value!r} is not 0 or 1", hint)
         return number >= (1 if threshold is None else threshold)
 
     def _split(self, row: SourceRow) -> Split | None:
@@ -200,7 +202,7 @@ class _Reader:
         if not any(map(self._has, names)):
             raise DataError(
                 f"{self._config.data} has no column for {' or '.join(map(repr, names))}; available: {', '.join(self._present)}",
-                f"Set `columns: {{{names[0]}: …}}` to one of these.",
+                f"Set `columns: {{{names[0]}: …}}` (--column {names[0]}=…) to one of these.",
             )
 
     def _get(self, row: SourceRow, name: str) -> Any:

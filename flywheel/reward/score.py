@@ -58,7 +58,7 @@ def find_reward_model(workspace: Workspace, config: Config | None, name: str) ->
     """The folder of a reward model or member: the configured one, else the newest of that name or id, else a folder."""
     if not name.strip():
         raise ModelError("the model's name is empty", "Use merged, a member's name, a model id or a folder.")
-    hint = f"Name a folder: there is no workspace at {workspace.folder}."
+    hint = f"Use a folder: there is no workspace at {workspace.folder}."
     if config is not None:
         models = [*workspace.store.models(ModelKind.MEMBER), *workspace.store.models(ModelKind.REWARD)]
         named = [model for model in models if name in (model.name, model.model_id)]

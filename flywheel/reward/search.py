@@ -66,7 +66,8 @@ def search_merge(
                 trials.append(trial)
             counter.to(number + 1)
     if not trials:
-        raise ModelError("mergekit could run none of the merges", "Run one with `flywheel reward build` to see why.")
+        hint = "Run `flywheel reward build --set reward.search.trials=0` to see mergekit's error."
+        raise ModelError(f"all {len(plans)} merges of the search failed", hint)
     trials.sort(key=lambda trial: (-trial.retained, -trial.accuracy, trial.trial))
     best, averages = trials[0], {name: fmean(accuracies.values()) for name, accuracies in own.items()}
     single = max(averages, key=lambda name: averages[name])

@@ -31,7 +31,8 @@ def build_base(source: str, folder: Path, *, layers: int, seed: int) -> Sliced:
     whole = settings_of(Path(source))
     layers_before = int(whole.num_hidden_layers)
     if layers > layers_before:
-        raise ModelError(f"reward.layers = {layers}, but {source} has {layers_before}", f"Set it to at most {layers_before}.")
+        hint = f"Set `reward.layers` (--layers in `flywheel reward slice`) to at most {layers_before}."
+        raise ModelError(f"cannot keep {layers} layers of {source}, which has {layers_before}", hint)
     if whole.num_labels != 1 and any("SequenceClassification" in name for name in whole.architectures or ()):
         message = f"{source} is a classifier with {whole.num_labels} labels"
         raise ModelError(message, "Use a language model, or a reward model with one label.")
@@ -57,7 +58,8 @@ def _save_with_head(source: str, config: PretrainedConfig, folder: Path, *, seed
     inner = (name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
     missing = sorted(name for name in inner if "pooler" not in name)
     if wrong := [*missing, *report.get("mismatched_keys", ())]:
-        raise ModelError(f"{source} has no weights for {wrong[0]} of its config.json", "Save the model again.")
+        message = f"the weights of {source} do not match its config.json: {wrong[0]} is missing or has another shape"
+        raise ModelError(message, "Save the model again with save_pretrained.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD})
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

@@ -57,14 +57,14 @@ def find_source(name: str, path: Path) -> list[Path]:
     formats = ", ".join(SUFFIXES)
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            raise DataError(f"{path} has an unknown suffix", f"Use one of {formats}.")
+            raise DataError(f"{path} has an unsupported file type", f"Use one of {formats}.")
         return [path]
     folder = path if path.is_dir() else _download(name, path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return sorted(folder.rglob("*.arrow"))
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
     if not files:
-        raise DataError(f"{folder} has no data files ({formats})", "Fix its path in the config.")
+        raise DataError(f"{folder} has no data files ({formats})", "Fix the path in the command or the config.")
     return files
 
 
@@ -72,7 +72,7 @@ def _download(name: str, path: Path) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, inside = rest.partition("/")
     if not repository or name.startswith((".", "/", "~")) or name.endswith(SUFFIXES) or ".." in name.split("/"):
-        raise DataError(f"file {path} not found", "Fix its path in the config.")
+        raise DataError(f"file {path} not found", "Fix the path in the command or the config.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -81,7 +81,7 @@ def _download(name: str, path: Path) -> Path:
         root = snapshot_download(f"{owner}/{repository}", repo_type="dataset", allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         message = f"{name!r} is not a file or folder, and the hub cannot provide it: {first_line(error)}"
-        raise DataError(message, "Fix the name, or go online.") from None
+        raise DataError(message, "Check the name and the network connection.") from None
     return Path(root) / inside if inside else Path(root)
 
 
@@ -115,7 +115,7 @@ def _read_json(path: Path) -> Located:
             is_list = beginning.lstrip().startswith("[")
             text = beginning + file.read(LARGEST) if is_list else "[]"
         if len(text) > LARGEST:
-            raise DataError(f"{path} has more than {LARGEST / 1e9:.0f} GB", "Split the file.")
+            raise DataError(f"{path} is larger than {LARGEST / 1e9:.0f} GB", "Split the file.")
         rows = json.loads(text)
     except (ValueError, RecursionError, *UNPACKING) as error:
         raise DataError(f"{path} is not JSON: {reason_of(error)[:200]}", "Fix the file.") from None

@@ -63,7 +63,10 @@ def refuse_changes(rounds: Sequence[Round], identity: Mapping[str, Any]) -> None
         before = unfinished.identity
         changed = [key for key, value in now.items() if key in before and before[key] != value]
         if changed:
-            differences = ", ".join(f"{key} = {before[key]!r} (now {now[key]!r})" for key in changed)
+            differences = ", ".join(
+                f"other files ({key})" if key.startswith("digest.") else f"{key} = {before[key]!r} (now {now[key]!r})"
+                for key in changed
+            )
             raise ConfigError(f"{unfinished.round} was started with {differences}", _how_to_resume(unfinished, changed))
 
 
@@ -76,5 +79,6 @@ def _how_to_resume(unfinished: Round, changed: Sequence[str]) -> str:
             name: judge.model_dump(mode="json", exclude_defaults=True) for name, judge in judges.items()
         }
     options = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in settings.items())
-    back = f"Add {options}" if options else "Restore the changed file"
-    return f"{back} to resume {unfinished.round}, or add --restart to start it over."
+    files = ", ".join(key.removeprefix("digest.") for key in changed if key.startswith("digest."))
+    steps = [f"add {options}"] * bool(options) + [f"restore the files of {files}"] * bool(files)
+    return f"{' and '.join(steps).capitalize()} to resume {unfinished.round}, or add --restart to start it over."

@@ -36,7 +36,7 @@ READ_ONLY: dict[str, str | bool | int | float | list[str]] = {
     "max_temp_directory_size": "20GB",
 }
 """Settings of a reading connection: no other file, no network, no extension, and no way to change that."""
-RESTORE = "Restore a backup with `flywheel restore`."
+RESTORE = "Restore a backup to a new workspace: `flywheel --workspace OTHER restore DIR`."
 
 
 def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -94,7 +94,7 @@ def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
         return StoreError(f"cannot {action} {path}: {fault.message}", fault.hint)
     return StoreError(
         f"cannot {action} {path}: {first_line(error)}",
-        "Check the permissions and the free disk space. If the file is damaged, restore a backup with `flywheel restore`.",
+        f"Check the permissions and the free disk space. {RESTORE}",
     )
 
 

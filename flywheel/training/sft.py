@@ -94,7 +94,8 @@ def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dat
     if total == 0:
         raise DataError(
             "no task of this round has a finished candidate, so there is nothing to train on",
-            "Raise `sampling.max_tokens` if `candidates.finish_reason` is length; lower it if it is prompt-too-long.",
+            'Run `flywheel sql "SELECT finish_reason, count(*) FROM candidates GROUP BY ALL"`. Raise `sampling.max_tokens` for '
+            "length; lower it for prompt-too-long.",
         )
     if not kept:
         raise DataError(

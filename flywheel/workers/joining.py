@@ -100,7 +100,9 @@ def check_room(settings: ClusterConfig) -> None:
             need = "{:g} cores and {:g} GPUs".format(*map(sum, zip(*workers, strict=True)))
             sizes = ", ".join(f"{count} with {node[0]:g} cores and {node[1]:g} GPUs" for node, count in Counter(nodes).items())
             message = f"{len(workers)} workers and scorers need {need} and do not fit on the nodes: {sizes}"
-            raise ConfigError(message, "Lower the numbers in `cluster`, or add nodes.")
+            raise ConfigError(
+                message, "Lower `cluster.workers`, `cluster.scorers` or the cores and GPUs of each, or add nodes."
+            )
         free[place] = (free[place][0] - cpus, free[place][1] - gpus)
 
 
@@ -116,7 +118,7 @@ def _watch(head: str, stopped: threading.Event) -> None:
         except OSError:
             missed += 1
             if missed == MISSES:
-                _log.warning("The head of the Ray cluster at %s does not answer. Start it again. %s", head, RESUME)
+                _log.warning("The head node of the Ray cluster at %s does not respond. Restart it. %s", head, RESUME)
             continue
         missed = 0
         with suppress(Exception):  # this process may be leaving the cluster
