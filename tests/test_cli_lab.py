@@ -196,7 +196,7 @@ def test_merges_that_make_no_sense(
     ("arguments", "quoted"),
     [
         (["slice", "nowhere/at/all", "--layers", "2", "--to", "x"], "no model folder at nowhere/at/all"),
-        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "reward.layers = 9"),
+        (["slice", GENERATOR, "--layers", "9", "--to", "x"], "9 layers"),
         (["train", "pear"], "'pear'"),
         (["check", "nobody"], "no reward model or folder 'nobody'"),
         (["score", "", "text"], "the model's name is empty"),

@@ -175,7 +175,7 @@ def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, t
     assert cli("--workspace", folder, "doctor").code == 1
     outcome = cli("--workspace", folder, "rounds")
     refused(outcome)
-    assert "flywheel restore" in outcome.hint
+    assert "restore DIR" in outcome.hint
     assert not (folder / "flywheel.duckdb").exists()
     assert sorted(path.name for path in (folder / "models").iterdir()) == before
 

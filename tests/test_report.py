@@ -191,7 +191,7 @@ def test_headlines_include_the_control_and_a_note_names_the_unfinished_round(sto
         ("DELETE FROM rounds WHERE policy <> 'best'", "There is no control"),
         ("DELETE FROM rounds WHERE number > 0", "Only r0 is finished"),
         ("UPDATE rounds SET status = 'running'", "No round is finished"),
-        ("DELETE FROM evaluation_scores WHERE model_id LIKE 'judge-%'", "the judge scored no task"),
+        ("DELETE FROM evaluation_scores WHERE model_id LIKE 'judge-%'", "no held-out task has"),
         ("UPDATE rounds SET reward_model = NULL", "No round has a reward model"),
         ("DELETE FROM selections", "r3 is not finished"),
         ("DELETE FROM metrics", "No round is evaluated by a judge"),

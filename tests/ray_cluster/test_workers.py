@@ -142,7 +142,7 @@ def test_a_head_that_is_gone_is_reported(tmp_path: Path) -> None:
     try:
         assert f"{address}, nodes: 1, cores: 1, GPUs: 0" in driver.stderr.readline()
         other.head_node.kill_gcs_server(check_alive=False)
-        assert any(f"The head of the Ray cluster at {address} does not answer." in line for line in driver.stderr)
+        assert any(f"The head node of the Ray cluster at {address} does not respond." in line for line in driver.stderr)
     finally:
         driver.kill()
         driver.communicate()

@@ -239,7 +239,7 @@ def test_ratings_become_pairs_beyond_the_margin(tmp_path: Path) -> None:
         {"instruction": "x", "output": "c", "helpfulness": 0},
     ]
     found = read(write(tmp_path / "s.jsonl", *rows), kind="ratings", columns={"rating": "helpfulness"})
-    assert (outputs(found), found.dropped) == ([("b", "a")], {"alone": 1})
+    assert (outputs(found), found.dropped) == ([("b", "a")], {"only output of its task": 1})
 
 
 # What is dropped, and what is refused
@@ -255,7 +255,7 @@ def test_what_cannot_be_used_is_counted_by_reason(tmp_path: Path) -> None:
         ROW | {"chosen": True, "rejected": "y"},
         {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "rejected": "\n\nHuman: a\n\nAssistant: b", "instruction": None},
     ]
-    assert read(write(tmp_path / "p.jsonl", *rows)).dropped == {"repeated": 1, "tie": 1, "empty": 3, "not a text": 1}
+    assert read(write(tmp_path / "p.jsonl", *rows)).dropped == {"duplicate": 1, "tie": 1, "empty": 3, "not a text": 1}
 
 
 @pytest.mark.parametrize(
@@ -410,10 +410,10 @@ def test_paired_thumbs_keep_their_own_tasks(tmp_path: Path) -> None:
     ("name", "settings", "rows", "dropped"),
     [
         ("preference/hh_harmless_base.train.jsonl.gz", {}, 1852, {"empty": 2}),
-        ("preference/llmbar_and_mtbench_human.jsonl.gz", {"columns": {"instruction": "input"}}, 614, {"repeated": 5}),
+        ("preference/llmbar_and_mtbench_human.jsonl.gz", {"columns": {"instruction": "input"}}, 614, {"duplicate": 5}),
         (
             "preference/pandalm_testset_v1.jsonl.gz", {"columns": {"preferred": "annotator1"}}, 766,
-            {"repeated": 77, "empty": 53, "tie": 97, "not a text": 6},
+            {"duplicate": 77, "empty": 53, "tie": 97, "not a text": 6},
         ),
         (
             "labels/halueval_general.jsonl.gz",

@@ -25,5 +25,5 @@ def test_a_damaged_block_is_reported_with_a_hint(command: list[str], tmp_path: P
     assert outcome.code == 1
     assert str(path) in outcome.error
     assert "Corrupt" in outcome.error
-    assert "flywheel restore" in outcome.hint
+    assert "restore DIR" in outcome.hint
     assert [file.name for file in tmp_path.iterdir()] == ["workspace"]
