@@ -124,15 +124,15 @@ def test_a_judge_that_learned_from_a_members_rows_is_refused(cli: Cli, built: Pa
     rows_of_its_own = {"kind": "pairs", "data": "asset:data/nano/pairs.jsonl"}
     own = {"kind": "model", "model": str(tmp_path / "own"), "trained_on": rows_of_its_own}
     ran = cli("-w", folder, "round", judges(own=own), "--set=evaluation.judge=own")
-    refused(ran, "evaluation.judges.own", "48 training rows", "members.thumbs", "asset:data/nano/pairs.jsonl")
+    refused(ran, "evaluation.judges.own", "48 rows", "members.thumbs", "asset:data/nano/pairs.jsonl")
 
 
 @pytest.mark.parametrize(
     ("named", "decides", "said"),
     [
         ({"truth": VERIFIER}, "other", "judge = 'other'"),
-        ({"own": {"kind": "model"}}, "own", "a judge of kind 'model'"),
-        ({"own": {"kind": "verifier"}}, "own", "a judge of kind 'verifier'"),
+        ({"own": {"kind": "model"}}, "own", "kind = 'model'"),
+        ({"own": {"kind": "verifier"}}, "own", "kind = 'verifier'"),
         ({"own": {"kind": "model", "model": "/nope"}}, "own", "/nope"),
         ({"own": {"kind": "wise", "model": "x"}}, "own", "evaluation.judges.own.kind"),
     ],
@@ -151,7 +151,7 @@ def test_a_classifier_of_many_labels_is_no_judge(cli: Cli, built: Path, tmp_path
     config = json.loads((own / "config.json").read_text())
     (own / "config.json").write_text(json.dumps(config | {"id2label": {str(one): str(one) for one in range(3)}}))
     ran = cli("-w", folder, "round", judges(own={"kind": "model", "model": str(own)}), "--set=evaluation.judge=own")
-    refused(ran, "head of 3 labels")
+    refused(ran, "has 3 labels")
 
 
 @pytest.mark.parametrize("lost", ["tokenizer", "head", "server", "key"])

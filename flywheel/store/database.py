@@ -45,6 +45,8 @@ def connection(path: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
                 yield db
                 db.commit()
     except (duckdb.BinderException, duckdb.CatalogException):
+        db.close()  # an aborted transaction allows no query
+        db = open_file(path, read_only=True)
         refuse_incomplete(db, path)
         raise
     finally:

@@ -52,7 +52,7 @@ class Trace:
         """Patch this process, which runs one command and ends."""
         trace = self
         opened, generate = stages.open_stages, ctranslate2_engine.CTranslate2Engine.generate
-        start, train, merge, base = Lab.start, Lab._train, Lab._merge, Lab.base
+        start, train, merge, base = Lab.start, Lab._trained, Lab._merge, Lab.base
         convert, migrate, export = ctranslate2_engine.convert, migrating.migrate, exporting.export
 
         @contextmanager
@@ -74,9 +74,9 @@ class Trace:
             with trace.place("joint"):
                 return start(self)
 
-        def traced_train(self: Lab, training: Any) -> Any:
-            with trace.place(f"member {training.name}") if training.kind == "member" else nullcontext():
-                return train(self, training)
+        def traced_train(self: Lab, kind: Any, name: str, *arguments: Any) -> Any:
+            with trace.place(f"member {name}") if kind == "member" else nullcontext():
+                return train(self, kind, name, *arguments)
 
         def traced_merge(self: Lab, *arguments: Any) -> Any:
             with trace.place("merge"):
@@ -90,7 +90,8 @@ class Trace:
 
         stages.open_stages = answering.open_stages = traced_stages
         ctranslate2_engine.CTranslate2Engine.generate = traced_generate  # type: ignore[method-assign]
-        Lab.base, Lab.start, Lab._train, Lab._merge = traced_base, traced_start, traced_train, traced_merge  # type: ignore[method-assign]
+        Lab.base, Lab.start = traced_base, traced_start  # type: ignore[method-assign]
+        Lab._trained, Lab._merge = traced_train, traced_merge  # type: ignore[method-assign]
         ctranslate2_engine.convert = traced_convert
         database.migrate = storing.migrate = self._traced("migrate", migrate)
         exporting.export = self._traced("export", export)
