@@ -164,7 +164,7 @@ def test_a_generator_that_is_gone_is_told_with_where_to_get_it(cli: Cli, turned:
         assert "backup" in outcome.hint
 
 
-def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, turned: Path, tmp_path: Path) -> None:
+def test_a_missing_database_is_not_created_again_beside_its_models(cli: Cli, turned: Path, tmp_path: Path) -> None:
     folder = copy(turned, tmp_path)
     (folder / "flywheel.duckdb").unlink()
     before = sorted(path.name for path in (folder / "models").iterdir())
@@ -175,7 +175,7 @@ def test_a_database_that_is_gone_is_not_begun_anew_beside_its_models(cli: Cli, t
     assert cli("--workspace", folder, "doctor").code == 1
     outcome = cli("--workspace", folder, "rounds")
     refused(outcome)
-    assert "restore DIR" in outcome.hint
+    assert "flywheel restore" in outcome.hint
     assert not (folder / "flywheel.duckdb").exists()
     assert sorted(path.name for path in (folder / "models").iterdir()) == before
 
