@@ -167,7 +167,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 def read_yaml(text: str, name: str) -> Any:
     """The values in a text; raises ConfigError, which quotes no value, as that may be secret."""
     if len(text) > LONGEST:
-        raise ConfigError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}", WRONG_FILE)
+        raise ConfigError(f"{name} has more than {LONGEST:,} characters", WRONG_FILE)
     depth = aliases = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
