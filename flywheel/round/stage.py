@@ -6,12 +6,12 @@ The rows of a chunk and the progress of its stage are one transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flywheel.core.progress import Counter
-from flywheel.records import Chunk, Score, Stage
+from flywheel.records import Chunk, Stage
 from flywheel.round.context import RoundContext
 from flywheel.store.store import BLOCK
 
@@ -79,12 +79,3 @@ def chunks(context: RoundContext, done: int, read: Callable[[range], Sequence[It
         items = read(range(block[0].start, block[-1].stop))
         for place in range(len(block)):
             yield items[place * size : (place + 1) * size]
-
-
-def scores_of(places: Iterable[tuple[str, int]], model_id: str, scores: Sequence[float | None]) -> list[Score]:
-    """What a model gives candidates, each a task id with a number; those without a score are left out."""
-    return [
-        Score(task_id=task_id, candidate=candidate, model_id=model_id, score=score)
-        for (task_id, candidate), score in zip(places, scores, strict=True)
-        if score is not None
-    ]

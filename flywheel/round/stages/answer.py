@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from flywheel.config import Config
 from flywheel.core.seeds import derive
-from flywheel.engines.contract import Request, prompt_tokens
-from flywheel.engines.generator import sampling_of
-from flywheel.instructions.prompts import Prompts
-from flywheel.records import Candidate, Chunk, Completion, FailedChunk, Stage, Task
+from flywheel.engines.contract import prompt_tokens
+from flywheel.records import Chunk, FailedChunk, Stage
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import chunks, open_stages, scores_of
+from flywheel.round.stage import chunks, open_stages
+from flywheel.round.work import answering_work, candidates_of, scores_of, scoring_work
 from flywheel.workers.work import Failed, Step, Work, finished
 
 
@@ -67,39 +65,6 @@ def _rows(context: RoundContext, stage: Stage, work: Work | Failed, index: int, 
         tokens=sum(candidate.tokens for candidate in candidates),
         prompt_tokens=prompt_tokens(work.completions),
     )
-
-
-def candidates_of(work: Work) -> list[Candidate]:
-    """The completions of a chunk as they are recorded."""
-    assert work.request is not None
-    return [
-        Candidate(
-            task_id=task.task_id, candidate=place, output=completion.text, finish_reason=completion.finish_reason,
-            tokens=completion.tokens, logprob=completion.logprob, seed=work.request.seed,
-        )
-        for task, group in zip(work.tasks, work.completions, strict=True)
-        for place, completion in enumerate(group)
-    ]  # fmt: skip
-
-
-def scoring_work(answered: Sequence[tuple[Task, Sequence[Candidate]]]) -> Work:
-    """Stored candidates, to be scored."""
-    return Work(
-        tasks=[task for task, _ in answered],
-        completions=[
-            [
-                Completion(text=candidate.output, tokens=candidate.tokens, finish_reason=candidate.finish_reason)
-                for candidate in candidates
-            ]
-            for _, candidates in answered
-        ],
-    )
-
-
-def answering_work(config: Config, prompts: Prompts, tasks: Sequence[Task], *, n: int, seed: int) -> Work:
-    """Tasks, to be answered n times each."""
-    texts = [prompts.answer(task) for task in tasks]
-    return Work(tasks=tasks, request=Request(prompts=texts, n=n, sampling=sampling_of(config), seed=seed))
 
 
 def _to_answer(context: RoundContext, done: int) -> Iterator[Work]:

@@ -16,10 +16,10 @@ from flywheel.instructions.prompts import load_prompts
 from flywheel.records import Candidate, Chunk, Judge, Metric, Model, Score, Stage, Task
 from flywheel.reward.text import Answer
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import open_stage, scores_of
-from flywheel.round.stages.answer import answering_work, candidates_of
+from flywheel.round.stage import open_stage
 from flywheel.round.stages.judge import load_judges
 from flywheel.round.verdict import mean_metric
+from flywheel.round.work import answering_work, candidates_of, scores_of
 from flywheel.workers.work import Step, Work, finished
 
 

@@ -9,7 +9,8 @@ from functools import partial
 from flywheel.evaluation.judges import ask, judge_models, load_judge_of
 from flywheel.records import Chunk, Judge, Stage
 from flywheel.round.context import RoundContext
-from flywheel.round.stage import open_stage, scores_of
+from flywheel.round.stage import open_stage
+from flywheel.round.work import scores_of
 from flywheel.store.evaluations import outputs_by_task
 
 

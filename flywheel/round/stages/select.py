@@ -9,8 +9,8 @@ from contextlib import closing
 from flywheel.records import Chunk, Policy, Score, Selection, Stage
 from flywheel.round.context import RoundContext
 from flywheel.round.selection import select_all
-from flywheel.round.stage import open_stage, scores_of
-from flywheel.round.stages.answer import scoring_work
+from flywheel.round.stage import open_stage
+from flywheel.round.work import scores_of, scoring_work
 from flywheel.store.store import BLOCK
 from flywheel.workers.work import Step, Work, finished
 
