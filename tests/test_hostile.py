@@ -367,7 +367,7 @@ TASK_FILES: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b"\xff\xfe", "cannot read"),
     ("t.jsonl", b"[" * 100_000, "line 1"),
     ("t.jsonl", b'{"instruction": ' + b"9" * 5_000 + b"}", "line 1"),
-    ("t.jsonl", b'{"instruction": "\\ud800"}', "unpaired surrogate"),
+    ("t.jsonl", b'{"instruction": "\\ud800"}', "not valid Unicode"),
     ("t.jsonl", b'{"instruction": 5}', "'instruction'"),
     ("t.jsonl", b'{"instruction": null}', "'instruction'"),
     ("t.jsonl", b'{"instruction": "\x1b[2J"}', "is not JSON"),
@@ -397,9 +397,9 @@ def test_a_file_that_unpacks_to_more_than_fits_is_refused(tmp_path: Path, monkey
 
 
 PREFERENCES: list[tuple[str, bytes, str]] = [
-    ("d.json", b"[" * 100_000, "is not JSON"),
-    ("d.json", b"\xff\xfe\0", "is not JSON"),
-    ("d.json.gz", gzip.compress(b"[1]", mtime=0)[:-9], "is not JSON"),
+    ("d.json", b"[" * 100_000, "as JSON"),
+    ("d.json", b"\xff\xfe\0", "as JSON"),
+    ("d.json.gz", gzip.compress(b"[1]", mtime=0)[:-9], "as JSON"),
     ("d.json", b"[5]", "must be an object"),
     ("d.csv", b"a,b\n1", "d.csv line 2"),
     ("d.csv", b"a,b\n" + b"x" * 200_000 + b",1", "d.csv"),

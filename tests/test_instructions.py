@@ -329,7 +329,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
     ("content", "quoted"),
     [
         ("", "seeds.jsonl has no rows"),
-        ('{"instruction": "A", "input": "x"}\n' * 2, "seed set 'all'"),
+        ('{"instruction": "A", "input": "x"}\n' * 2, "seeds.jsonl has fewer than 3 tasks"),
         ('{"set": 1, "instruction": "A", "input": "x"}\n{"instruction": "B", "input": "x"}', "seed set '1'"),
         ('{"instruction": "\\ud800", "input": "x"}\n' * 3, "line 1: 'instruction'"),
         ('{"instruction": " ", "input": "x"}', "line 1: 'instruction'"),

@@ -82,7 +82,7 @@ class CTranslate2Engine:
             if not short_of_memory(error):
                 raise
             if self._workers == 1:
-                hint = "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to int8."
+                hint = "Close other programs, or set `engine.compute_type` to int8; a started round then needs --restart."
                 raise EngineError("CTranslate2 ran out of memory, even on one core", hint) from None
         self._workers = 1
         return self._run_all(run, shards)

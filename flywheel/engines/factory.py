@@ -35,7 +35,8 @@ def choose(config: EngineConfig, model: Path | None) -> Choice:
     from flywheel.engines.ctranslate2_engine import converts
 
     if converts(model, trust_remote_code=config.trust_remote_code):
-        return Choice(name="ctranslate2", why="No GPU found; using CTranslate2 on CPU.")
+        found = "No GPU found" if config.device == "auto" else f"Set by `engine.device: {config.device}`"
+        return Choice(name="ctranslate2", why=f"{found}; using CTranslate2 on CPU.")
     kind = json.loads((model / "config.json").read_text(encoding="utf-8")).get("model_type", "?")
     return Choice(name="transformers", why=f"CTranslate2 does not support {kind} models; using transformers on CPU.")
 

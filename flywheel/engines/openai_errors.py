@@ -68,7 +68,10 @@ def error_of(
 ) -> FlywheelError:
     """The user's error for a failure; ``served`` are the models that the server lists."""
     url, key_env, base_url = endpoint.base_url, endpoint.key_env, f"`{section}.endpoint.base_url`"
-    model_key = "`generator`" if section == "engine" else f"`{section}.model`"
+    model_key, style, fields = f"`{section}.model`", "", f"`temperature`, `max_tokens` and `args` of `{section}`"
+    if section == "engine":
+        model_key, style = "`generator`", ", `prompt_style`"
+        fields = "`sampling`, `instructions`, `engine.args` and `prompt_style`"
     message = one_line(failure.message.replace(key, "***") if key else failure.message)  # a server may quote the key
     reason = f": {message}" if message else ""
     retried = f" after {failure.retries} {'retry' if failure.retries == 1 else 'retries'}" if failure.retries else ""
@@ -85,6 +88,8 @@ def error_of(
         case 404 if served and model not in served:
             available = one_line(", ".join(served))
             return ConfigError(f"{url} does not serve {model!r}; available: {available}", f"Set {model_key} to one of these.")
+        case 429 if "insufficient_quota" in failure.code:
+            return EngineError(f"quota of {url} exceeded{reason}", f"Add credit to the account of {key_env}. {RESUME}")
         case 429:
             wait = f" (Retry-After: {one_line(failure.wait)})" if failure.wait else ""
             hint = f"{RESUME} Lower `{section}.endpoint.concurrency` if this happens again."
@@ -92,9 +97,9 @@ def error_of(
         case 403:
             kind, hint = ConfigError, f"Check the permissions of the key in {key_env}."
         case 404 | 405 | 501:
-            kind, hint = ConfigError, f"Check {base_url} (most end in /v1), {model_key} and `prompt_style`."
+            kind, hint = ConfigError, f"Check {base_url} (most end in /v1){style} and {model_key}."
         case 400 | 422:
-            kind, hint = EngineError, f"Check `sampling`, `prompt_style` and `{section}.args`."
+            kind, hint = EngineError, f"Check {fields}."
         case status if status < 400:
             kind, hint = ConfigError, f"Set {base_url} to the address that the server redirects to."
         case _:

@@ -71,7 +71,8 @@ class TransformersEngine:
                 if len(batch) == 1:
                     raise EngineError(
                         f"out of memory on {self._device}: {n} candidates of {tokens // n} tokens",
-                        "Lower `sampling.n` or `sampling.max_tokens`, or set `engine.compute_type` to bfloat16.",
+                        "Lower the candidates (`sampling.n`, `evaluation.samples`, `instructions.best_of`) or their "
+                        "`max_tokens`, or set `engine.compute_type` to bfloat16; a started round then needs --restart.",
                     ) from None
             if not groups:  # from now on no batch is as large
                 self._free()

@@ -16,11 +16,12 @@ from flywheel.config import EngineConfig
 from flywheel.core.processes import Child
 from flywheel.engines.contract import Sampling
 from flywheel.engines.machine import device
-from flywheel.errors import RESUME, ConfigError, EngineError
+from flywheel.errors import ConfigError, EngineError, FlywheelError
 from flywheel.records import Completion
 
 RELEASE = "0.32"
 """The supported release of vLLM."""
+CHECK = "Check `engine.memory` and run the same command again, or change `engine.args` and add --restart."
 STOP_S = 30.0
 """How long vLLM may take to exit before it is killed."""
 
@@ -54,7 +55,7 @@ class VLLMEngine:
         self._child.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        """The answer of vLLM's process; raises EngineError with its message where it fails."""
+        """The answer of vLLM's process; raises the FlywheelError that it fails with."""
         try:
             self._child.connection.send(request)
             answer = self._child.connection.recv()
@@ -64,8 +65,8 @@ class VLLMEngine:
         except (EOFError, OSError):
             code, lines = self._child.wait(), self._child.output().strip().splitlines() or ["no output"]
             message = f"the vLLM process exited with code {code}: {lines[-1].strip()[:300]}"
-            raise EngineError(message, f"Check `engine.args` and `engine.memory`. {RESUME}") from None
-        if isinstance(answer, EngineError):
+            raise EngineError(message, CHECK) from None
+        if isinstance(answer, FlywheelError):
             raise answer
         return answer
 

@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flywheel.core.functions import reason_of
 from flywheel.core.processes import parent_connection
 from flywheel.core.seeds import derive
 from flywheel.engines.contract import Sampling
 from flywheel.engines.texts import Reader, too_long
-from flywheel.errors import RESUME, EngineError, first_line
+from flywheel.engines.vllm_engine import CHECK
+from flywheel.errors import EngineError, FlywheelError
 from flywheel.records import Completion, FinishReason
 
 KV_CACHE_BYTES = 4 << 30
@@ -99,8 +101,8 @@ def main() -> None:
             answer: Any = worker.generate(**request) if worker else None
             worker = worker or Worker(**request)
         except Exception as error:  # whatever vLLM raises is reported where flywheel can show it
-            message = f"vLLM failed: {first_line(error).strip()[:300]} ({type(error).__name__})"
-            answer = EngineError(message, f"Check `engine.args`. {RESUME}")
+            failed = EngineError(f"vLLM failed: {reason_of(error)[:300]}", CHECK)
+            answer = error if isinstance(error, FlywheelError) else failed
         connection.send(answer)
 
 

@@ -206,10 +206,10 @@ def _custom_filter(name: str) -> Filter:
         try:
             reason = function(task)
         except (Exception, SystemExit) as error:  # whatever the user's function raises
-            hint = "Fix the filter, then run the same command to resume."
+            hint = "Fix the filter. A started round then needs --restart, as its tasks were chosen by other code."
             raise DataError(f"filter {name!r} failed with {reason_of(error)}", hint) from None
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
-            hint = "Return None to keep a task, or the reason to drop it as text."
+            hint = "Return None to keep a task, or the reason to drop it as text. A started round then needs --restart."
             raise DataError(f"filter {name!r} returned {reason!r}", hint)
         # It may quote the task; charts and terminals show it.
         return visible(" ".join(reason.split()))[:MAX_REASON] if reason else None

@@ -23,6 +23,7 @@ LARGEST = 4 * 10**9
 LONGEST_FIELD = 10**6
 """Characters of a task's field: no model reads a tenth of it."""
 FIX_LINE = "Fix or remove that line."
+OMIT = "Remove the field from that line, or give it a text."
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -31,14 +32,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise DataError(f"{path} is larger than {LARGEST / 1e9:.0f} GB", "Split the file.")
+            raise DataError(f"{path} has over {LARGEST / 1e9:.0f} GB of text", "Shorten it; preference data can be split.")
         # At line ends only: splitlines would also cut at characters that JSON allows inside a text.
         lines = content.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"file {path} not found", "Fix the path in the command or the config.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot read {path}: {error}", "Make it a readable UTF-8 file; gzipped files must end in .gz."
+            f"cannot read {path}: {error}", "Make it a readable UTF-8 file, gzipped only if its name ends in .gz."
         ) from None
     rows = [
         _read_line(line, f"{path} line {number}") | {"line": number} for number, line in enumerate(lines, 1) if line.strip()
@@ -61,9 +62,9 @@ def _read_line(line: str, where: str) -> dict[str, Any]:
 def _text(row: dict[str, Any], name: str, path: Path, default: str | None = None) -> str:
     value, field = row.get(name, default), f"{path} line {row['line']}: {name!r}"
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{field} must be a non-empty string, got {repr(value)[:60]}", FIX_LINE)
+        raise DataError(f"{field} must be a non-empty string, got {repr(value)[:60]}", FIX_LINE if default is None else OMIT)
     if not encodable(value):
-        raise DataError(f"{field} has an unpaired surrogate: {value[:60]!r}", FIX_LINE)
+        raise DataError(f"{field} is not valid Unicode (\\ud800 to \\udfff come in pairs): {value[:60]!r}", FIX_LINE)
     if len(value) > LONGEST_FIELD:
         raise DataError(f"{field} has {len(value):,} characters, the limit is {LONGEST_FIELD:,}", FIX_LINE)
     return value
@@ -105,8 +106,9 @@ def read_seeds(path: Path) -> list[SeedTask]:
     seeds = [SeedTask(task=_task(row, path), set_name=_name(row, "set", default), kind=_name(row, "kind")) for row in rows]
     for name, size in Counter(seed.set_name for seed in seeds if seed.set_name is not None).items():
         if size < DEMOS:
-            hint = f"Add tasks; a prompt shows {DEMOS} of one set."
-            raise DataError(f"{path}: seed set {name!r} has fewer than {DEMOS} tasks: {size}", hint)
+            hint = f"Add tasks; a prompt shows {DEMOS} together."
+            place = f": seed set {name!r}" if default is None else ""
+            raise DataError(f"{path}{place} has fewer than {DEMOS} tasks: {size}", hint)
     return seeds
 
 

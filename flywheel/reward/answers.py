@@ -66,8 +66,8 @@ def refuse_unreadable(answers: Sequence[Answer]) -> None:
     """Raise DataError for the first answer that no model can read."""
     for number, answer in enumerate(answers, start=1):
         if not is_text(answer):
-            message = f"text {number} or its prompt has over {LONGEST_FIELD:,} characters or an unpaired surrogate"
-            raise DataError(message, f"Fix or remove text {number}.")
+            message = f"text {number} or its prompt is not valid Unicode, or has over {LONGEST_FIELD:,} characters"
+            raise DataError(message, f"Fix or shorten text {number} or its prompt.")
 
 
 def _own_task(cell: Mapping[str, Any]) -> tuple[Answer, str]:

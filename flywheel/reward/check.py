@@ -17,7 +17,7 @@ ANSWERS = 32
 """Texts that are scored in several ways; more would find nothing new."""
 ROWS = 1000
 """Rows that the label order is read from."""
-SWAPPED = "Disliked outputs score higher: labels or columns are swapped, or the training learned nothing."
+SWAPPED = "Disliked outputs score higher; check that labels and columns are not swapped, or train for more epochs."
 MEANINGS = {
     "no missing weights": "Missing weights are random at every load; build or save the model again.",
     "finite weights": "Training or merging failed; lower the learning rate or the weights.",
@@ -56,7 +56,7 @@ def check_reward_model(load: Callable[[], RewardModel], answers: Sequence[Answer
     try:
         model = load()
     except ModelError as error:
-        return [_finding("no missing weights", False, error.message)]
+        return [Finding(name="no missing weights", ok=False, found=error.message, meaning=error.hint)]
     findings = [_finding("no missing weights", True, "no random weight"), *_check_network(model)]
     if findings[1].ok:  # otherwise it cannot score at all
         findings += [*_check_scores(model, load, answers[:ANSWERS]), *_check_label_order(model, rows[:ROWS])]

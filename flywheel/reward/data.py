@@ -109,7 +109,7 @@ def separate(sets: Mapping[str, PreferenceSet]) -> dict[str, PreferenceSet]:
                 )
             if len(labels) == 1:
                 kind, other = ("likes", "dislikes") if labels.pop() else ("dislikes", "likes")
-                raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", f"Add {other} to it.")
+                raise DataError(f"{data.source}: all {len(rows)} rows of the {split} split are {kind}", f"Add more {other}.")
     return separated
 
 

@@ -37,6 +37,7 @@ from flywheel.training.lora import adapted
 
 CURVE_POINTS = 50
 """About how many points a learning curve has."""
+LOWER_RATE = "Lower `reward.learning_rate`, or the `learning_rate` of the member or of `reward.joint` where it has its own."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def train_member(job: Job, advance: Advance) -> Trained:
     # Before the trainer, which draws the adapters' first weights.
     torch.manual_seed(job.seed)
     if settings.lora:
-        model = adapted(model, settings.lora, task="SEQ_CLS", key="reward.lora")
+        model = adapted(model, settings.lora, task="SEQ_CLS", key="reward.lora.targets")
     datasets = {"train_dataset": dataset, "eval_dataset": evaluated}
     try:
         # A name that neither trainer knows is refused here, for thumbs too.
@@ -106,7 +107,7 @@ def train_member(job: Job, advance: Advance) -> Trained:
     losses = [entry["loss"] for entry in history if "loss" in entry]
     loss = statistics.fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
-        raise ModelError(f"the training on {data.source} ended with a loss of {loss}", "Lower `reward.learning_rate`.")
+        raise ModelError(f"the training on {data.source} ended with a loss of {loss}", LOWER_RATE)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained = trained.merge_and_unload() if settings.lora else trained
     trained.config.use_cache = True

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from flywheel.config import MergeConfig
+from flywheel.core.faults import machine_fault
 from flywheel.core.files import publish
 from flywheel.core.functions import reason_of
 from flywheel.core.model_folders import check_model, settings_of
@@ -52,6 +53,8 @@ def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, 
     try:
         run_merge(MergeConfiguration.model_validate(recipe), str(folder), options)
     except (RuntimeError, ValueError, KeyError, OSError, StrictDataclassError) as error:
+        if machine_fault(error):
+            raise
         reason = " ".join(str(error).split())
         raise ModelError(f"mergekit could not run {merge.method}: {reason}", "Try another merge method.") from error
     (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
@@ -59,7 +62,7 @@ def merge_models(base: Path, members: Mapping[Path, float], merge: MergeConfig, 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("problem_type", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _check_finite(folder, "Lower the weights of the members.")
+    _check_finite(folder, "the merge", "Lower the weights of the members.")
     # mergekit's own copy loses the pad token of some tokenizers.
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
 
@@ -107,9 +110,9 @@ def check_mergeable(folders: Sequence[Path]) -> None:
         if _vocabulary(folder) != vocabulary:
             raise ModelError(f"{folder} and {base} have different tokenizers", ONE_BASE)
         if different := sorted({name for name, _ in _shapes(folder).items() ^ shapes.items()}):
-            raise ModelError(f"{folder} and {base} have different shapes for tensor {different[0]}", ONE_BASE)
+            raise ModelError(f"tensor {different[0]} is in only one of {folder} and {base}, or differs in shape", ONE_BASE)
     for folder in folders:
-        _check_finite(folder, "Train the model again with a lower learning rate.")
+        _check_finite(folder, str(folder), "Train the model again with a lower learning rate.")
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -128,9 +131,9 @@ def _vocabulary(folder: Path) -> dict[str, int]:
         raise ModelError(message, "Save the tokenizer in the model's folder.") from None
 
 
-def _check_finite(folder: Path, hint: str) -> None:
+def _check_finite(folder: Path, label: str, hint: str) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 if not bool(file.get_tensor(name).isfinite().all()):
-                    raise ModelError(f"{path} has NaN or infinite values in {name}", hint)
+                    raise ModelError(f"{label} has NaN or infinite values in {name}", hint)

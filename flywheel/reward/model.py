@@ -128,10 +128,9 @@ class RewardModel:
             rows = [row for group in together for row in group.rows]
             scores |= zip(rows, _halved(self._score_groups, together), strict=True)
         if not all(map(math.isfinite, scores.values())):
-            raise ModelError(
-                "the reward model returned a NaN or infinite score",
-                "Build it again, or use another one: its weights are broken.",
-            )
+            name = self.network.model.name_or_path.removesuffix(".tmp")
+            hint = "Its weights are broken: use another model, or build it again with a lower learning rate."
+            raise ModelError(f"{name} returned a NaN or infinite score", hint)
         row_of = {text: row for row, text in enumerate(task_of)}
         return [(scores[row_of[text]] - self.mean) / self.std for text in texts]
 
@@ -156,7 +155,8 @@ def _halved(score: Callable[[Sequence[Item]], list[float]], items: Sequence[Item
             raise
         if len(items) == 1:
             raise EngineError(
-                "out of memory while scoring one task", "Close other programs, or lower `sampling.n` or `reward.max_length`."
+                "out of memory while scoring one task",
+                "Close other programs, or lower `sampling.n` or `reward.max_length`; a started round then needs --restart.",
             ) from None
     half = len(items) // 2
     return [*_halved(score, items[:half]), *_halved(score, items[half:])]
@@ -219,7 +219,7 @@ def write_scale(folder: Path, config: Config, reference: Sequence[Answer]) -> No
     mean, std = statistics.fmean(raw), statistics.pstdev(raw)
     if not std > 0:
         raise ModelError(
-            f"{folder} gives all {len(raw)} reference texts the same score, {mean}",
-            "Lower `reward.learning_rate` and build it again: its training failed.",
+            f"{folder.name.removesuffix('.tmp')} gives all {len(raw)} reference texts the same score, {mean}",
+            "Its training failed: lower `reward.learning_rate`, or the member's own, and build it again.",
         )
     (folder / SCALE).write_text(json.dumps({"mean": mean, "std": std, "texts": len(raw)}), encoding="utf-8")

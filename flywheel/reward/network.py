@@ -124,4 +124,4 @@ def check_head(folder: Path, *, most_labels: int = 1) -> None:
     if config.num_labels > most_labels:
         expected = "1" if most_labels == 1 else "1, or 2 (bad and good)"
         message = f"{folder} has {config.num_labels} labels, expected {expected}"
-        raise ModelError(message, "Train it with one label and binary cross-entropy.")
+        raise ModelError(message, "Use a model with one label, or train it again with `num_labels=1`.")

@@ -60,9 +60,10 @@ class _Reader:
         self._present = dict.fromkeys(itertools.chain.from_iterable(row.values for row in rows))
         for name, column in config.columns.items():
             if column not in self._present:
+                option = "--group-by …" if name == "group" else f"--column {name}=…"
                 raise DataError(
                     f"{config.data} has no column {column!r} (columns.{name}); available: {', '.join(self._present)}",
-                    f"Set `columns: {{{name}: …}}` (--column {name}=…) to one of these.",
+                    f"Set `columns: {{{name}: …}}` ({option}) to one of these.",
                 )
         claimed = {column for name, column in config.columns.items() if name not in ("group", "split")}
         free = [column for column in self._present if column not in claimed]

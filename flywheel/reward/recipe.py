@@ -118,8 +118,8 @@ def refuse_held_out_rows(config: Config, sets: Mapping[str, PreferenceSet]) -> N
         shared = [task for task in asked if task is not None and protected.overlap(task).reason is not None]
         if shared:
             raise DataError(
-                f"{len(shared):,} training rows of member {name!r} are held-out tasks of {config.evaluation.tasks}, such "
-                f"as {shared[0].instruction[:60]!r}",
+                f"{len(shared):,} training rows of member {name!r} overlap with held-out tasks of {config.evaluation.tasks}, "
+                f"such as {shared[0].instruction[:60]!r}",
                 f"Remove these rows from {data.source}, or the tasks from {config.evaluation.tasks}.",
             )
 

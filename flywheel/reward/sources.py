@@ -64,7 +64,7 @@ def find_source(name: str, path: Path) -> list[Path]:
         return sorted(folder.rglob("*.arrow"))
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
     if not files:
-        raise DataError(f"{folder} has no data files ({formats})", "Fix the path in the command or the config.")
+        raise DataError(f"{name} has no data files ({formats})", "Fix the path or hub id in the command or the config.")
     return files
 
 
@@ -118,7 +118,7 @@ def _read_json(path: Path) -> Located:
             raise DataError(f"{path} is larger than {LARGEST / 1e9:.0f} GB", "Split the file.")
         rows = json.loads(text)
     except (ValueError, RecursionError, *UNPACKING) as error:
-        raise DataError(f"{path} is not JSON: {reason_of(error)[:200]}", "Fix the file.") from None
+        raise DataError(f"cannot read {path} as JSON: {reason_of(error)[:200]}", "Fix or convert the file.") from None
     if not is_list:
         yield from _read_jsonl(path)
     for number, row in enumerate(rows, start=1):

@@ -15,6 +15,12 @@ from flywheel.engines.generator import choose_engine
 from flywheel.errors import ConfigError
 from flywheel.records import HeldOutTask, Model, Round, SeedTask
 
+FILES = {
+    "digest.generator": "generator", "digest.prompts": "prompts", "digest.seeds": "instructions.seeds",
+    "digest.heldout": "evaluation.tasks", "digest.reward": "reward", "digest.instructions": "instructions",
+    "digest.accelerate": "training.accelerate_config",
+}  # fmt: skip
+
 
 def identity_of(config: Config) -> dict[str, Any]:
     """The config keys that can change results, with the engine that ``auto`` stands for here."""
@@ -64,7 +70,7 @@ def refuse_changes(rounds: Sequence[Round], identity: Mapping[str, Any]) -> None
         changed = [key for key, value in now.items() if key in before and before[key] != value]
         if changed:
             differences = ", ".join(
-                f"other files ({key})" if key.startswith("digest.") else f"{key} = {before[key]!r} (now {now[key]!r})"
+                f"other files ({FILES[key]})" if key in FILES else f"{key} = {before[key]!r} (now {now[key]!r})"
                 for key in changed
             )
             raise ConfigError(f"{unfinished.round} was started with {differences}", _how_to_resume(unfinished, changed))
@@ -79,6 +85,6 @@ def _how_to_resume(unfinished: Round, changed: Sequence[str]) -> str:
             name: judge.model_dump(mode="json", exclude_defaults=True) for name, judge in judges.items()
         }
     options = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in settings.items())
-    files = ", ".join(key.removeprefix("digest.") for key in changed if key.startswith("digest."))
-    steps = [f"add {options}"] * bool(options) + [f"restore the files of {files}"] * bool(files)
-    return f"{' and '.join(steps).capitalize()} to resume {unfinished.round}, or add --restart to start it over."
+    files = ", ".join(FILES[key] for key in changed if key in FILES)
+    steps = " and ".join([f"add {options}"] * bool(options) + [f"restore the files of {files}"] * bool(files))
+    return f"{steps[0].upper()}{steps[1:]} to resume {unfinished.round}, or add --restart to start it over."

@@ -51,7 +51,7 @@ def has_gpus(config: TrainingConfig) -> bool:
     if config.accelerate_config is None and config.processes > count:
         raise ConfigError(
             f"`training.processes` is {config.processes}, but this machine has {count} GPU{'s' * (count > 1)}",
-            f"Set `training.processes` to {count} or less.",
+            f"Set `training.processes` to at most {count}.",
         )
     return True
 

@@ -36,7 +36,7 @@ def adapted(model: PreTrainedModel, lora: LoraConfig, *, task: str, key: str) ->
         return get_peft_model(model, config)
     except ValueError as error:
         message = f"`{key}` does not fit the model: {' '.join(str(error).split())[:200]}"
-        raise ConfigError(message, "Set the LoRA `targets` to modules of this model, or to all-linear.") from None
+        raise ConfigError(message, f"Set `{key}` to modules of this model, or to all-linear.") from None
 
 
 def merged(trained: PeftModel, weights: dict[str, Any], *, into: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel:

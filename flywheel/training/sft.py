@@ -36,7 +36,7 @@ def train(job: Job, advance: Advance) -> Facts:
     """Do a training, or this process's part of it; returns and raises what `train_generator` does."""
     no_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if job.config.dtype == "bfloat16" and no_bfloat16:
-        raise ConfigError("`training.dtype` is bfloat16, which this GPU does not support", "Set `training.dtype` to float32.")
+        raise ConfigError("this GPU does not support `training.dtype` bfloat16", "Set it to float32 and add --restart.")
     tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -50,8 +50,8 @@ def train(job: Job, advance: Advance) -> Facts:
             raise
         raise EngineError(
             "training ran out of memory",
-            f"Set `training.accumulate` to {job.config.accumulate * 2}, `training.gradient_checkpointing` to true, or use "
-            "`training.lora`.",
+            "Set `training.gradient_checkpointing` to true and run the same command to resume. Or raise `training.accumulate` "
+            "or set `training.lora`, and add --restart.",
         ) from None
     finally:  # the engine that comes next needs the memory
         gc.collect()
@@ -67,7 +67,7 @@ def _train(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTraine
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     loss = fmean(losses) if losses else result.training_loss
     if not math.isfinite(loss):
-        raise ModelError(f"training ended with a loss of {loss}", "Lower `training.learning_rate`.")
+        raise ModelError(f"training ended with a loss of {loss}", "Lower `training.learning_rate` and add --restart.")
     # Gathered by all processes, where each has a part of them; saved by one.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
@@ -95,12 +95,12 @@ def _rows(job: Job, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Dat
         raise DataError(
             "no task of this round has a finished candidate, so there is nothing to train on",
             'Run `flywheel sql "SELECT finish_reason, count(*) FROM candidates GROUP BY ALL"`. Raise `sampling.max_tokens` for '
-            "length; lower it for prompt-too-long.",
+            "length, lower it for prompt-too-long, and add --restart.",
         )
     if not kept:
         raise DataError(
             f"all {total} training texts are longer than {limit} tokens",
-            f"Raise `training.max_length` ({job.config.max_length}) or use a generator with a longer context.",
+            f"Raise `training.max_length` ({job.config.max_length}) or use a model with a longer context, and add --restart.",
         )
     return Dataset.from_file(str(file)), kept, total - len(kept)
 
@@ -112,7 +112,7 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
     if config.batching == "packed" and not keeps_apart(model):
         raise ConfigError(
             f"`training.batching` is packed, but a {model.config.model_type} model cannot keep packed texts apart",
-            "Set `training.batching` to grouped.",
+            "Set `training.batching` to grouped and add --restart.",
         )
     if config.lora:
         model = with_adapters(model, config.lora, seed=job.seed)
@@ -122,7 +122,8 @@ def _trainer(job: Job, rows: Dataset, lengths: Sequence[int], tokenizer: PreTrai
         settings._n_gpu = min(1, settings.n_gpu)
         trainer = SFTTrainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"trl rejects `training.args`: {' '.join(str(error).split())}", "Fix `training.args`.") from None
+        message = f"trl rejects `training.args`: {' '.join(str(error).split())}"
+        raise ConfigError(message, "Fix `training.args` and add --restart.") from None
     if config.batching == "packed":
         trainer.data_collator = Rows(tokenizer.pad_token_id)
     if config.batching == "grouped" or settings.world_size > 1:
@@ -153,7 +154,7 @@ def _arguments(job: Job, lengths: Sequence[int]) -> dict[str, Any]:
         raise ConfigError(
             f"`training.batch_size` ({config.batch_size}) is not divisible by {processes} processes x `training.accumulate` "
             f"({config.accumulate})",
-            f"Set `training.batch_size` to a multiple of {parts}.",
+            f"Set `training.batch_size` to a multiple of {parts} and add --restart.",
         )
     arguments = {
         "num_train_epochs": config.epochs,

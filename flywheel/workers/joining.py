@@ -44,7 +44,7 @@ def connect(address: str) -> None:
     except (RuntimeError, ConnectionError, ValueError, OSError, SystemExit) as error:
         raise EngineError(
             f"cannot join the Ray cluster at {address}: {' '.join(str(error).split())}",
-            "Start one with `ray start --head`, or fix `cluster.address`.",
+            "Start one with `ray start --head`, or set `cluster.address` to HOST:PORT of its head node.",
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
