@@ -110,7 +110,7 @@ class Flywheel:
         if config is not None and as_text(find(str(config))) != workspace.config_file.read_text(encoding="utf-8-sig"):
             raise ConfigError(
                 f"{workspace.config_file} differs from the configuration {str(config)!r}",
-                "Omit --config to use the workspace's configuration, or choose another --workspace.",
+                "Omit --config (in Python: config) to use the workspace's configuration, or choose another workspace.",
             )
         return self.config()
 
@@ -209,8 +209,11 @@ class Flywheel:
 
     def sample(self, tasks: Sequence[Task], *, overrides: Overrides = ()) -> list[BestOfN]:
         """Best-of-N for your own tasks: the latest generator's outputs, ranked by the reward model that selected for it."""
+        from flywheel.reward.answers import refuse_unreadable
+        from flywheel.reward.text import Answer
         from flywheel.round.best_of_n import sample
 
+        refuse_unreadable([Answer(task=task, output="") for task in tasks])
         return sample(self.workspace, self.config(overrides), tasks)
 
     def report(self, out: str | Path = "report.html") -> Path:

@@ -55,7 +55,7 @@ class Workspace:
             write_whole(self.config_file, text)
         except OSError as error:
             message = f"cannot write the workspace {self.folder}: {error.strerror}"
-            raise StoreError(message, "Choose a writable folder with --workspace.") from None
+            raise StoreError(message, "Check the permissions and the free disk space, or choose another --workspace.") from None
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
         """The workspace's configuration."""

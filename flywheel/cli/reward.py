@@ -97,7 +97,7 @@ def merge(
         if folder in weights:
             raise ConfigError(f"duplicate member {folder}", "Name it once, with the sum of its weights.")
         weights[folder] = weight
-    checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype}, "merge")
+    checked = parse(MergeConfig, {"method": method, "density": density, "normalize": normalize, "dtype": dtype})
     from flywheel.core.quiet import silence
     from flywheel.reward.merge import merge_folders
 
@@ -196,7 +196,7 @@ def pairs(
 
     named = dict(map(_column, columns or []))
     values = {"kind": "thumbs", "data": data, "columns": named, "threshold": threshold, "liked": liked or ()}
-    checked = parse(DataConfig, values, "pairs")
+    checked = parse(DataConfig, values)
     _refuse_existing(to)
     from flywheel.reward.pairs import write_pairs
 

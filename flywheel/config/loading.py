@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.reader import ReaderError
 
 from flywheel.config.section import Problem, Section
 from flywheel.config.sections import Config
@@ -100,6 +101,8 @@ def _problems(section: type[Section], details: ErrorDetails, name: str) -> Itera
     if kind == "value_error":
         (problems,) = details["ctx"]["error"].args
         return [(f"{key}.{message}".lstrip("."), hint) for message, hint in problems]
+    if kind == "json_invalid":  # only a command's arguments: a config has been read as UTF-8
+        return [("an option is not valid UTF-8", "Remove the invalid bytes, or use a UTF-8 terminal or script.")]
     if kind == "missing":
         return [(f"missing config key {key!r}", START)]
     if kind == "extra_forbidden":
@@ -132,8 +135,8 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
-        hint = "Check that the file exists, is readable, and is UTF-8. `flywheel init` creates one."
-        raise ConfigError(f"cannot read {path}: {error}", hint) from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {path}: {reason}", "Make it a readable file, encoded as UTF-8.") from None
     values = read_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a YAML mapping of keys to values", START)
@@ -156,11 +159,13 @@ def _override(values: dict[str, Any], override: str) -> None:
     value = read_yaml(text, f"--set {key}")
     *parents, last = key.split(".")
     section: Any = values
-    for parent in parents:
+    for depth, parent in enumerate(parents, start=1):
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            message = f"cannot set config key {key!r}: {parent!r} is a value, not a section"
-            raise ConfigError(message, f"Set `{parent}` itself. `flywheel init` creates a config with all keys.")
+            name = ".".join(parents[:depth])
+            message = f"cannot set config key {key!r}: {name!r} is {'null' if section is None else 'a value'}, not a section"
+            example = f", such as `--set '{name}={{{key.removeprefix(f'{name}.')}: VALUE}}'`" if section is None else ""
+            raise ConfigError(message, f"Set `{name}` itself{example}.")
     section[last] = value
 
 
@@ -175,14 +180,17 @@ def read_yaml(text: str, name: str) -> Any:
             aliases += isinstance(event, AliasEvent)
             if depth > DEEPEST or aliases > ALIASES:
                 most = f"{DEEPEST} levels of nesting" if depth > DEEPEST else f"{ALIASES} aliases"
-                raise ConfigError(f"{name} has more than {most}", WRONG_FILE)
+                raise ConfigError(f"{name} has more than {most}", f"Use at most {most}.")
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         place = f"{name}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}"
         if isinstance(error, DuplicateKeyError):
             key = str(error.problem).partition('"')[2].partition('"')[0]
             raise ConfigError(f"duplicate key {key!r} in {place}", "Remove one of the two.") from None
-        raise ConfigError(f"invalid YAML in {place}: {error.problem or error.context}", "Fix the syntax.") from None
+        raise ConfigError(f"invalid YAML in {place}: {error.problem or error.context}", "Fix the syntax or quote it.") from None
+    except ReaderError:
+        message = f"{name} contains a control character or is not valid UTF-8"
+        raise ConfigError(message, "Remove the character, or encode the text as UTF-8.") from None
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What a date with 13 months raises, or !!bool maybe.
         raise ConfigError(
@@ -210,4 +218,4 @@ def _refuse_unfit(value: Any, path: tuple[str, ...] = ()) -> None:
                 "`engine.endpoint.key_env` names, and a Hugging Face token in HF_TOKEN.",
             )
         if "\0" in value or not encodable(value):
-            raise ConfigError(f"{key} contains a null byte or an unpaired surrogate: {value[:60]!r}", "Remove the character.")
+            raise ConfigError(f"{key} contains an invalid character: {value[:60]!r}", "Remove the character.")

@@ -34,8 +34,8 @@ class EndpointConfig(Section):
         elif not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:[1-9]\d{0,4})?(/[!-~]*)?", self.base_url):
             yield f"base_url = {self.base_url!r} is not a valid URL", "Use a URL such as http://localhost:8000/v1."
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
-            hint = "Use a name in capital letters, such as OPENAI_API_KEY, and store the API key in that variable."
-            yield "key_env is not the name of an environment variable", hint
+            hint = "Use a name such as OPENAI_API_KEY, and store the API key in that variable."
+            yield "key_env is not the name of an environment variable in capital letters", hint
 
 
 class EngineConfig(Section):

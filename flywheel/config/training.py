@@ -98,8 +98,8 @@ class MergeConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         if self.method == "della" and not (self.density - self.epsilon > 0 and self.density + self.epsilon < 1):
-            message = f"epsilon = {self.epsilon} is too large for density = {self.density}"
-            yield message, "For della, set density - epsilon above 0 and density + epsilon below 1."
+            message = f"density = {self.density} is out of range for method = 'della' with epsilon = {self.epsilon}"
+            yield message, f"Set the density above {self.epsilon:g} and below {1 - self.epsilon:g} for della."
 
 
 class SearchConfig(Section):

@@ -22,12 +22,12 @@ def machine_fault(error: BaseException) -> FlywheelError | None:
     if number in FULL or any(words in text for words in FULL_WORDS):
         return FlywheelError(f"the disk is full{place}", f"Free some space. {RESUME}")
     if number in UNWRITABLE or any(words in text for words in UNWRITABLE_WORDS):
-        return FlywheelError(f"cannot write: {text}", "Fix the permissions, or choose another workspace with --workspace.")
+        return FlywheelError(f"cannot access a file: {text}", "Fix its permissions, or choose another --workspace.")
     if number == errno.ENOMEM or short_of_memory(error):
         return FlywheelError(
             "out of memory",
-            "Close other programs, lower `engine.chunk` (propose, answer, evaluate) or `reward.batch_tokens` (score), or raise "
-            f"`training.accumulate` (train). {RESUME}",
+            "Close other programs, lower `engine.workers` and `engine.batch_tokens` (propose, answer, evaluate) or "
+            f"`reward.batch_tokens` (score), or set `training.gradient_checkpointing` to true (train). {RESUME}",
         )
     return None
 

@@ -22,7 +22,9 @@ def expanded(path: str | Path) -> Path:
     """A path with ``~`` expanded; raises ConfigError for an impossible path."""
     text = str(path)
     if "\0" in text or not encodable(text) or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
-        raise ConfigError(f"{text[:80]!r} is not a valid path", "Use shorter names without control characters.")
+        raise ConfigError(
+            f"{text[:80]!r} is not a valid path", f"Use UTF-8 names without null bytes, of at most {LONGEST_NAME} bytes."
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError:

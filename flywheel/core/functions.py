@@ -10,19 +10,18 @@ from typing import Any
 
 from flywheel.errors import ConfigError
 
-HINT = "Write `module:function`, and add the module's folder to PYTHONPATH if Python cannot import the module."
-
 
 def load_function(name: str, key: str) -> Callable[..., Any]:
     """The function ``module:function``; raises ConfigError, which names the config key, where there is none."""
     if not all(name.partition(":")):
-        raise ConfigError(f"{key} = {name!r} is not of the form module:function", HINT)
+        raise ConfigError(f"{key} = {name!r} is not of the form module:function", "Name a function as `module:function`.")
     try:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises at import
-        raise ConfigError(f"cannot import {name!r} ({key}): {reason_of(error)}", HINT) from None
+        hint = "Fix the name or the module. If Python does not find the module, add its folder to PYTHONPATH."
+        raise ConfigError(f"cannot import {name!r} ({key}): {reason_of(error)}", hint) from None
     if not callable(function):
-        raise ConfigError(f"{key} = {name!r} is not a function", HINT)
+        raise ConfigError(f"{key} = {name!r} is not a function", "Name a function or another callable of that module.")
     return function
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flywheel.core.faults import FULL
 from flywheel.core.functions import reason_of
 from flywheel.errors import ModelError, first_line
 
@@ -42,7 +43,7 @@ def check_model(folder: Path) -> None:
             with safe_open(path, framework="np") as file:
                 file.keys()
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is corrupt: {error}", COPY_AGAIN) from None
+            raise ModelError(f"cannot read {path}: {first_line(error)}", COPY_AGAIN) from None
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -104,7 +105,7 @@ def chat_format(
         try:
             text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **(arguments or {})))
         except Exception as error:  # whatever the model's template does, in the sandbox of transformers
-            hint = "Fix the template, or set `prompt_style` to completion."
+            hint = "Fix the template or `chat_arguments`, or set `prompt_style` to completion."
             raise ModelError(f"the chat template of {folder} fails: {reason_of(error)}", hint) from None
         # A tokenizer that starts every text with its start token would add it twice.
         return text.removeprefix(tokenizer.bos_token) if adds_start else text
@@ -120,10 +121,12 @@ def _download(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
         raise not_found(source, error) from None
 
 
 def not_found(source: str, error: Exception) -> ModelError:
     """The error for a model that is neither on disk nor on the hub."""
     message = f"model {source!r} not found, neither as a folder nor on the hub: {first_line(error)}"
-    return ModelError(message, "Check the name and the network connection.")
+    return ModelError(message, "Check the name, the network and, for a private or gated model, the token in HF_TOKEN.")

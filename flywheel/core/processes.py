@@ -116,7 +116,8 @@ class Process(Child):
         code, output = self.wait(), self.output()
         if code == -signal.SIGKILL or re.search(r"Signal 9 \(SIGKILL\)|<Signals\.SIGKILL", output):
             message = "a training process was killed, most likely because memory ran out"
-            return EngineError(message, "Raise `training.accumulate`.")
+            hint = "Set `training.gradient_checkpointing` to true to resume, or raise `training.accumulate` and add --restart."
+            return EngineError(message, hint)
         lines = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", output, re.MULTILINE) or output.split("\n")
         return EngineError(f"a training process failed: {text or lines[-1]}", f"Fix the cause. {RESUME}")
 

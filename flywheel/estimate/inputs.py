@@ -87,7 +87,8 @@ def shape_of(folder: Path, *, layers: int | None = None, trust_remote_code: bool
             model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, TypeError, OSError) as error:
         message = f"transformers cannot build a model from {folder / 'config.json'}: {reason_of(error)[:160]}"
-        raise ModelError(message, "Use a model that transformers supports.") from None
+        hint = "Use a model that transformers supports, or set `engine.trust_remote_code` to true for a generator with code."
+        raise ModelError(message, hint) from None
     text = config.get_text_config()
     return Shape(
         kind=config.model_type,

@@ -13,7 +13,7 @@ from flywheel.errors import StoreError
 from flywheel.evaluation.diversity import output_diversity
 from flywheel.evaluation.evidence import Measured, gather
 from flywheel.evaluation.verdict import Comparison
-from flywheel.records import Round
+from flywheel.records import Policy, Round
 from flywheel.store import evaluations
 from flywheel.store.evaluations import HeldOut
 from flywheel.store.store import Store
@@ -35,7 +35,8 @@ def compare(store: Store, base: str, name: str, *, unfinished: bool = False) -> 
             raise StoreError(f"round {wanted!r} not found", f"Available rounds: {', '.join(rounds) or 'none yet'}.")
         if rounds[wanted].status != "done" and not unfinished:
             status = f"round {wanted!r} is not finished: its status is {rounds[wanted].status!r}"
-            raise StoreError(status, "Run `flywheel round` to resume it.")
+            control = f" --control {policy}" if (policy := rounds[wanted].policy) != Policy.BEST else ""
+            raise StoreError(status, f"Run `flywheel round{control}` to resume it.")
     before, after = rounds[base], rounds[name]
     if error := incomparable(before, after):
         raise error

@@ -83,7 +83,8 @@ def load_judge_of(
     """
     match judge.kind:
         case "verifier":
-            return load_function(str(judge.function), "evaluation.judge")
+            key = f"evaluation.judges.{name}.function" if name in config.evaluation.judges else "evaluation.judge"
+            return load_function(str(judge.function), key)
         case "model":
             return _model_judge(config, name, _folder(config, name, judge))
         case "llm":
@@ -225,5 +226,5 @@ def _refuse_shared_rows(config: Config, name: str, source: DataConfig) -> None:
         if shared:
             raise ConfigError(
                 f"evaluation.judges.{name}.trained_on ({source.data}) shares {shared:,} rows with reward.members.{member}",
-                f"Set `evaluation.judges.{name}.model` to a model that was trained on other data.",
+                f"Use a judge that was trained on other data: set `model` and `trained_on` of `evaluation.judges.{name}`.",
             )

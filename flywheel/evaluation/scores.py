@@ -66,7 +66,7 @@ def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tupl
     given = {label: pair for label, pair in pairs.items() if pair is not None}
     for label, pair in given.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{label} must be a pair, got {pair!r}", f"Pass `{label}=(before, after)`.")
+            raise DataError(f"{label} must be a pair, got {pair!r:.80}", f"Pass `{label}=(before, after)`.")
     scores = {f"{label} {side}": pair[place] for label, pair in given.items() for place, side in enumerate(("before", "after"))}
     columns = {name: _by_task(name, column) for name, column in scores.items()}
     kinds = {isinstance(column, Mapping) for column in scores.values()}
@@ -78,8 +78,8 @@ def _paired(pairs: Mapping[str, tuple[Scores, Scores] | None]) -> dict[str, tupl
     values = np.array([[column.get(task, math.nan) for task in columns["scores before"]] for column in columns.values()])
     arrays = values[:, np.isfinite(values).all(axis=0)]
     if not arrays.size:
-        hint = "Pass scores of the same tasks, as lists in the same order or as mappings by task."
-        raise DataError("no task has a score both before and after", hint)
+        hint = "Pass numbers for the same tasks, as lists in the same order or as mappings by task."
+        raise DataError(f"no task has a number in each of {', '.join(columns)}", hint)
     return dict(zip(given, zip(arrays[::2], arrays[1::2], strict=True), strict=True))
 
 
@@ -87,7 +87,7 @@ def _by_task(name: str, column: Scores) -> dict[object, float]:
     """The numbers of a column by task, or by position; NaN for None."""
     if isinstance(column, str | bytes) or not isinstance(column, Iterable):
         raise DataError(
-            f"{name} must be a list or mapping of scores, got {column!r}", "Pass numbers, or None for a missing one."
+            f"{name} must be a list or mapping of scores, got {column!r:.80}", "Pass numbers, or None for a missing one."
         )
     numbers: dict[object, float] = {}
     for task, value in column.items() if isinstance(column, Mapping) else enumerate(column):

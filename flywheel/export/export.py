@@ -78,10 +78,10 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file", "Choose a folder with --to.")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if names and not overwrite:
-        raise StoreError(f"{folder} is not empty ({len(names)} entries)", "Choose another folder, or add --overwrite.")
     if foreign := [name for name in names if name not in OURS]:
         raise StoreError(f"{folder} contains {foreign[0]}, which is not part of an export", "Choose another folder with --to.")
+    if names and not overwrite:
+        raise StoreError(f"{folder} is not empty ({len(names)} entries)", "Choose another folder, or add --overwrite.")
 
 
 def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
@@ -89,7 +89,7 @@ def _rounds(workspace: Workspace, options: ExportOptions) -> list[Round]:
     rounds = workspace.store.rounds(controls=True)
     last = next((row for row in rounds if row.round == options.name), None)
     if last is None:
-        names = ", ".join(row.round for row in rounds)
+        names = ", ".join(row.round for row in rounds if row.number > 0)
         raise StoreError(f"no round {options.name!r}", f"Choose one of {names}." if names else "Run `flywheel round` first.")
     if last.number == 0:
         raise StoreError("r0 has no winners: it is the evaluation of the untouched generator", "Choose a later round.")
@@ -124,8 +124,9 @@ def _write(folder: Path, workspace: Workspace, options: ExportOptions, rounds: S
         return counts
     if options.pairs:
         message = f"{options.name} has no pairs: no task has two finished candidates with different rewards"
-        raise StoreError(message, "Raise `sampling.n`.")
-    raise StoreError(f"{options.name} has no winners: all candidates were cut off", "Raise `sampling.max_tokens`.")
+        raise StoreError(message, "Raise `sampling.n` for the next round.")
+    hint = "Raise `sampling.max_tokens` for the next round if outputs were cut off; lower it if prompts were too long."
+    raise StoreError(f"{options.name} has no winners: no candidate is finished", hint)
 
 
 def _prompts(workspace: Workspace, row: Round, shape: Shape) -> Prompts | None:

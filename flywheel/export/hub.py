@@ -49,6 +49,6 @@ def push(folder: Path, name: str, *, public: bool) -> Pushed:
         private = bool(api.repo_info(name, repo_type="dataset").private)
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = without_secrets(first_line(error).strip())[:200]
-        hint = f"Check the network, and that HF_TOKEN has write access, then push again. The export is complete in {folder}."
+        hint = f"The export in {folder} is complete. Check the network and HF_TOKEN, then push it again with --overwrite."
         raise StoreError(f"cannot push to {name}: {reason}", hint) from None
     return Pushed(url=str(url), private=private)

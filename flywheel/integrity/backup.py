@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel
 
-from flywheel.core.files import digest_file, remove, sync_tree
+from flywheel.core.files import digest_file, expanded, remove, sync_tree
 from flywheel.core.version import __version__
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.integrity.folders import by_folder, named_paths, recorded_models
@@ -61,6 +61,7 @@ def back_up(workspace: Workspace, to: Path) -> Copy:
 
     Raises StoreError if ``to`` exists or the disk is full, and ModelError if a model has changed; nothing is left then.
     """
+    to = expanded(to)
     if to.exists():
         raise StoreError(f"{to} already exists", "Choose a new folder.")
     if to.resolve().is_relative_to(workspace.folder):
@@ -149,8 +150,8 @@ def _refuse_differences(folder: Path, files: Mapping[str, str]) -> None:
     for name, digest in files.items():
         if digest_file(folder / name) != digest:
             raise StoreError(
-                f"the copy of {name} differs from its digest in {MANIFEST}",
-                "Check the disk, and use another one or another backup.",
+                f"the copy of {name} differs from the original",
+                "Run the command again. If it fails again, check the disk, or use another backup.",
             )
 
 

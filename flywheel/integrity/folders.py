@@ -121,7 +121,7 @@ def _model_problems(workspace: Workspace, models: Sequence[Model]) -> Iterator[F
         if model.pruned_at is not None or moved or _is_intact(workspace, model):
             continue
         problem = f"{path} has changed since it was recorded" if workspace.has(model) else f"the folder {path} is missing"
-        hint = _recovery(model) if inside else "Move the folder back, or set its new path in the config."
+        hint = _recovery(model) if inside else "Put the original folder back, or set its new path in the config."
         yield Finding(check="models", message=f"{model.model_id}: {problem}", hint=hint)
 
 

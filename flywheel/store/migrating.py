@@ -66,7 +66,8 @@ def _upgrade(file: Path, path: Path | None = None) -> None:
                 file.rename(path)
         except (OSError, duckdb.Error) as error:
             hint = "Check the permissions and the free disk space, then run the command again."
-            raise StoreError(f"cannot upgrade {file}: {first_line(error)} (the database has not changed)", hint) from None
+            action = f"create {path}" if path else f"upgrade {file}"
+            raise StoreError(f"cannot {action}: {first_line(error)} (nothing has changed)", hint) from None
 
 
 def apply(db: duckdb.DuckDBPyConnection, pending: Sequence[tuple[int, str, str]]) -> None:

@@ -94,7 +94,7 @@ def file_error(path: Path, error: duckdb.Error, action: str) -> StoreError:
         return StoreError(f"cannot {action} {path}: {fault.message}", fault.hint)
     return StoreError(
         f"cannot {action} {path}: {first_line(error)}",
-        f"Check the permissions and the free disk space. {RESTORE}",
+        f"Check the permissions and the free disk space. If both are fine, the file may be corrupt. {RESTORE}",
     )
 
 

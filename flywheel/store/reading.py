@@ -23,7 +23,7 @@ FETCHED_ROWS = 2_000
 REFUSED = ("read-only mode", "disabled by configuration", "disabled through configuration", "configuration has been locked")
 """Parts of DuckDB's messages about a statement that writes or that needs other files."""
 READS_ONLY = "flywheel sql only reads the database"
-READS_ONLY_HINT = "Use --out to write a result to a file. To change the database, open it with duckdb."
+READS_ONLY_HINT = "Use --out to write a result to a file. To change the database or read other files, open it with duckdb."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ def query(path: Path, sql: str, values: list[Any] | dict[str, Any] | None = None
 def _check_statement(db: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Raise StoreError unless this is one statement; duckdb.Error if it is not SQL. DuckDB refuses one that writes."""
     if not encodable(sql):
-        raise StoreError("the statement has an unpaired surrogate character", "Remove the character or type it again.")
+        raise StoreError("the statement is not valid UTF-8", "Remove the invalid bytes, or use a UTF-8 terminal or script.")
     statements = db.extract_statements(sql)
     if len(statements) != 1:
-        raise StoreError(f"expected one SQL statement, got {len(statements)}: {_excerpt(sql)}", "Run one statement at a time.")
+        raise StoreError(f"expected one SQL statement, got {len(statements)}: {_excerpt(sql)}", "Pass exactly one statement.")
 
 
 def _excerpt(sql: str) -> str:
@@ -142,11 +142,12 @@ def task(path: Path, name: str, task_id: str) -> Table:
     Raises StoreError if no task, or more than one, has such an id.
     """
     sql = "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND starts_with(task_id, ?)"
-    matches = query(path, sql, [name, task_id]).rows
+    matches = query(path, sql, [name, task_id]).rows if encodable(name + task_id) else []
     if len(matches) != 1:
+        condition = f"kept AND starts_with(task_id, '{task_id}')" if matches else "kept"
         raise StoreError(
             f"{name} has {len(matches) or 'no'} tasks with an id that starts with {task_id!r}",
-            f"List them with `flywheel sql \"SELECT task_id, instruction FROM tasks WHERE round = '{name}' AND kept\"`.",
+            f'List ids with `flywheel sql "SELECT round, task_id, instruction FROM tasks WHERE {condition}"`.',
         )
     candidates = (
         "SELECT candidate, won, reward, finish_reason, tokens, logprob, output, instruction, input, constraints, task_id, "
