@@ -209,6 +209,8 @@ class Flywheel:
 
     def sample(self, tasks: Sequence[Task], *, overrides: Overrides = ()) -> list[BestOfN]:
         """Best-of-N for your own tasks: the latest generator's outputs, ranked by the reward model that selected for it."""
+        if isinstance(tasks, Task) or not all(isinstance(task, Task) for task in tasks):
+            raise DataError("tasks must be a list of Task", "Put a single task into a list.")
         from flywheel.reward.answers import refuse_unreadable
         from flywheel.reward.text import Answer
         from flywheel.round.best_of_n import sample
@@ -250,6 +252,8 @@ def open(
 
 def check_until(until: str | None, repeat: int) -> None:
     """Raise ConfigError where `Flywheel.round` would not know how long to go on."""
+    if repeat < 1:
+        raise ConfigError(f"repeat = {repeat} must be at least 1", "Pass the number of rounds to run.")
     if until not in (None, "flat"):
         raise ConfigError(f"until must be 'flat', got {until!r}", "Pass until='flat', or omit it.")
     if until is not None and repeat == 1:

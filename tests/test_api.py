@@ -98,6 +98,10 @@ def test_a_closed_workspace_is_refused(wheel: flywheel.Flywheel) -> None:
     assert "open" in closed.value.hint
 
 
+def merged(wheel: flywheel.Flywheel) -> Path:
+    return next(wheel.workspace.models.glob("reward-*"))
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -122,6 +126,22 @@ def test_a_closed_workspace_is_refused(wheel: flywheel.Flywheel) -> None:
         (lambda wheel: flywheel.compare_scores([1.0, 0.0], [1.0]), flywheel.DataError),
         (lambda wheel: wheel.reward_model().score(["a"], ["b", "c"]), flywheel.DataError),
         (lambda wheel: flywheel.RewardModel.load("no/such-folder"), flywheel.ModelError),
+        (lambda wheel: wheel.round(repeat=0), flywheel.ConfigError),
+        (lambda wheel: wheel.report("."), flywheel.ConfigError),
+        (lambda wheel: wheel.sample(TASKS[0]), flywheel.DataError),
+        (lambda wheel: wheel.sample(["a"]), flywheel.DataError),
+        (lambda wheel: flywheel.best_of_n("hello", MODEL, len), flywheel.DataError),
+        (lambda wheel: flywheel.best_of_n([3], MODEL, len), flywheel.DataError),
+        (lambda wheel: flywheel.best_of_n(["a"], MODEL, 3), flywheel.DataError),
+        (lambda wheel: flywheel.best_of_n(["a"], MODEL, len, max_tokens=0), flywheel.ConfigError),
+        (lambda wheel: flywheel.best_of_n(["a"], MODEL, lambda prompts, outputs: None, n=1), flywheel.DataError),
+        (lambda wheel: flywheel.best_of_n(["a"], MODEL, lambda prompts, outputs: [float("nan")], n=1), flywheel.DataError),
+        (lambda wheel: flywheel.compare_scores([1.0], [1.0], names=("a",)), flywheel.DataError),
+        (lambda wheel: wheel.reward_model().score(["a"], [None]), flywheel.DataError),
+        (lambda wheel: wheel.reward_model().score([3], ["a"]), flywheel.DataError),
+        (lambda wheel: flywheel.RewardModel.load(merged(wheel), device="nothing"), flywheel.ConfigError),
+        (lambda wheel: flywheel.RewardModel.load(merged(wheel), dtype="int3"), flywheel.ConfigError),
+        (lambda wheel: flywheel.RewardModel.load(merged(wheel), max_length=0), flywheel.ConfigError),
     ],
 )  # fmt: skip
 def test_bad_input_raises_the_errors_of_the_command_line(

@@ -297,3 +297,11 @@ def test_a_line_separator_inside_a_text_does_not_end_its_line(tmp_path: Path) ->
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"instruction": "a\u2028b", "input": "x"}\n', encoding="utf-8")
     assert read_tasks(path)[0].instruction == "a\u2028b"
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("rows.parquet", b"PAR1"), ("rows.json", b"["), ("rows.csv", b"round"), ("rows", b"round")]
+)
+def test_the_suffix_of_out_decides_the_format(cli: Cli, turned: Path, tmp_path: Path, name: str, begins: bytes) -> None:
+    assert cli("-w", turned, "sql", "SELECT round FROM rounds", "--out", tmp_path / name).code == 0
+    assert (tmp_path / name).read_bytes().startswith(begins)

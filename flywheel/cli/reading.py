@@ -80,7 +80,9 @@ def sql(
     statement: Annotated[
         str, typer.Argument(metavar="STATEMENT", help="SQL, such as 'FROM dataset'; `flywheel schema` lists all tables.")
     ],
-    form: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = "table",
+    form: Annotated[
+        Format, typer.Option("--format", help="Format of the rows; default with --out: that of its suffix.")
+    ] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="File to write the rows to.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -37,6 +37,8 @@ def compare_scores(
     """
     settings = {"tasks": "-", "judge": "scores:scores", "samples": 1, "confidence": confidence, "margin": margin}
     config = parse(EvaluationConfig, settings, "compare_scores")
+    if len(names) != 2:
+        raise DataError(f"names must be a pair, got {names!r}", "Pass `names=(before, after)`.")
     figures = _paired({"scores": (before, after), "rewards": rewards, "lengths": lengths})
     scores, missing = figures["scores"], (None, None)
     reward, tokens = figures.get("rewards", missing), figures.get("lengths", missing)

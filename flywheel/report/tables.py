@@ -107,8 +107,10 @@ def cell(value: Any) -> str:
 
 
 def print_as(table: Table, form: str, out: Path | None) -> None:
-    """A table as text, csv, json or parquet, on stdout or in a file; parquet needs the file."""
+    """A table as text, csv, json or parquet, on stdout or in a file, whose suffix decides where ``form`` is table."""
     if out is not None:
+        if form == "table":
+            form = {".parquet": "parquet", ".json": "json"}.get(out.suffix, "csv")
         with writing(out, "--out"):
             if form == "parquet":
                 from pyarrow import parquet

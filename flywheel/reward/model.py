@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flywheel.config import Config
 from flywheel.core.assets import asset
 from flywheel.core.faults import short_of_memory
-from flywheel.errors import DataError, EngineError, ModelError
+from flywheel.errors import ConfigError, DataError, EngineError, ModelError
 from flywheel.instructions.prompts import Prompts
 from flywheel.records import Task
 from flywheel.reward.answers import refuse_unreadable
@@ -80,6 +80,8 @@ class RewardModel:
         """
         from flywheel.reward.network import Network
 
+        if max_length is not None and max_length < 1:
+            raise ConfigError(f"max_length = {max_length} must be at least 1", "Pass a number of tokens, or omit max_length.")
         network = Network(Path(folder), device=device, dtype=dtype, most_labels=most_labels)
         longest = min(length for length in (max_length, network.positions(), 1 << 30) if length is not None)
         scale_file = Path(folder) / SCALE
@@ -98,6 +100,8 @@ class RewardModel:
         """
         if isinstance(prompts, str) or isinstance(outputs, str):
             raise DataError("prompts and outputs must be lists, got one text", "Put the text into a list.")
+        if not all(isinstance(prompt, str | Task) for prompt in prompts) or not all(isinstance(text, str) for text in outputs):
+            raise DataError("prompts must be texts or tasks, and outputs texts", "Convert other values, and leave out None.")
         if len(prompts) != len(outputs):
             raise DataError(f"got {len(prompts)} prompts and {len(outputs)} outputs", "Give one prompt per output.")
         tasks = [Task(instruction=prompt, input="None") if isinstance(prompt, str) else prompt for prompt in prompts]

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from flywheel.core.model_folders import check_model, settings_of
-from flywheel.errors import ModelError
+from flywheel.errors import ConfigError, ModelError, first_line
 
 ACTIVATIONS_BYTES = 3 << 20
 """On a CPU the widest layer's outputs of a batch stay in this much memory, which is what caches hold (measured: GPT-2's 8
@@ -29,6 +29,11 @@ class Network:
         check_model(folder)
         check_head(folder, most_labels=most_labels)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, dtype=getattr(torch, dtype), device=self.device).requires_grad_()
+        except (AttributeError, TypeError, RuntimeError, AssertionError) as error:
+            message = f"cannot use dtype {dtype!r} on device {self.device!r}: {first_line(error)}"
+            raise ConfigError(message, "Use float32, float16 or bfloat16 and a device of this machine, such as cpu.") from None
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.saved_padding_side = self.tokenizer.padding_side
         self.tokenizer.padding_side = "right"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -81,7 +82,11 @@ def best_of_n(
     http://localhost:8080/v1. A prompt is put into the model's chat template if it has one; a Task is rendered by flywheel's
     own templates first. Converted weights are kept in ``cache``, by default in a temporary folder of this machine.
     """
-    for name, value in (("n", n), ("temperature", temperature)):
+    if isinstance(prompts, str) or not all(isinstance(prompt, str | Task) for prompt in prompts):
+        raise DataError("prompts must be a list of texts or tasks", "Put a single prompt into a list.")
+    if not callable(reward) and not hasattr(reward, "score"):
+        raise DataError(f"reward must be a reward model or a function, got {reward!r}", "Pass `RewardModel.load(folder)`.")
+    for name, value in (("n", n), ("temperature", temperature), ("max_tokens", max_tokens)):
         if not value > 0:
             raise ConfigError(f"{name} = {value} must be above 0", f"Pass a positive {name}.")
     silence()
@@ -143,13 +148,17 @@ def _ranked(
     prompts: Sequence[str | Task], completions: Sequence[Sequence[Completion]], rewards: Sequence[float]
 ) -> list[BestOfN]:
     """Rank the completions of each prompt by their rewards; raises DataError where there is not one for each."""
-    values, total = list(rewards), sum(map(len, completions))
+    total, hint = sum(map(len, completions)), "Return one finite number per output."
+    try:
+        values = [float(reward) for reward in rewards]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the reward function must return a list of numbers: {error}", hint) from None
     if len(values) != total:
-        raise DataError(
-            f"the reward function returned {len(values)} values for {total} outputs", "Return one number per output."
-        )
+        raise DataError(f"the reward function returned {len(values)} values for {total} outputs", hint)
+    if not all(map(math.isfinite, values)):
+        raise DataError("the reward function returned a NaN or infinite value", hint)
     left = iter(values)
-    ranked = [[Ranked(completion=completion, reward=float(next(left))) for completion in group] for group in completions]
+    ranked = [[Ranked(completion=completion, reward=next(left)) for completion in group] for group in completions]
     return [
         BestOfN(prompt=prompt, candidates=tuple(sorted(group, key=lambda row: (row.finished, row.reward), reverse=True)))
         for prompt, group in zip(prompts, ranked, strict=True)

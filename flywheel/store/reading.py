@@ -146,7 +146,7 @@ def task(path: Path, name: str, task_id: str) -> Table:
     if len(matches) != 1:
         condition = f"kept AND starts_with(task_id, '{task_id}')" if matches else "kept"
         raise StoreError(
-            f"{name} has {len(matches) or 'no'} tasks with an id that starts with {task_id!r}",
+            f"{name} has {len(matches) or 'no'} kept tasks whose id starts with {task_id!r}",
             f'List ids with `flywheel sql "SELECT round, task_id, instruction FROM tasks WHERE {condition}"`.',
         )
     candidates = (

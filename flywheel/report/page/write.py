@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from flywheel.core.files import write_whole
 from flywheel.core.version import __version__
-from flywheel.errors import StoreError
+from flywheel.errors import ConfigError, StoreError
 from flywheel.report.page.charts import charts_of
 from flywheel.report.page.figures import Figures, gather
 from flywheel.report.page.forms import page_file, svg
@@ -49,6 +49,8 @@ def write_report(store: Store, out: Path, *, tasks: int | None = None, charts: P
 
     Raises StoreError where there is no round, ConfigError where a file cannot be written.
     """
+    if not out.name or out.is_dir():
+        raise ConfigError(f"{out} is a folder", "Pass a file, such as report.html.")
     if not store.rounds(controls=True):
         raise StoreError(f"{store.path} has no rounds", "Run `flywheel round` first.")
     figures, task_page, files = gather(store), tasks_of(store.path, limit=tasks), list[Path]()
