@@ -323,8 +323,8 @@ def test_a_machine_or_generator_that_cannot_is_a_clear_error(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match=r"`training\.dtype` is bfloat16"):
+    with pytest.raises(ConfigError, match=r"`training\.dtype` bfloat16"):
         train(tmp_path, examples, but(dtype="bfloat16"))
     with pytest.raises(ConfigError, match=r"`training\.processes` is 2, .* 1 GPU\b") as fewer:
         train(tmp_path, examples, but(processes=2))
-    assert "`training.processes` to 1" in fewer.value.hint
+    assert "`training.processes` to at most 1" in fewer.value.hint

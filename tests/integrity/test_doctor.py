@@ -155,7 +155,7 @@ def test_missing_and_changed_models_are_reported(workspace: Path) -> None:
     weights = workspace / "models" / "generator-r2" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
     assert [(check, message.partition(":")[2]) for check, message in on_disk(workspace)] == [
-        ("models", " no folder models/generator-r1"),
+        ("models", " the folder models/generator-r1 is missing"),
         ("models", " models/generator-r2 has changed since it was recorded"),
     ]
 
@@ -209,4 +209,4 @@ def test_a_generator_that_was_moved_is_no_problem_if_the_config_names_its_new_fo
     config = (workspace / "config.yaml").read_text()
     (workspace / "config.yaml").write_text(config.replace("generator: asset:data/nano/generator", "generator: /nowhere/else"))
     ((check, message),) = on_disk(workspace)
-    assert (check, message.partition(":")[2]) == ("models", " no folder /nowhere/generator")
+    assert (check, message.partition(":")[2]) == ("models", " the folder /nowhere/generator is missing")

@@ -82,5 +82,5 @@ def test_a_build_says_what_it_dropped_and_how_it_searched(workspace: Workspace, 
     ran = cli("-w", workspace.folder, "reward", "build", *(part for override in sets for part in ("--set", override)))
     assert ran.code == 0, ran.err
     assert "pairs: trained on" in ran.out
-    assert "dropped 5 repeated" in ran.out
+    assert "dropped 5 duplicate" in ran.out
     assert "the best of 3 merges" in ran.out

@@ -102,7 +102,7 @@ def test_too_many_layers_are_refused(tmp_path: Path) -> None:
     source = make_model("gpt2", tmp_path / "gpt2")
     with pytest.raises(ModelError) as error:
         build_base(str(source), tmp_path / "base", layers=5, seed=0)
-    assert "reward.layers = 5" in error.value.message
+    assert "5 layers" in error.value.message
     assert "4" in error.value.hint
     assert not (tmp_path / "base").exists()
 
