@@ -180,7 +180,7 @@ class _Reader:
         if not math.isfinite(number):
             raise Dropped("no label")
         if threshold is None and number not in (0, 1):
-            hint = "Set `threshold` (--threshold) to the lowest label that counts as a like, such as 1."
+            hint = "Set `threshold` (--threshold) to the lowest label that is a like, such as 4 of 5 stars."
             raise DataError(f"{row.where}: label {value!r} is not 0 or 1", hint)
         return number >= (1 if threshold is None else threshold)
 

@@ -104,4 +104,4 @@ def _check_saved(folder: Path, *, layers: int, expected: int) -> None:
         raise ModelError(message, "Use another base: transformers does not reload this one as it was saved.")
     (score,) = network.score([[1, 2, 3]])
     if not math.isfinite(score):
-        raise ModelError(f"the sliced base returned the score {score}", "Use another base: its weights are broken.")
+        raise ModelError(f"the sliced base returned the score {score}", "Use another base: the weights of this one are broken.")

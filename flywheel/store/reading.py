@@ -144,10 +144,10 @@ def task(path: Path, name: str, task_id: str) -> Table:
     sql = "SELECT DISTINCT task_id FROM tasks WHERE round = ? AND kept AND origin = 'proposed' AND starts_with(task_id, ?)"
     matches = query(path, sql, [name, task_id]).rows if encodable(name + task_id) else []
     if len(matches) != 1:
-        condition = f"kept AND starts_with(task_id, '{task_id}')" if matches else "kept"
+        condition = f"round = '{name}'" + (f" AND starts_with(task_id, '{task_id}')" if matches else "")
         raise StoreError(
             f"{name} has {len(matches) or 'no'} kept tasks whose id starts with {task_id!r}",
-            f'List ids with `flywheel sql "SELECT round, task_id, instruction FROM tasks WHERE {condition}"`.',
+            f'List ids with `flywheel sql "SELECT DISTINCT task_id, instruction FROM generations WHERE {condition}"`.',
         )
     candidates = (
         "SELECT candidate, won, reward, finish_reason, tokens, logprob, output, instruction, input, constraints, task_id, "
