@@ -59,7 +59,7 @@ def _save_with_head(source: str, config: PretrainedConfig, folder: Path, *, seed
     missing = sorted(name for name in inner if "pooler" not in name)
     if wrong := [*missing, *report.get("mismatched_keys", ())]:
         message = f"the weights of {source} do not match its config.json: {wrong[0]} is missing or has another shape"
-        raise ModelError(message, "Save the model again with save_pretrained.")
+        raise ModelError(message, "Download the model again, or export it again.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD})
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
