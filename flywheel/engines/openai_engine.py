@@ -167,6 +167,9 @@ class _CheckedClient(openai.DefaultAsyncHttpxClient):
             if self.connected:
                 raise
             raise Unreachable(request=request) from error
+        except httpx2.TransportError:  # lost, so there was a server
+            self.connected = True
+            raise
         self.connected, body = True, bytearray()
         try:
             async for part in response.aiter_bytes():
