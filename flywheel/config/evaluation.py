@@ -60,9 +60,9 @@ class EvaluationConfig(Section):
     rise: float = Field(default=0.05, gt=0.0)
     """*proxy-only*: the reward rose, and a rise of the judge by this much is ruled out."""
     max_diversity_drop: float = Field(default=0.2, gt=0.0, le=1.0)
-    """*collapsing*: the output diversity (distinct-2 across outputs) fell by more than this share, by its whole interval."""
+    """*collapsing*: the confidence interval of the drop in output diversity (distinct-2) is above this share."""
     max_finish_rate_drop: float = Field(default=0.1, gt=0.0, le=1.0)
-    """*collapsing*: the finish rate fell by more than this, by its whole interval."""
+    """*collapsing*: the confidence interval of the drop in finish rate is above this."""
     min_tasks: int = Field(default=10, ge=2, json_schema_extra=OPERATIONAL)
     """With fewer judged held-out tasks the verdict is *inconclusive*, as bootstrap intervals of so few are too narrow."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)

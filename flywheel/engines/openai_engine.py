@@ -167,7 +167,7 @@ class _CheckedClient(openai.DefaultAsyncHttpxClient):
             if self.connected:
                 raise
             raise Unreachable(request=request) from error
-        except httpx2.TransportError:  # lost, so there was a server
+        except httpx2.TransportError:  # the connection was lost, so there is a server
             self.connected = True
             raise
         self.connected, body = True, bytearray()

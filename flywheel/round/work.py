@@ -1,4 +1,4 @@
-"""Rows and work: what the workers get for tasks and candidates, and the rows that are stored of what comes back."""
+"""Converts tasks and candidates to work for the workers, and the results of the workers to rows."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from flywheel.config import ClusterConfig, Config
 from flywheel.engines.generator import local_engine
 from flywheel.errors import ConfigError, EngineError
 from flywheel.records import Model
-from flywheel.workers.pools import Pool, Stored, check_storage, start_engine, start_scorer
+from flywheel.workers.pools import Pool, start_engine, start_scorer
+from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Step, Workers
 from flywheel.workspace import Workspace
 

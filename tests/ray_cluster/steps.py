@@ -68,7 +68,7 @@ class Slow:
 
 
 def slowed(nodes: Path, seconds: float) -> Callable[..., Handler]:
-    """What starts the workers that generate, each of which then takes its time."""
+    """A replacement for `start_engine` whose workers sleep before each chunk."""
 
     def start(*arguments: Any) -> Handler:
         return Slow(start_worker=partial(start_engine, *arguments), seconds=seconds, nodes=nodes).start()
@@ -77,7 +77,7 @@ def slowed(nodes: Path, seconds: float) -> Callable[..., Handler]:
 
 
 def slow_command(nodes: str) -> None:
-    """The command line with slow workers, so that a signal surely meets a stage that is not finished."""
+    """The command line with slow workers, so that a signal arrives before a stage is finished."""
     from flywheel.cli import main
     from flywheel.workers import cluster
 

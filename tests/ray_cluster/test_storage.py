@@ -16,8 +16,9 @@ from flywheel.engines.contract import Request, Sampling
 from flywheel.engines.factory import load
 from flywheel.errors import ModelError, StoreError
 from flywheel.workers.joining import connect
-from flywheel.workers.pools import Pool, Stored, check_storage, start_engine
+from flywheel.workers.pools import Pool, start_engine
 from flywheel.workers.ray_workers import RayWorkers
+from flywheel.workers.storage import Stored, check_storage
 from flywheel.workers.work import Step, Work, finished
 
 NANO = asset("data/nano/generator")

@@ -18,8 +18,9 @@ from flywheel.engines.factory import load
 from flywheel.instructions.prompts import Prompts
 from flywheel.nano.tasks import held_out_tasks
 from flywheel.workers.joining import connect
-from flywheel.workers.pools import Pool, Stored, start_engine
+from flywheel.workers.pools import Pool, start_engine
 from flywheel.workers.ray_workers import RayWorkers
+from flywheel.workers.storage import Stored
 from flywheel.workers.work import Step, Work, finished, generate
 
 NANO = asset("data/nano/generator")
